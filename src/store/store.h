@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where blocks live. A *pool* is one physical device (or folder, or model); a *disk* is one image in it; a *channel* is one
+ * worker's access to one pool. Everything a store does on the data path happens on the channel's worker.
+ *
+ *   pool, disk: control thread          channel: its worker
+ *
+ * To add a store: one file that defines a `struct store_ops`, one line in store.c's table, one enum value in the policy.
+ */
+#pragma once
+
+#include "base/util.h"
+#include "worker/worker.h"
+
+#include <sys/uio.h>
+
+#define STORE_SECTOR 512u
+
+enum store_op { STORE_READ, STORE_WRITE, STORE_FLUSH, STORE_DISCARD, STORE_WRITE_ZEROES, STORE_OPS };
+
+enum store_flag {
+	STORE_FUA = 1,	 /* write: durable when done */
+	STORE_UNMAP = 2, /* write zeroes: may deallocate */
+};
+
+struct store_disk;
+struct store_channel;
+
+/* One request. Owned by the caller; untouched by it from submit until `done`. */
+struct store_io {
+	enum store_op op;
+	uint8_t flags;
+	uint16_t iovcnt;
+	struct iovec *iov; /* the store may change it (short transfers) */
+	uint64_t offset_bytes, length_bytes;
+	struct store_disk *disk;
+	/* result: 0 or -errno; on the channel's worker, maybe before submit returns. */
+	void (*done)(struct store_io *, int result);
+	/* The store's own. */
+	struct worker_cqe cqe;
+	struct store_channel *channel;
+	struct store_io *next;
+	uint64_t scratch[4];
+};
+
+/* One writer per channel. */
+struct store_counters {
+	uint64_t ops[STORE_OPS], bytes[STORE_OPS], errors;
+	uint64_t busy_ns;      /* model: device time given out */
+	uint64_t bounced;      /* file: requests copied because of alignment */
+	uint64_t short_transfers;
+};
+
+struct store_pool_options {
+	const char *name;
+	const char *type;      /* "null" "ram" "model" "file" */
+	const char *directory; /* file */
+	unsigned depth;	       /* requests in flight that the device makes use of */
+	unsigned channels;     /* model */
+	uint64_t read_latency_ns, write_latency_ns, flush_latency_ns;
+	uint64_t byte_time_ps;
+	bool huge_pages;       /* ram: use them if there are any */
+};
+
+struct store_disk_options {
+	const char *name;
+	const char *image;    /* path beneath the pool's directory; NULL for others */
+	uint64_t size_bytes;  /* 0: the image's own size */
+	bool read_only;
+	int fd;		      /* >= 0: already open image (--blk-file, given fds); -1: open `image` */
+};
+
+struct store_limits {
+	uint32_t block_size;   /* logical block, 512 or more */
+	uint32_t physical_block_size;
+	bool discard, write_zeroes;
+	bool buffered;	       /* file: O_DIRECT was impossible */
+};
+
+struct store_pool {
+	const struct store_ops *ops;
+	char *name;
+	unsigned depth;
+};
+
+struct store_disk {
+	struct store_pool *pool;
+	uint64_t size_bytes; /* atomically read by workers, written by control (resize) */
+	bool read_only;
+	struct store_limits limits;
+};
+
+struct store_channel {
+	struct store_pool *pool;
+	struct worker *worker;
+	unsigned in_flight;
+	struct store_counters counters;
+};
+
+/* Sizes are those of the structs that begin with the ones above. */
+struct store_ops {
+	const char *type;
+	size_t pool_size, disk_size, channel_size;
+	/* Control thread; 0 or -errno. Optional except disk_open. */
+	int (*pool_open)(struct store_pool *, const struct store_pool_options *);
+	void (*pool_close)(struct store_pool *);
+	int (*disk_open)(struct store_disk *, const struct store_disk_options *);
+	void (*disk_close)(struct store_disk *);
+	int (*disk_resize)(struct store_disk *, uint64_t size_bytes);
+	/* Image lock, from first ring start to last ring stop; -EAGAIN: another process holds it. Optional. */
+	int (*disk_lock)(struct store_disk *);
+	void (*disk_unlock)(struct store_disk *);
+	/* The channel's worker. */
+	int (*channel_open)(struct store_channel *);
+	void (*channel_close)(struct store_channel *);
+	void (*submit)(struct store_channel *, struct store_io *);
+	/* Hands queued requests on; called once per batch. Optional. */
+	void (*flush_batch)(struct store_channel *);
+};
+
+/* Control thread. */
+int store_pool_create(const struct store_pool_options *options, struct store_pool **ret);
+void store_pool_destroy(struct store_pool *p);
+int store_disk_open(struct store_pool *p, const struct store_disk_options *options, struct store_disk **ret);
+void store_disk_close(struct store_disk *d);
+int store_disk_resize(struct store_disk *d, uint64_t size_bytes);
+int store_disk_lock(struct store_disk *d);
+void store_disk_unlock(struct store_disk *d);
+
+/* On the worker. A channel is closed only with nothing in flight. */
+int store_channel_open(struct store_pool *p, struct worker *w, struct store_channel **ret);
+void store_channel_close(struct store_channel *c);
+
+/*
+ * Range, alignment to 512 and read-only have been checked by the device model (asserted here); everything goes through
+ * this one call. Counts, then hands on.
+ */
+void store_submit(struct store_channel *c, struct store_io *io);
+static inline void store_flush_batch(struct store_channel *c)
+{
+	if (c->pool->ops->flush_batch)
+		c->pool->ops->flush_batch(c);
+}
