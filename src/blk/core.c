@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The owner's side of the gate: it alone touches the pool's scheduler.
+ *
+ * Requests enter as tickets, leave as parts. While anything is held or in flight the owner polls this as one of its sources;
+ * with nothing to decide it is armed with the scheduler's next time as its deadline, so a class held at 2.6 requests a second
+ * costs a wake-up per request and not a polling CPU.
+ */
+#include "blk/core.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define GRANTS_PER_TURN 64u
+
+static uint64_t now_of(const struct blk_gate *g)
+{
+	return worker_now_ns(g->owner);
+}
+
+static bool is_local(const struct blk_gate *g, const struct blk_port *p)
+{
+	return p->reply == &g->reply[g->owner_index];
+}
+
+static void note_to_worker(struct blk_gate *g, struct blk_port *p, struct blk_note *n, enum blk_note_kind kind)
+{
+	n->kind = kind;
+	blk_outbox_add(&g->reply_out[p->reply - g->reply], n);
+	worker_source_wake(&g->source);
+}
+
+void blk_core_flush(struct blk_gate *g)
+{
+	for (unsigned i = 0; i < g->n_workers; i++)
+		blk_outbox_send(&g->reply_out[i], &g->reply[i]);
+}
+
+/* --- VMs, classes, flows --- */
+
+static struct blk_core_vm *vm_find(struct blk_gate *g, const char *name)
+{
+	struct blk_core_vm *vm;
+
+	list_for_each(vm, &g->vms, node)
+		if (strcmp(vm->name, name) == 0)
+			return vm;
+	return NULL;
+}
+
+void blk_core_join(struct blk_gate *g, struct blk_port *p)
+{
+	if (p->vm)
+		return;
+	p->vm = vm_find(g, p->vm_name);
+	/* Control adds a VM before its disks are served. */
+	assert(p->vm);
+	list_append(&p->vm->ports, &p->node);
+}
+
+static struct slo_flow *flow_of(struct blk_gate *g, struct blk_port *p, uint16_t ioprio)
+{
+	struct blk_core_vm *vm = p->vm;
+	unsigned c = vm->place[slo_classmap_lookup(&vm->map, ioprio)];
+
+	(void)g;
+	if (likely(p->flow[c]))
+		return p->flow[c];
+	/* Once per queue and class. Without memory the request goes with the default class or, at worst, with any that exists. */
+	if (slo_flow_add(vm->class[c].node, p, &p->flow[c]) == 0)
+		return p->flow[c];
+	for (c = 0; c < BLK_CLASSES_MAX; c++)
+		if (p->flow[c])
+			return p->flow[c];
+	return NULL;
+}
+
+static bool class_in_use(const struct blk_core_vm *vm, unsigned c)
+{
+	struct blk_port *p;
+
+	list_for_each(p, &vm->ports, node)
+		if (p->flow[c])
+			return true;
+	return false;
+}
+
+/* Removes a flow that holds nothing; one with requests in flight stays until its port leaves. */
+static void flow_drop(struct blk_port *p, unsigned c)
+{
+	if (p->flow[c] && slo_flow_remove(p->flow[c]) == 0)
+		p->flow[c] = NULL;
+}
+
+static void bury_dead_classes(struct blk_core_vm *vm)
+{
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		struct blk_core_class *k = &vm->class[c];
+
+		if (k->node && k->dead && !class_in_use(vm, c) && slo_class_remove(k->node) == 0)
+			memset(k, 0, sizeof(*k));
+	}
+}
+
+/* What a class that left the policy holds goes to the VM's default class. */
+static void empty_class(struct blk_gate *g, struct blk_core_vm *vm, unsigned c)
+{
+	struct blk_port *p;
+
+	list_for_each(p, &vm->ports, node) {
+		struct list held;
+
+		if (!p->flow[c])
+			continue;
+		list_init(&held);
+		slo_flow_take(p->flow[c], now_of(g), &held);
+		while (!list_empty(&held)) {
+			struct slo_req *r = list_first(&held, struct slo_req, node);
+			struct slo_flow *f = flow_of(g, p, 0);
+
+			list_remove(&r->node);
+			slo_enqueue(f ? f : p->flow[c], r, now_of(g));
+		}
+		flow_drop(p, c);
+	}
+}
+
+static int class_place(const struct blk_core_vm *vm, const char *name)
+{
+	int empty = -ENOSPC;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		if (vm->class[c].node && strcmp(vm->class[c].name, name) == 0)
+			return (int)c;
+		if (!vm->class[c].node && empty < 0)
+			empty = (int)c;
+	}
+	return empty;
+}
+
+static int set_class(struct blk_gate *g, struct blk_core_vm *vm, const struct blk_gate_class *spec, uint8_t *ret_place)
+{
+	int c = class_place(vm, spec->name);
+	struct blk_core_class *k;
+	int err;
+
+	if (c < 0)
+		return c;
+	k = &vm->class[c];
+	if (k->node) {
+		err = slo_update(k->node, &spec->promise, now_of(g));
+	} else {
+		err = slo_class_add(vm->slo, &spec->promise, k, &k->node);
+		memcpy(k->name, spec->name, sizeof(k->name));
+	}
+	if (err < 0)
+		return err;
+	k->dead = false;
+	*ret_place = (uint8_t)c;
+	return 0;
+}
+
+static int vm_add(struct blk_gate *g, const struct blk_gate_vm *spec, struct blk_core_vm **ret)
+{
+	struct blk_core_vm *vm = calloc(1, sizeof(*vm));
+	int err;
+
+	if (!vm)
+		return -ENOMEM;
+	err = slo_vm_add(g->sched, &spec->promise, vm, &vm->slo);
+	if (err < 0) {
+		free(vm);
+		return err;
+	}
+	memcpy(vm->name, spec->name, sizeof(vm->name));
+	list_init(&vm->ports);
+	list_append(&g->vms, &vm->node);
+	*ret = vm;
+	return 0;
+}
+
+static bool in_spec(const struct blk_gate_vm *spec, const char *name)
+{
+	for (unsigned i = 0; i < spec->n_classes; i++)
+		if (strcmp(spec->class[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+int blk_core_set_vm(struct blk_gate *g, const struct blk_gate_vm *spec)
+{
+	struct blk_core_vm *vm = vm_find(g, spec->name);
+	uint8_t place[BLK_CLASSES_MAX] = { 0 };
+	int err = vm ? slo_update(vm->slo, &spec->promise, now_of(g)) : vm_add(g, spec, &vm);
+
+	for (unsigned i = 0; err == 0 && i < spec->n_classes; i++)
+		err = set_class(g, vm, &spec->class[i], &place[i]);
+	if (err < 0)
+		return err;
+	memcpy(vm->place, place, sizeof(place));
+	vm->map = spec->map;
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		struct blk_core_class *k = &vm->class[c];
+
+		if (!k->node || k->dead || in_spec(spec, k->name))
+			continue;
+		k->dead = true;
+		empty_class(g, vm, c);
+	}
+	bury_dead_classes(vm);
+	/* Promises may let go now what was held a moment ago. */
+	blk_core_run(g);
+	worker_source_wake(&g->source);
+	return 0;
+}
+
+void blk_core_remove_vm(struct blk_gate *g, const char *name)
+{
+	struct blk_core_vm *vm = vm_find(g, name);
+
+	if (!vm)
+		return;
+	assert(list_empty(&vm->ports));
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		if (vm->class[c].node)
+			slo_class_remove(vm->class[c].node);
+	slo_vm_remove(vm->slo);
+	list_remove(&vm->node);
+	free(vm);
+}
+
+/* --- requests --- */
+
+static void ticket_free(struct blk_gate *g, struct blk_ticket *t)
+{
+	if (is_local(g, t->port))
+		blk_port_freed(t);
+	else
+		note_to_worker(g, t->port, &t->note, BLK_NOTE_FREE);
+}
+
+static void grant(struct blk_gate *g, struct blk_part *part)
+{
+	struct blk_ticket *t = part->ticket;
+
+	if (is_local(g, t->port))
+		blk_port_granted(part);
+	else
+		note_to_worker(g, t->port, &part->note, BLK_NOTE_GRANT);
+}
+
+/* The part that carries a piece: the ticket's own for a whole request. */
+static struct blk_part *part_for(struct blk_gate *g, const struct slo_piece *piece)
+{
+	struct blk_ticket *t = container_of(piece->req, struct blk_ticket, slo);
+	struct blk_part *part = &t->whole;
+
+	if (unlikely(piece->bytes != piece->req->bytes)) {
+		part = g->free_part;
+		g->free_part = part->next_free;
+	}
+	part->ticket = t;
+	part->slo = *piece;
+	return part;
+}
+
+void blk_core_enqueue(struct blk_gate *g, struct blk_ticket *t)
+{
+	struct slo_flow *f;
+	struct slo_piece piece;
+
+	blk_core_join(g, t->port);
+	f = flow_of(g, t->port, t->ioprio);
+	if (unlikely(!f)) {
+		/* No memory for a single flow: the request passes unscheduled rather than not at all. */
+		t->whole.ticket = t;
+		t->whole.slo = (struct slo_piece){ 0 };
+		grant(g, &t->whole);
+		return;
+	}
+	if (t->flush) {
+		slo_bypass(f, &t->slo, now_of(g), &piece);
+		grant(g, part_for(g, &piece));
+	} else if (slo_admit_fast(f, &t->slo, now_of(g), &piece)) {
+		grant(g, part_for(g, &piece));
+	} else {
+		slo_enqueue(f, &t->slo, now_of(g));
+		worker_source_wake(&g->source);
+	}
+}
+
+void blk_core_done(struct blk_gate *g, struct blk_part *part)
+{
+	struct blk_ticket *t = part->ticket;
+	bool last = true;
+
+	if (likely(part->slo.req))
+		last = slo_complete(&part->slo, now_of(g), part->result);
+	if (part != &t->whole) {
+		part->next_free = g->free_part;
+		g->free_part = part;
+	}
+	if (last)
+		ticket_free(g, t);
+	if (slo_held(g->sched))
+		worker_source_wake(&g->source);
+}
+
+unsigned blk_core_run(struct blk_gate *g)
+{
+	struct slo_piece piece;
+	unsigned n = 0;
+
+	/* A piece may need a part of its own, so without one nothing is decided. */
+	while (n < GRANTS_PER_TURN && g->free_part && slo_dispatch(g->sched, now_of(g), &piece)) {
+		grant(g, part_for(g, &piece));
+		n++;
+	}
+	return n;
+}
+
+void blk_core_recall(struct blk_gate *g, struct blk_port *p)
+{
+	struct list held;
+
+	list_init(&held);
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		if (p->flow[c])
+			slo_flow_take(p->flow[c], now_of(g), &held);
+	while (!list_empty(&held)) {
+		struct slo_req *r = list_first(&held, struct slo_req, node);
+		struct blk_ticket *t = container_of(r, struct blk_ticket, slo);
+
+		list_remove(&r->node);
+		t->given_bytes = (uint32_t)r->given_bytes;
+		t->has_parts = r->pieces > 0;
+		/* The last part that is out ends the ticket; the rest will come with another one. */
+		r->bytes = r->given_bytes;
+		if (is_local(g, p))
+			blk_port_returned(t);
+		else
+			note_to_worker(g, p, &t->back, BLK_NOTE_RETURN);
+	}
+}
+
+void blk_core_leave(struct blk_gate *g, struct blk_port *p)
+{
+	(void)g;
+	if (!p->vm)
+		return;
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		flow_drop(p, c);
+		assert(!p->flow[c]);
+	}
+	list_remove(&p->node);
+	bury_dead_classes(p->vm);
+	p->vm = NULL;
+}
+
+/* --- what the owner polls --- */
+
+void blk_core_deliver(struct blk_box *inbox, struct blk_note *first)
+{
+	struct blk_gate *g = container_of(inbox, struct blk_gate, inbox);
+
+	for (struct blk_note *next, *n = first; n; n = next) {
+		struct blk_port *p;
+
+		next = n->next;
+		switch ((enum blk_note_kind)n->kind) {
+		case BLK_NOTE_SUBMIT:
+			blk_core_enqueue(g, container_of(n, struct blk_ticket, note));
+			break;
+		case BLK_NOTE_DONE:
+			blk_core_done(g, container_of(n, struct blk_part, note));
+			break;
+		case BLK_NOTE_RECALL:
+			p = container_of(n, struct blk_port, ask);
+			blk_core_recall(g, p);
+			note_to_worker(g, p, &p->answer, BLK_NOTE_RECALLED);
+			break;
+		case BLK_NOTE_LEAVE:
+			p = container_of(n, struct blk_port, ask);
+			blk_core_leave(g, p);
+			note_to_worker(g, p, &p->answer, BLK_NOTE_LEFT);
+			break;
+		case BLK_NOTE_FULL:
+			p = container_of(n, struct blk_port, full);
+			if (p->vm)
+				slo_vm_ring_full(p->vm->slo, now_of(g));
+			store_release(&p->full_told, false);
+			break;
+		default:
+			assert(!"a note that is not for the owner");
+		}
+	}
+	blk_core_run(g);
+	blk_core_flush(g);
+}
+
+static unsigned core_poll(struct worker_source *s, uint64_t now_ns)
+{
+	struct blk_gate *g = container_of(s, struct blk_gate, source);
+	unsigned n = blk_core_run(g);
+
+	(void)now_ns;
+	blk_core_flush(g);
+	return n;
+}
+
+static bool core_arm(struct worker_source *s)
+{
+	(void)s;
+	return false; /* notes and completions wake it themselves */
+}
+
+static uint64_t core_deadline(const struct worker_source *s)
+{
+	const struct blk_gate *g = container_of(s, struct blk_gate, source);
+
+	return slo_next_ns(g->sched);
+}
+
+const struct worker_source_ops blk_core_source = {
+	.poll = core_poll,
+	.arm = core_arm,
+	.deadline_ns = core_deadline,
+};

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the guest sees of a disk (features, config space), and the session's orders to its queues. Control thread.
+ */
+#include "blk/disk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Linux takes seg_max for its scatter lists; header and status come on top and make VIRTQUEUE_CHAIN_MAX. */
+#define SEG_MAX 126u
+#define SIZE_MAX_BYTES (1u << 20)
+/* One range of a discard: 2 GiB, so that a store's work for one request stays bounded. */
+#define RANGE_SECTORS_MAX (1u << 22)
+
+static struct blk_disk *disk_of(struct vhost_device *v)
+{
+	return container_of(v, struct blk_disk, device);
+}
+
+#define BIT(n) (UINT64_C(1) << (n))
+
+static uint64_t disk_features(struct vhost_device *v)
+{
+	const struct blk_disk *d = disk_of(v);
+	uint64_t f = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) |
+		     BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
+		     BIT(VIRTIO_BLK_F_MQ);
+
+	if (d->geometry.read_only)
+		f |= BIT(VIRTIO_BLK_F_RO);
+	if (d->geometry.discard)
+		f |= BIT(VIRTIO_BLK_F_DISCARD);
+	if (d->geometry.write_zeroes)
+		f |= BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+	return f;
+}
+
+static unsigned disk_queues_max(struct vhost_device *v)
+{
+	return disk_of(v)->queues_max;
+}
+
+static void disk_config_read(struct vhost_device *v, uint32_t offset, uint8_t *buf, uint32_t len)
+{
+	const struct blk_disk *d = disk_of(v);
+
+	memset(buf, 0, len);
+	if (offset < sizeof(d->config))
+		memcpy(buf, (const uint8_t *)&d->config + offset, min_u64(len, sizeof(d->config) - offset));
+}
+
+/* Every write is written through unless the driver may flush and wants a write cache (VIRTIO 1.2, 5.2.5). */
+static void update_cache_mode(struct blk_disk *d)
+{
+	bool may_flush = d->features & BIT(VIRTIO_BLK_F_FLUSH);
+	bool through = !may_flush;
+
+	if (d->features & BIT(VIRTIO_BLK_F_CONFIG_WCE))
+		through = through || !d->config.wce;
+	store_relaxed(&d->write_through, through);
+}
+
+static int disk_config_write(struct vhost_device *v, uint32_t offset, const uint8_t *buf, uint32_t len)
+{
+	struct blk_disk *d = disk_of(v);
+
+	if (offset != offsetof(struct virtio_blk_config, wce) || len != 1 || buf[0] > 1)
+		return -EINVAL;
+	d->config.wce = buf[0];
+	update_cache_mode(d);
+	return 0;
+}
+
+static void disk_features_set(struct vhost_device *v, uint64_t features)
+{
+	struct blk_disk *d = disk_of(v);
+
+	d->features = features;
+	update_cache_mode(d);
+}
+
+static void fail(struct vhost_done done, int err)
+{
+	if (done.fn)
+		done.fn(done.arg, err, 0);
+}
+
+/* --- placement --- */
+
+static unsigned member_of(const struct blk_team *t, const struct worker *w)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->member[i].worker == w)
+			return i;
+	return 0;
+}
+
+static unsigned place_queue(struct blk_disk *d, unsigned queue)
+{
+	if (d->running == 0)
+		d->home = blk_team_quietest(d->team);
+	if (d->workers_wanted == 0)
+		return d->home;
+	return (d->home + queue % d->workers_wanted) % d->team->n;
+}
+
+/* --- starting and stopping queues --- */
+
+/* What stands between an operation's end and the session's continuation. */
+struct disk_wait {
+	struct blk_disk *disk;
+	struct blk_slot *slot;
+	struct vhost_done done;
+};
+
+
+static void place(struct blk_disk *d, struct blk_slot *s, unsigned member)
+{
+	d->running++;
+	d->team->member[member].queues++;
+	s->worker = d->team->member[member].worker;
+	s->placed = true;
+}
+
+static void unplace(struct blk_disk *d, struct blk_slot *s)
+{
+	if (!s->placed)
+		return;
+	s->placed = false;
+	d->team->member[member_of(d->team, s->worker)].queues--;
+	if (--d->running == 0)
+		store_disk_unlock(d->store);
+}
+
+static void queue_started(void *arg, int result, uint32_t value)
+{
+	struct disk_wait *w = arg;
+	struct vhost_done done = w->done;
+
+	if (result < 0)
+		unplace(w->disk, w->slot);
+	free(w);
+	done.fn(done.arg, result, value);
+}
+
+static void queue_stopped(void *arg, int result, uint32_t value)
+{
+	struct disk_wait *w = arg;
+	struct vhost_done done = w->done;
+
+	unplace(w->disk, w->slot);
+	free(w);
+	done.fn(done.arg, result, value);
+}
+
+static struct blk_slot *slot_for(struct blk_disk *d, unsigned queue)
+{
+	void *p;
+
+	if (!d->slot[queue]) {
+		/* The counters stand on cache lines of their own. */
+		if (posix_memalign(&p, CACHE_LINE, sizeof(struct blk_slot)))
+			return NULL;
+		d->slot[queue] = p;
+		blk_slot_init(d->slot[queue], d->pool, d->store, &d->geometry, &d->write_through, queue);
+	}
+	return d->slot[queue];
+}
+
+static struct blk_op *op_waited_for(struct blk_disk *d, struct blk_slot *s, enum blk_op_kind kind, struct vhost_done done,
+				    void (*then)(void *, int, uint32_t))
+{
+	struct disk_wait *w = malloc(sizeof(*w));
+	struct blk_op *op;
+
+	if (!w)
+		return NULL;
+	*w = (struct disk_wait){ d, s, done };
+	op = blk_op_new(kind, (struct vhost_done){ then, w });
+	if (!op)
+		free(w);
+	return op;
+}
+
+static void close_all(int a, int b, int c)
+{
+	int fds[] = { a, b, c };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static void disk_queue_start(struct vhost_device *v, unsigned queue, const struct virtqueue_setup *setup,
+			     struct memmap *map, int kick_fd, int call_fd, int err_fd, struct vhost_done done)
+{
+	struct blk_disk *d = disk_of(v);
+	struct blk_slot *s = slot_for(d, queue);
+	struct blk_op *op = s ? op_waited_for(d, s, BLK_OP_START, done, queue_started) : NULL;
+	int err = op ? 0 : -ENOMEM;
+
+	/*
+	 * The image's lock also proves that a daemon that died has nothing in flight any more: the kernel drops the lock only
+	 * after the last request of its ring. So recovered requests are replayed only behind it.
+	 */
+	if (!err && d->running == 0)
+		err = store_disk_lock(d->store);
+	if (err) {
+		if (op)
+			free(op->done.arg);
+		free(op);
+		close_all(kick_fd, call_fd, err_fd);
+		fail(done, err);
+		return;
+	}
+	place(d, s, place_queue(d, queue));
+	op->setup = *setup;
+	op->map = map;
+	op->kick_fd = kick_fd;
+	op->call_fd = call_fd;
+	op->err_fd = err_fd;
+	op->log = d->log;
+	blk_slot_do(s, op);
+}
+
+static void disk_queue_stop(struct vhost_device *v, unsigned queue, bool keep_inflight, struct vhost_done done)
+{
+	struct blk_disk *d = disk_of(v);
+	struct blk_slot *s = d->slot[queue];
+	struct blk_op *op = s ? op_waited_for(d, s, BLK_OP_STOP, done, queue_stopped) : NULL;
+
+	if (!op) {
+		fail(done, s ? -ENOMEM : 0);
+		return;
+	}
+	op->keep_inflight = keep_inflight;
+	blk_slot_do(s, op);
+}
+
+static void change_fd(struct blk_disk *d, unsigned queue, enum blk_op_kind kind, int fd)
+{
+	struct blk_slot *s = d->slot[queue];
+	struct blk_op *op = s ? blk_op_new(kind, (struct vhost_done){ 0 }) : NULL;
+
+	if (!op) {
+		close_all(fd, -1, -1);
+		return;
+	}
+	if (kind == BLK_OP_CALL)
+		op->call_fd = fd;
+	else
+		op->kick_fd = fd;
+	blk_slot_do(s, op);
+}
+
+static void disk_queue_call_fd(struct vhost_device *v, unsigned queue, int fd)
+{
+	change_fd(disk_of(v), queue, BLK_OP_CALL, fd);
+}
+
+static void disk_queue_kick_fd(struct vhost_device *v, unsigned queue, int fd)
+{
+	change_fd(disk_of(v), queue, BLK_OP_KICK, fd);
+}
+
+/* --- operations on all queues --- */
+
+struct all_wait {
+	unsigned left;
+	int result;
+	struct vhost_done done;
+};
+
+static void one_of_all(void *arg, int result, uint32_t value)
+{
+	struct all_wait *w = arg;
+	struct vhost_done done = w->done;
+
+	(void)value;
+	(void)result; /* a queue that cannot follow is broken and told so through its own error fd */
+	if (--w->left > 0)
+		return;
+	result = w->result;
+	free(w);
+	done.fn(done.arg, result, 0);
+}
+
+static void on_all(struct blk_disk *d, enum blk_op_kind kind, struct memmap *map, struct dirty_log *log,
+		   struct vhost_done done)
+{
+	struct all_wait *w = calloc(1, sizeof(*w));
+
+	if (!w) {
+		fail(done, -ENOMEM);
+		return;
+	}
+	w->left = 1; /* ours, so that it does not end before all have begun */
+	w->done = done;
+	for (unsigned i = 0; i < d->queues_max; i++) {
+		struct blk_op *op;
+
+		if (!d->slot[i])
+			continue;
+		op = blk_op_new(kind, (struct vhost_done){ one_of_all, w });
+		if (!op) {
+			w->result = -ENOMEM;
+			break;
+		}
+		w->left++;
+		op->map = map;
+		op->log = log;
+		blk_slot_do(d->slot[i], op);
+	}
+	one_of_all(w, 0, 0);
+}
+
+static void disk_memory_set(struct vhost_device *v, struct memmap *map, struct vhost_done done)
+{
+	on_all(disk_of(v), BLK_OP_REMAP, map, NULL, done);
+}
+
+static void disk_log_set(struct vhost_device *v, struct dirty_log *log, struct vhost_done done)
+{
+	disk_of(v)->log = log;
+	on_all(disk_of(v), BLK_OP_LOG, NULL, log, done);
+}
+
+static void disk_session_began(struct vhost_device *v, struct vhost_session *session)
+{
+	struct blk_disk *d = disk_of(v);
+
+	d->session = session;
+	d->config.wce = 1;
+	d->features = 0;
+	update_cache_mode(d);
+}
+
+static void disk_session_ended(struct vhost_device *v)
+{
+	disk_of(v)->session = NULL;
+	disk_of(v)->log = NULL;
+}
+
+static const struct vhost_device_ops disk_ops = {
+	.features = disk_features,
+	.queues_max = disk_queues_max,
+	.config_read = disk_config_read,
+	.config_write = disk_config_write,
+	.features_set = disk_features_set,
+	.queue_start = disk_queue_start,
+	.queue_stop = disk_queue_stop,
+	.queue_call_fd = disk_queue_call_fd,
+	.queue_kick_fd = disk_queue_kick_fd,
+	.memory_set = disk_memory_set,
+	.log_set = disk_log_set,
+	.session_began = disk_session_began,
+	.session_ended = disk_session_ended,
+};
+
+/* --- moving --- */
+
+static void queue_moved(void *arg, int result, uint32_t value)
+{
+	/* A queue that could not be served there has stopped; its place is given up when the session stops it. */
+	(void)result;
+	(void)value;
+	free(arg);
+}
+
+int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker)
+{
+	struct blk_slot *s = queue < d->queues_max ? d->slot[queue] : NULL;
+	struct blk_op *op;
+	unsigned from;
+
+	if (!s || !s->running || !blk_slot_calm(s))
+		return -EBUSY;
+	if (worker >= d->team->n)
+		return -EINVAL;
+	from = member_of(d->team, s->worker);
+	if (from == worker)
+		return -EALREADY;
+	op = op_waited_for(d, s, BLK_OP_MOVE, (struct vhost_done){ 0 }, queue_moved);
+	if (!op)
+		return -ENOMEM;
+	d->team->member[from].queues--;
+	d->team->member[worker].queues++;
+	op->to = d->team->member[worker].worker;
+	blk_slot_do(s, op);
+	return 0;
+}
+
+/* --- making --- */
+
+static void set_config(struct blk_disk *d)
+{
+	struct virtio_blk_config *c = &d->config;
+	const struct store_limits *l = &d->store->limits;
+	uint32_t block = l->block_size ? l->block_size : STORE_SECTOR;
+	uint32_t physical = l->physical_block_size > block ? l->physical_block_size : block;
+
+	c->capacity = load_relaxed(&d->geometry.capacity_sectors);
+	c->size_max = SIZE_MAX_BYTES;
+	c->seg_max = SEG_MAX;
+	c->blk_size = block;
+	c->physical_block_exp = (uint8_t)__builtin_ctz(physical / block);
+	c->min_io_size = (uint16_t)(physical / block);
+	c->opt_io_size = 0;
+	c->wce = 1;
+	c->num_queues = (uint16_t)d->queues_max;
+	if (d->geometry.discard) {
+		c->max_discard_sectors = RANGE_SECTORS_MAX;
+		c->max_discard_seg = BLK_RANGES_MAX;
+		c->discard_sector_alignment = block / STORE_SECTOR;
+	}
+	if (d->geometry.write_zeroes) {
+		c->max_write_zeroes_sectors = RANGE_SECTORS_MAX;
+		c->max_write_zeroes_seg = BLK_RANGES_MAX;
+		c->write_zeroes_may_unmap = 1;
+	}
+}
+
+void blk_disk_resized(struct blk_disk *d)
+{
+	uint64_t sectors = load_relaxed(&d->store->size_bytes) / STORE_SECTOR;
+
+	store_relaxed(&d->geometry.capacity_sectors, sectors);
+	d->config.capacity = sectors;
+}
+
+int blk_disk_create(const struct blk_disk_options *o, struct blk_pool *pool, struct store_disk *store, struct blk_team *team,
+		    struct blk_disk **ret)
+{
+	struct blk_disk *d;
+
+	if (o->queues == 0 || o->queues > BLK_QUEUES_MAX || o->workers > team->n)
+		return -EINVAL;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return -ENOMEM;
+	d->device.ops = &disk_ops;
+	d->pool = pool;
+	d->store = store;
+	d->team = team;
+	d->queues_max = o->queues;
+	d->workers_wanted = o->workers;
+	d->ioprio_ignore = o->ioprio_ignore;
+	snprintf(d->vm, sizeof(d->vm), "%s", o->vm);
+	snprintf(d->name, sizeof(d->name), "%s", o->name);
+	snprintf(d->device.name, sizeof(d->device.name), "%s/%s", o->vm, o->name);
+	/* The guest reads it as /dev/disk/by-id/virtio-SERIAL: the disk's name, cut to what fits. */
+	memcpy(d->geometry.serial, d->name, strnlen(d->name, BLK_SERIAL_BYTES));
+	d->geometry.read_only = store->read_only;
+	d->geometry.discard = store->limits.discard && !store->read_only;
+	d->geometry.write_zeroes = store->limits.write_zeroes && !store->read_only;
+	d->write_through = true;
+	blk_disk_resized(d);
+	set_config(d);
+	list_append(&team->disks, &d->node);
+	*ret = d;
+	return 0;
+}
+
+void blk_disk_destroy(struct blk_disk *d)
+{
+	if (!d)
+		return;
+	list_remove(&d->node);
+	for (unsigned i = 0; i < d->queues_max; i++)
+		free(d->slot[i]);
+	free(d);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtual disk: the block device model behind a vhost-user session. Control thread.
+ */
+#pragma once
+
+#include "blk/slot.h"
+#include "blk/team.h"
+
+#include <linux/virtio_blk.h>
+
+#define BLK_QUEUES_MAX 64u
+
+struct blk_disk_options {
+	const char *vm, *name;
+	unsigned queues;  /* offered to the driver: 1..BLK_QUEUES_MAX */
+	unsigned workers; /* 0: one, more when it gets busy; N: exactly N */
+	bool ioprio_ignore;
+};
+
+/* The VM's account at the pool's gate is found by name when the disk is created; see gate.h. */
+struct blk_disk {
+	struct vhost_device device;
+	struct blk_pool *pool;
+	struct store_disk *store;
+	struct blk_team *team;
+	struct list node; /* in the team's disks */
+	char vm[32], name[32];
+	struct blk_geometry geometry;
+	struct virtio_blk_config config;
+	uint64_t features;	/* as the driver accepted them */
+	bool write_through;	/* atomic, read by workers */
+	bool ioprio_ignore;
+	unsigned queues_max;
+	unsigned workers_wanted; /* 0: auto */
+	unsigned home;		/* index in the team of its first worker */
+	unsigned running;	/* queues; the image is locked while there are any */
+	struct dirty_log *log;
+	struct vhost_session *session;
+	struct blk_slot *slot[BLK_QUEUES_MAX]; /* made at a queue's first start */
+};
+
+/* -EINVAL, -ENOMEM. The store's disk is borrowed. */
+int blk_disk_create(const struct blk_disk_options *options, struct blk_pool *pool, struct store_disk *store,
+		    struct blk_team *team, struct blk_disk **ret);
+/* Its session has ended: no queue runs. */
+void blk_disk_destroy(struct blk_disk *d);
+
+/* The store has been resized: new capacity in config space. The caller tells the session (config change). */
+void blk_disk_resized(struct blk_disk *d);
+
+/* Moves a running queue; -EBUSY if an operation is under way, -EALREADY if it is there. */
+int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The gate of a pool: where the requests of all queues meet the scheduler (slo/) before they reach the store.
+ *
+ * The scheduler has an owner, one worker. Workers that took a request pass it to the owner as a note (box.h) and dispatch
+ * and complete it themselves when it comes back as granted, so a store still sees each queue's own worker. When the owner
+ * took the request there are no notes, only calls, and an uncontended request passes without touching a heap.
+ *
+ *   gate_*   control thread
+ *   port_*   the worker of the queue whose port it is
+ *   core     the owner (core.h)
+ */
+#pragma once
+
+#include "blk/box.h"
+#include "slo/classmap.h"
+#include "slo/sched.h"
+
+#define BLK_NAME_MAX 32u
+#define BLK_CLASSES_MAX 64u
+
+struct blk_gate;
+struct blk_port;
+struct blk_queue;
+struct blk_request;
+struct blk_team;
+
+/* --- control thread --- */
+
+struct blk_gate_class {
+	char name[BLK_NAME_MAX];
+	struct slo_promise promise;
+};
+
+/* What the policy says of a VM on one pool. */
+struct blk_gate_vm {
+	char name[BLK_NAME_MAX];
+	struct slo_promise promise;
+	unsigned n_classes;
+	struct blk_gate_class class[BLK_CLASSES_MAX];
+	struct slo_classmap map; /* ioprio -> index into `class` */
+};
+
+/* Called on the control thread when the owner has done it. */
+struct blk_gate_done {
+	void (*fn)(void *arg, int result);
+	void *arg;
+};
+
+/* `owner` is one of the team's workers. -ENOMEM and what slo_sched_create returns. */
+int blk_gate_create(const struct slo_sched_options *options, struct blk_team *team, unsigned owner, struct blk_gate **ret);
+/* No port is left; the owner's part ends first, then done. */
+void blk_gate_destroy(struct blk_gate *g, struct blk_gate_done done);
+
+/* Adds the VM or changes its promises, classes and map, all at one moment. What is held stays held, in its class by name. */
+void blk_gate_set_vm(struct blk_gate *g, const struct blk_gate_vm *vm, struct blk_gate_done done);
+/* The VM's ports have been closed. */
+void blk_gate_remove_vm(struct blk_gate *g, const char *name, struct blk_gate_done done);
+
+/* Runs `fn` on the owner: for reading statistics and the cost model. */
+void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_gate *g, struct slo_sched *s, void *arg), void *arg,
+		    struct blk_gate_done done);
+
+/* The owner's nodes, for a visitor: NULL-terminated walk by index. */
+struct blk_gate_node {
+	const char *vm, *class; /* class NULL: the VM itself */
+	struct slo_node *node;
+};
+bool blk_gate_node_at(struct blk_gate *g, unsigned index, struct blk_gate_node *ret);
+
+/* --- ports --- */
+
+/* Control thread, before the queue's first attach. `size`: of its ring. -ENOMEM. */
+int blk_port_create(struct blk_gate *g, struct blk_queue *q, const char *vm, bool ioprio_ignore, uint16_t size,
+		    struct blk_port **ret);
+/* After the queue's last detach. NULL is allowed. */
+void blk_port_destroy(struct blk_port *p);
+
+/* The queue has come to its worker. */
+void blk_port_attach(struct blk_port *p);
+/* The request is held, or dispatched through blk_queue_dispatch, maybe before this returns. */
+void blk_port_submit(struct blk_port *p, struct blk_request *r);
+/* How many requests can be submitted now, at most `max`. */
+unsigned blk_port_room(const struct blk_port *p, unsigned max);
+/* End of a batch of submissions or completions. */
+void blk_port_flush(struct blk_port *p);
+/* Everything held comes back by blk_queue_take_back, then blk_queue_recalled is called. */
+void blk_port_recall(struct blk_port *p);
+/* Nothing is held or dispatched: the owner forgets the queue, then blk_queue_left is called. */
+void blk_port_leave(struct blk_port *p);
+/* The driver's ring is exhausted: every descriptor it has is here, so demand may be hidden behind it. */
+void blk_port_ring_full(struct blk_port *p);
+
+/* A part of a large request, or all of one, as granted. Its completion: blk_port_part_done. */
+struct blk_part;
+void blk_port_part_done(struct blk_part *part, int result);

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * One turn of the poll loop publishes what completed since the last turn, takes a batch of at most BATCH chains, and sends
+ * each on its way: answered at once, to the pool's gate, or straight to the store. Completions, which come from the store
+ * while the worker reaps or while it submits, only push into the used ring and mark the queue; the next turn makes them
+ * visible in one store and writes the call eventfd at most once. So a busy queue costs the driver one interrupt per batch,
+ * and none when it polls.
+ *
+ * Everything that changes under a running queue (its memory, its worker, its end) goes through one primitive: quiesce. It
+ * stops taking, recalls what the gate holds, waits for what the store has. Held requests know guest addresses only, so they
+ * survive a change of memory and a move to another worker.
+ */
+#include "blk/queue.h"
+
+#include "blk/gate.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define BATCH 32u
+
+static void check_quiet(struct blk_queue *q);
+
+/* --- completion --- */
+
+static struct hist *latency_of(struct blk_queue *q, const struct blk_request *r)
+{
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+		return &q->counters.read_ns;
+	case VIRTIO_BLK_T_OUT:
+		return &q->counters.write_ns;
+	case VIRTIO_BLK_T_FLUSH:
+		return &q->counters.flush_ns;
+	default:
+		return NULL;
+	}
+}
+
+static enum blk_count count_of(uint32_t type)
+{
+	switch (type) {
+	case VIRTIO_BLK_T_IN:
+		return BLK_COUNT_READ;
+	case VIRTIO_BLK_T_OUT:
+		return BLK_COUNT_WRITE;
+	case VIRTIO_BLK_T_FLUSH:
+		return BLK_COUNT_FLUSH;
+	case VIRTIO_BLK_T_DISCARD:
+		return BLK_COUNT_DISCARD;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return BLK_COUNT_ZEROES;
+	case VIRTIO_BLK_T_GET_ID:
+		return BLK_COUNT_ID;
+	default:
+		return BLK_COUNT_OTHER;
+	}
+}
+
+static void count_request(struct blk_queue *q, const struct blk_request *r, uint8_t status)
+{
+	enum blk_count what = count_of(r->type);
+	struct hist *latency = latency_of(q, r);
+
+	counter_add(&q->counters.ops[what], 1);
+	if (what <= BLK_COUNT_WRITE)
+		counter_add(&q->counters.bytes[what], r->data_bytes);
+	if (unlikely(status != VIRTIO_BLK_S_OK))
+		counter_add(&q->counters.errors, 1);
+	if (latency)
+		hist_add(latency, worker_now_ns(q->worker) - r->arrival_ns);
+}
+
+/* Pushes the answer. It becomes visible with the next publish. */
+static void answer(struct blk_queue *q, struct blk_request *r, uint8_t status, uint32_t written)
+{
+	if (unlikely(!blk_request_put_status(r, q->map, status)))
+		written = 0;
+	if (unlikely(q->log))
+		blk_request_log(r, q->log, written);
+	count_request(q, r, status);
+	virtqueue_push(&q->vq, r->chain, written);
+	q->outstanding--;
+	q->unpublished = true;
+	worker_source_wake(&q->source);
+}
+
+static uint8_t status_of(int result)
+{
+	if (likely(result == 0))
+		return VIRTIO_BLK_S_OK;
+	return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+static void finish_request(struct blk_queue *q, struct blk_request *r)
+{
+	uint32_t written = r->type == VIRTIO_BLK_T_IN && r->result == 0 ? r->data_bytes + 1 : 1;
+
+	answer(q, r, status_of(r->result), written);
+}
+
+/* One dispatched part, maybe the whole, is done. */
+static void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
+{
+	q->dispatched--;
+	if (unlikely(result < 0 && r->result == 0))
+		r->result = result;
+	r->undone_bytes -= bytes;
+	if (part)
+		blk_port_part_done(part, result);
+	if (r->undone_bytes == 0)
+		finish_request(q, r);
+	if (unlikely(q->state == BLK_QUEUE_QUIESCING))
+		check_quiet(q);
+}
+
+static void whole_done(struct blk_request *r, int result)
+{
+	part_done(r->queue, r, r->part, r->undone_bytes, result);
+}
+
+static int translate(struct blk_queue *q, struct blk_request *r, struct store_io *io, uint32_t start, uint32_t bytes)
+{
+	return blk_request_translate(r, io, q->map, q->geometry, load_relaxed(q->write_through), start, bytes);
+}
+
+/* Store's completion of a request dispatched whole: the next range of a discard, or the end. */
+static void store_done(struct store_io *io, int result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+	struct blk_queue *q = r->queue;
+
+	if (unlikely(result == 0 && r->range + 1 < r->ranges)) {
+		r->range++;
+		result = translate(q, r, io, 0, 0);
+		if (result == 0) {
+			store_submit(q->channel, io);
+			store_flush_batch(q->channel);
+			return;
+		}
+	}
+	whole_done(r, result);
+}
+
+static void slice_done(struct store_io *io, int result)
+{
+	struct blk_slice *s = container_of(io, struct blk_slice, io);
+
+	part_done(s->request->queue, s->request, s->part, (uint32_t)io->length_bytes, result);
+}
+
+/* --- dispatch --- */
+
+void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
+{
+	int err;
+
+	r->part = part;
+	r->undone_bytes = r->data_bytes - r->given_bytes;
+	q->dispatched++;
+	err = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
+	if (unlikely(err)) {
+		whole_done(r, err);
+		return;
+	}
+	store_submit(q->channel, &r->io);
+}
+
+void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct blk_slice *s, uint32_t start, uint32_t bytes)
+{
+	int err;
+
+	if (start == 0)
+		r->undone_bytes = r->data_bytes - r->given_bytes;
+	q->dispatched++;
+	s->request = r;
+	s->io.disk = q->store;
+	s->io.done = slice_done;
+	err = translate(q, r, &s->io, r->given_bytes + start, bytes);
+	if (unlikely(err)) {
+		s->io.length_bytes = bytes;
+		slice_done(&s->io, err);
+		return;
+	}
+	store_submit(q->channel, &s->io);
+}
+
+static void send_on(struct blk_queue *q, struct blk_request *r)
+{
+	if (q->port)
+		blk_port_submit(q->port, r);
+	else
+		blk_queue_dispatch(q, r, NULL);
+}
+
+static void end_batch(struct blk_queue *q)
+{
+	if (q->port)
+		blk_port_flush(q->port);
+	store_flush_batch(q->channel);
+}
+
+static void accept_chain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns)
+{
+	struct blk_request *r = &q->requests[chain->id];
+	uint32_t written = 1;
+	uint8_t status;
+	int todo;
+
+	r->chain = chain;
+	r->arrival_ns = now_ns;
+	q->outstanding++;
+	todo = blk_request_parse(r, q->map, q->geometry, &status, &written);
+	if (likely(todo > 0)) {
+		send_on(q, r);
+	} else if (todo == 0) {
+		answer(q, r, status, written);
+	} else {
+		/* Nowhere to write a status: returning it with length 0 is all the protocol has. */
+		counter_add(&q->counters.errors, 1);
+		virtqueue_push(&q->vq, chain, 0);
+		q->outstanding--;
+		q->unpublished = true;
+	}
+}
+
+/* --- the poll source --- */
+
+static void publish(struct blk_queue *q)
+{
+	q->unpublished = false;
+	if (!virtqueue_publish(&q->vq)) {
+		counter_add(&q->counters.calls_suppressed, 1);
+		return;
+	}
+	if (q->call_fd >= 0) {
+		uint64_t one = 1;
+
+		counter_add(&q->counters.calls_sent, 1);
+		/* EAGAIN: the counter is full, so the driver has been called already. */
+		if (write(q->call_fd, &one, sizeof(one)) < 0)
+			return;
+	}
+}
+
+/* The front-end's error eventfd, once; the control thread sees `broken` in the counters' snapshot. */
+static void tell_broken(struct blk_queue *q)
+{
+	uint64_t one = 1;
+
+	q->told_broken = true;
+	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+	struct virtq_chain *chain[BATCH];
+	unsigned n, published = q->unpublished;
+
+	counter_add(&q->counters.polls, 1);
+	if (q->unpublished)
+		publish(q);
+	if (q->port)
+		blk_port_flush(q->port);
+	if (unlikely(q->state != BLK_QUEUE_SERVING))
+		return published;
+	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
+	if (n == 0) {
+		counter_add(&q->counters.polls_empty, 1);
+		if (unlikely(q->vq.broken && !q->told_broken))
+			tell_broken(q);
+		return published;
+	}
+	if (unlikely(memmap_faulted(q->map)))
+		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
+	hist_add(&q->counters.batch, n);
+	for (unsigned i = 0; i < n; i++)
+		accept_chain(q, chain[i], now_ns);
+	if (q->port && q->outstanding == q->vq.size)
+		blk_port_ring_full(q->port);
+	end_batch(q);
+	if (q->unpublished)
+		publish(q);
+	return n;
+}
+
+static bool queue_arm(struct worker_source *s)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	if (q->unpublished)
+		return true;
+	if (q->state != BLK_QUEUE_SERVING)
+		return false;
+	/* Without a kick eventfd nobody would wake us: such a queue is polled for ever (vhost-user, SET_VRING_KICK). */
+	if (q->kick.fd < 0)
+		return true;
+	return virtqueue_kicks_on(&q->vq);
+}
+
+static void queue_disarm(struct worker_source *s)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	if (q->state == BLK_QUEUE_SERVING)
+		virtqueue_kicks_off(&q->vq);
+}
+
+static const struct worker_source_ops queue_source = {
+	.poll = queue_poll,
+	.arm = queue_arm,
+	.disarm = queue_disarm,
+};
+
+static void kick_ready(struct worker_watch *watch)
+{
+	struct blk_queue *q = container_of(watch, struct blk_queue, kick);
+	uint64_t n;
+
+	if (read(watch->fd, &n, sizeof(n)) == sizeof(n))
+		counter_add(&q->counters.kicks, 1);
+	worker_source_wake(&q->source);
+}
+
+/* --- quiescing --- */
+
+static void check_quiet(struct blk_queue *q)
+{
+	void (*quiet)(struct blk_queue *, void *) = q->quiet;
+
+	if (q->state != BLK_QUEUE_QUIESCING || q->dispatched > 0 || !quiet)
+		return;
+	q->state = BLK_QUEUE_QUIET;
+	if (q->unpublished)
+		publish(q);
+	q->quiet = NULL;
+	quiet(q, q->quiet_arg);
+}
+
+void blk_queue_quiesce(struct blk_queue *q, void (*quiet)(struct blk_queue *, void *arg), void *arg)
+{
+	assert(q->state == BLK_QUEUE_SERVING);
+	q->state = BLK_QUEUE_QUIESCING;
+	q->quiet_arg = arg;
+	if (q->port) {
+		q->quiet = NULL;
+		q->quiet_later = quiet;
+		blk_port_recall(q->port);
+		return;
+	}
+	q->quiet = quiet;
+	check_quiet(q);
+}
+
+void blk_queue_take_back(struct blk_queue *q, struct blk_request *r, uint32_t given_bytes)
+{
+	r->given_bytes += given_bytes;
+	/* undone_bytes counts the rest, too: parts that are out do not finish the request. */
+	r->next = NULL;
+	*q->returned_tail = r;
+	q->returned_tail = &r->next;
+}
+
+void blk_queue_recalled(struct blk_queue *q)
+{
+	q->quiet = q->quiet_later;
+	check_quiet(q);
+}
+
+static struct blk_request *take_returned(struct blk_queue *q)
+{
+	struct blk_request *r = q->returned;
+
+	q->returned = NULL;
+	q->returned_tail = &q->returned;
+	return r;
+}
+
+static void serve(struct blk_queue *q)
+{
+	struct blk_request *next, *r = take_returned(q);
+
+	q->state = BLK_QUEUE_SERVING;
+	for (; r; r = next) {
+		next = r->next;
+		send_on(q, r);
+	}
+	end_batch(q);
+	worker_source_wake(&q->source);
+}
+
+void blk_queue_resume(struct blk_queue *q)
+{
+	assert(q->state == BLK_QUEUE_QUIET);
+	serve(q);
+}
+
+void blk_queue_flush_returned(struct blk_queue *q, void (*quiet)(struct blk_queue *, void *arg), void *arg)
+{
+	struct blk_request *next, *r = take_returned(q);
+
+	assert(q->state == BLK_QUEUE_QUIET);
+	q->state = BLK_QUEUE_QUIESCING;
+	for (; r; r = next) {
+		next = r->next;
+		blk_queue_dispatch(q, r, NULL);
+	}
+	store_flush_batch(q->channel);
+	q->quiet_arg = arg;
+	q->quiet = quiet;
+	check_quiet(q);
+}
+
+/* --- attaching and detaching --- */
+
+static int channel_get(struct blk_queue *q)
+{
+	struct blk_channel *c = &q->pool->on[worker_index(q->worker)];
+	int err;
+
+	if (!c->channel) {
+		err = store_channel_open(q->pool->store, q->worker, &c->channel);
+		if (err < 0)
+			return err;
+	}
+	c->users++;
+	q->channel = c->channel;
+	return 0;
+}
+
+static void channel_put(struct blk_queue *q)
+{
+	struct blk_channel *c = &q->pool->on[worker_index(q->worker)];
+
+	q->channel = NULL;
+	if (--c->users == 0) {
+		store_channel_close(c->channel);
+		c->channel = NULL;
+	}
+}
+
+int blk_queue_attach(struct blk_queue *q, struct worker *w)
+{
+	int err;
+
+	assert(q->state == BLK_QUEUE_DETACHED);
+	q->worker = w;
+	err = channel_get(q);
+	if (err < 0)
+		return err;
+	q->source.ops = &queue_source;
+	worker_source_add(w, &q->source);
+	virtqueue_kicks_off(&q->vq);
+	if (q->kick.fd >= 0) {
+		q->kick.ready = kick_ready;
+		worker_watch_add(w, &q->kick);
+	}
+	if (q->port)
+		blk_port_attach(q->port);
+	serve(q);
+	return 0;
+}
+
+static void watch_gone(struct worker_watch *watch)
+{
+	struct blk_queue *q = container_of(watch, struct blk_queue, kick);
+
+	q->detached(q, q->detached_arg);
+}
+
+void blk_queue_left(struct blk_queue *q)
+{
+	worker_source_remove(&q->source);
+	channel_put(q);
+	/* Kicks are left on: whoever serves it next looks at the ring first. */
+	if (!q->vq.broken)
+		virtqueue_kicks_on(&q->vq);
+	if (q->kick.active)
+		worker_watch_remove(&q->kick, watch_gone);
+	else
+		q->detached(q, q->detached_arg);
+}
+
+void blk_queue_detach(struct blk_queue *q, void (*detached)(struct blk_queue *, void *arg), void *arg)
+{
+	assert(q->state == BLK_QUEUE_QUIET);
+	q->state = BLK_QUEUE_DETACHED;
+	q->detached = detached;
+	q->detached_arg = arg;
+	if (q->port)
+		blk_port_leave(q->port);
+	else
+		blk_queue_left(q);
+}
+
+/* --- file descriptors --- */
+
+void blk_queue_set_call(struct blk_queue *q, int fd)
+{
+	uint64_t one = 1;
+
+	if (q->call_fd >= 0)
+		close(q->call_fd);
+	q->call_fd = fd;
+	/* A call that went to the old fd may have been lost with it. */
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* --- memory --- */
+
+int blk_queue_init(struct blk_queue *q, uint16_t size)
+{
+	q->requests = calloc(size, sizeof(*q->requests));
+	if (!q->requests)
+		return -ENOMEM;
+	q->iov_bytes = (size_t)size * BLK_IOV_MAX * sizeof(struct iovec);
+	/* Untouched pages cost nothing, so an idle queue has none of them. */
+	q->iov = mmap(NULL, q->iov_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (q->iov == MAP_FAILED) {
+		free(q->requests);
+		q->requests = NULL;
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < size; i++) {
+		struct blk_request *r = &q->requests[i];
+
+		r->queue = q;
+		r->io.iov = q->iov + (size_t)i * BLK_IOV_MAX;
+		r->io.disk = q->store;
+		r->io.done = store_done;
+	}
+	q->state = BLK_QUEUE_DETACHED;
+	take_returned(q);
+	q->outstanding = q->dispatched = 0;
+	q->unpublished = q->told_broken = false;
+	q->kick.fd = q->call_fd = q->err_fd = -1;
+	return 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void blk_queue_fini(struct blk_queue *q)
+{
+	if (!q->requests)
+		return;
+	munmap(q->iov, q->iov_bytes);
+	free(q->requests);
+	q->requests = NULL;
+	close_fd(&q->kick.fd);
+	close_fd(&q->call_fd);
+	close_fd(&q->err_fd);
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Parsing, checking and translating requests. On the worker that owns the queue.
+ *
+ * The guest may frame a request as it likes (VIRTIO 1.2, 2.7.4): the header is the first 16 readable bytes, the status the
+ * last writable byte, wherever the segments are cut. Drivers that exist put header and status into segments of their own,
+ * which is the short way below. Guest memory changes under us: the header is copied once and never read again.
+ */
+#include "blk/request.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define HEADER_BYTES ((uint32_t)sizeof(struct virtio_blk_outhdr))
+#define IOPRIO_MASK 0xffffu /* some kernels use the upper half for their own purposes */
+
+/* Copies `len` bytes at `offset` of the segments [first, first+n) between guest and host. */
+static int copy_segments(const struct memmap *map, const struct virtq_seg *seg, unsigned n, uint64_t offset, uint8_t *buf,
+			 uint32_t len, bool to_guest)
+{
+	for (unsigned i = 0; i < n && len > 0; i++) {
+		uint32_t part;
+		uint8_t *p;
+
+		if (offset >= seg[i].len) {
+			offset -= seg[i].len;
+			continue;
+		}
+		part = (uint32_t)min_u64(len, seg[i].len - offset);
+		p = memmap_gpa(map, seg[i].gpa + offset, part);
+		if (unlikely(!p))
+			return -EFAULT;
+		if (to_guest)
+			memcpy(p, buf, part);
+		else
+			memcpy(buf, p, part);
+		buf += part;
+		len -= part;
+		offset = 0;
+	}
+	return len ? -EFAULT : 0;
+}
+
+static int read_header(const struct blk_request *r, const struct memmap *map, struct virtio_blk_outhdr *ret)
+{
+	const struct virtq_chain *c = r->chain;
+
+	if (likely(c->seg[0].len >= HEADER_BYTES)) {
+		const void *p = memmap_gpa(map, c->seg[0].gpa, HEADER_BYTES);
+
+		if (unlikely(!p))
+			return -EFAULT;
+		memcpy(ret, p, HEADER_BYTES);
+		return 0;
+	}
+	return copy_segments(map, c->seg, c->n_out, 0, (uint8_t *)ret, HEADER_BYTES, false);
+}
+
+/* The last writable byte. */
+static int find_status(struct blk_request *r)
+{
+	const struct virtq_chain *c = r->chain;
+	unsigned i = c->n_seg;
+
+	while (i > c->n_out && c->seg[i - 1].len == 0)
+		i--;
+	if (i == c->n_out)
+		return -EPROTO;
+	r->status_gpa = c->seg[i - 1].gpa + c->seg[i - 1].len - 1;
+	return 0;
+}
+
+static bool range_fits(const struct blk_geometry *g, uint64_t sector, uint64_t sectors)
+{
+	uint64_t capacity = load_relaxed(&g->capacity_sectors);
+
+	return sector <= capacity && sectors <= capacity - sector;
+}
+
+static int check_transfer(struct blk_request *r, const struct blk_geometry *g)
+{
+	if (r->data_bytes == 0 || r->data_bytes % STORE_SECTOR)
+		return -EIO;
+	return range_fits(g, r->sector, r->data_bytes / STORE_SECTOR) ? 0 : -EIO;
+}
+
+static int check_ranges(struct blk_request *r)
+{
+	uint32_t one = sizeof(struct virtio_blk_discard_write_zeroes);
+
+	if (r->data_bytes == 0 || r->data_bytes % one || r->data_bytes / one > BLK_RANGES_MAX)
+		return -EIO;
+	r->ranges = (uint16_t)(r->data_bytes / one);
+	return 0;
+}
+
+static uint8_t get_id(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g, uint32_t *ret_written)
+{
+	const struct virtq_chain *c = r->chain;
+	uint32_t len = (uint32_t)min_u64(BLK_SERIAL_BYTES, c->in_bytes - 1);
+	char serial[BLK_SERIAL_BYTES];
+
+	memcpy(serial, g->serial, sizeof(serial));
+	if (copy_segments(map, c->seg + c->n_out, c->n_seg - c->n_out, 0, (uint8_t *)serial, len, true) < 0)
+		return VIRTIO_BLK_S_IOERR;
+	*ret_written = len + 1;
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t check_type(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
+			  uint32_t *ret_written, bool *ret_dispatch)
+{
+	int err;
+
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+		r->data_bytes = r->chain->in_bytes - 1;
+		err = check_transfer(r, g);
+		break;
+	case VIRTIO_BLK_T_OUT:
+		err = g->read_only ? -EIO : check_transfer(r, g);
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		err = 0;
+		break;
+	case VIRTIO_BLK_T_GET_ID:
+		return get_id(r, map, g, ret_written);
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		if (!(r->type == VIRTIO_BLK_T_DISCARD ? g->discard : g->write_zeroes))
+			return VIRTIO_BLK_S_UNSUPP;
+		err = g->read_only ? -EIO : check_ranges(r);
+		break;
+	default:
+		return VIRTIO_BLK_S_UNSUPP;
+	}
+	if (unlikely(err))
+		return VIRTIO_BLK_S_IOERR;
+	*ret_dispatch = true;
+	return VIRTIO_BLK_S_OK;
+}
+
+int blk_request_parse(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g, uint8_t *ret_status,
+		      uint32_t *ret_written)
+{
+	const struct virtq_chain *c = r->chain;
+	struct virtio_blk_outhdr header;
+	bool dispatch = false;
+	uint8_t status;
+
+	r->range = r->ranges = 0;
+	r->given_bytes = 0;
+	r->result = 0;
+	r->ioprio = 0;
+	if (unlikely(c->in_bytes == 0 || find_status(r) < 0))
+		return -EPROTO;
+	*ret_written = 1;
+	if (unlikely(c->out_bytes < HEADER_BYTES || read_header(r, map, &header) < 0)) {
+		*ret_status = VIRTIO_BLK_S_IOERR;
+		return 0;
+	}
+	r->type = header.type;
+	r->ioprio = (uint16_t)(header.ioprio & IOPRIO_MASK);
+	r->sector = header.sector;
+	r->data_bytes = c->out_bytes - HEADER_BYTES;
+	status = check_type(r, map, g, ret_written, &dispatch);
+	if (likely(dispatch))
+		return 1;
+	*ret_status = status;
+	return 0;
+}
+
+/* `bytes` of the segments from `skip` on, as host ranges. */
+static int map_payload(struct store_io *io, const struct memmap *map, const struct virtq_seg *seg, unsigned n,
+		       uint64_t skip, uint32_t bytes)
+{
+	struct iovec *iov = io->iov;
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < n && bytes > 0; i++) {
+		uint32_t part;
+		void *p;
+
+		if (skip >= seg[i].len) {
+			skip -= seg[i].len;
+			continue;
+		}
+		part = (uint32_t)min_u64(bytes, seg[i].len - skip);
+		p = memmap_gpa(map, seg[i].gpa + skip, part);
+		if (likely(p)) {
+			if (unlikely(used == BLK_IOV_MAX))
+				return -EIO;
+			iov[used++] = (struct iovec){ .iov_base = p, .iov_len = part };
+		} else {
+			int more = memmap_iov(map, seg[i].gpa + skip, part, iov + used, BLK_IOV_MAX - used);
+
+			if (more < 0)
+				return -EIO;
+			used += (unsigned)more;
+		}
+		bytes -= part;
+		skip = 0;
+	}
+	io->iovcnt = (uint16_t)used;
+	return bytes ? -EIO : 0;
+}
+
+static int translate_transfer(struct blk_request *r, struct store_io *io, const struct memmap *map,
+			      const struct blk_geometry *g, bool write_through, uint32_t start, uint32_t bytes)
+{
+	const struct virtq_chain *c = r->chain;
+	bool write = r->type == VIRTIO_BLK_T_OUT;
+
+	/* Again: the disk may have shrunk while the request was held. */
+	if (unlikely(check_transfer(r, g) < 0))
+		return -EIO;
+	io->op = write ? STORE_WRITE : STORE_READ;
+	io->flags = write && write_through ? STORE_FUA : 0;
+	io->offset_bytes = r->sector * STORE_SECTOR + start;
+	io->length_bytes = bytes;
+	if (write)
+		return map_payload(io, map, c->seg, c->n_out, (uint64_t)HEADER_BYTES + start, bytes);
+	return map_payload(io, map, c->seg + c->n_out, c->n_seg - c->n_out, start, bytes);
+}
+
+static int read_range(const struct blk_request *r, const struct memmap *map, unsigned range,
+		      struct virtio_blk_discard_write_zeroes *ret)
+{
+	return copy_segments(map, r->chain->seg, r->chain->n_out, HEADER_BYTES + range * sizeof(*ret), (uint8_t *)ret,
+			     sizeof(*ret), false);
+}
+
+static int translate_range(struct blk_request *r, struct store_io *io, const struct memmap *map,
+			   const struct blk_geometry *g)
+{
+	struct virtio_blk_discard_write_zeroes range;
+	bool discard = r->type == VIRTIO_BLK_T_DISCARD;
+
+	if (read_range(r, map, r->range, &range) < 0)
+		return -EIO;
+	/* Only write-zeroes has a flag, and only this one (VIRTIO 1.2, 5.2.6.2). */
+	if (range.flags & ~(discard ? 0u : (uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
+		return -EOPNOTSUPP;
+	if (range.num_sectors == 0 || !range_fits(g, range.sector, range.num_sectors))
+		return -EIO;
+	io->op = discard ? STORE_DISCARD : STORE_WRITE_ZEROES;
+	io->flags = !discard && range.flags ? STORE_UNMAP : 0;
+	io->offset_bytes = range.sector * STORE_SECTOR;
+	io->length_bytes = (uint64_t)range.num_sectors * STORE_SECTOR;
+	io->iovcnt = 0;
+	return 0;
+}
+
+uint64_t blk_request_range_bytes(const struct blk_request *r, const struct memmap *map)
+{
+	struct virtio_blk_discard_write_zeroes range;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < r->ranges; i++)
+		if (read_range(r, map, i, &range) == 0)
+			bytes += (uint64_t)range.num_sectors * STORE_SECTOR;
+	return bytes;
+}
+
+int blk_request_translate(struct blk_request *r, struct store_io *io, const struct memmap *map, const struct blk_geometry *g,
+			  bool write_through, uint32_t start, uint32_t bytes)
+{
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+	case VIRTIO_BLK_T_OUT:
+		return translate_transfer(r, io, map, g, write_through, start, bytes);
+	case VIRTIO_BLK_T_FLUSH:
+		io->op = STORE_FLUSH;
+		io->flags = 0;
+		io->offset_bytes = io->length_bytes = 0;
+		io->iovcnt = 0;
+		return 0;
+	default:
+		return translate_range(r, io, map, g);
+	}
+}
+
+bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status)
+{
+	uint8_t *p = memmap_gpa(map, r->status_gpa, 1);
+
+	if (unlikely(!p))
+		return false;
+	store_relaxed(p, status);
+	return true;
+}
+
+void blk_request_log(const struct blk_request *r, struct dirty_log *log, uint32_t written)
+{
+	const struct virtq_chain *c = r->chain;
+	uint32_t left = written ? written - 1 : 0;
+
+	for (unsigned i = c->n_out; i < c->n_seg && left > 0; i++) {
+		uint32_t part = (uint32_t)min_u64(left, c->seg[i].len);
+
+		dirty_log_mark(log, c->seg[i].gpa, part);
+		left -= part;
+	}
+	dirty_log_mark(log, r->status_gpa, 1);
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Operations in terms of the worker's primitives (queue.h):
+ *
+ *   START  attach                          STOP  quiesce, [flush what came back], detach
+ *   MOVE   quiesce, detach | attach there  REMAP quiesce, new map, resume
+ *   KICK   quiesce, detach | attach here   LOG, CALL  at once
+ *
+ * The bar is a return to the control thread between two messages.
+ */
+#include "blk/slot.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void begin_first(struct blk_slot *s);
+
+static void close_fds(struct blk_op *op)
+{
+	int *fds[] = { &op->kick_fd, &op->call_fd, &op->err_fd };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+static void finish(struct blk_op *op, int result)
+{
+	struct blk_slot *s = op->slot;
+	struct vhost_done done = op->done;
+	uint32_t value = op->value;
+
+	list_remove(&op->node);
+	close_fds(op);
+	free(op);
+	/* The next one first: `done` may queue more, or free the slot when nothing is left. */
+	if (!list_empty(&s->ops))
+		begin_first(s);
+	if (done.fn)
+		done.fn(done.arg, result, value);
+}
+
+/* --- on the worker --- */
+
+static struct blk_op *op_of(struct worker_msg *m)
+{
+	return container_of(m, struct blk_op, msg);
+}
+
+static void reply(struct blk_queue *q, void *arg)
+{
+	struct blk_op *op = arg;
+
+	(void)q;
+	worker_reply(&op->msg);
+}
+
+static void run_attach(struct worker_msg *m, struct worker *w)
+{
+	struct blk_op *op = op_of(m);
+
+	op->result = blk_queue_attach(&op->slot->queue, w);
+}
+
+static void then_detach(struct blk_queue *q, void *arg)
+{
+	blk_queue_detach(q, reply, arg);
+}
+
+static void then_flush(struct blk_queue *q, void *arg)
+{
+	struct blk_op *op = arg;
+
+	if (op->keep_inflight)
+		blk_queue_detach(q, reply, arg);
+	else
+		blk_queue_flush_returned(q, then_detach, arg);
+}
+
+static void run_stop(struct worker_msg *m, struct worker *w)
+{
+	(void)w;
+	m->keep = true;
+	blk_queue_quiesce(&op_of(m)->slot->queue, then_flush, op_of(m));
+}
+
+static void run_leave(struct worker_msg *m, struct worker *w)
+{
+	(void)w;
+	m->keep = true;
+	blk_queue_quiesce(&op_of(m)->slot->queue, then_detach, op_of(m));
+}
+
+static void then_remap(struct blk_queue *q, void *arg)
+{
+	struct blk_op *op = arg;
+
+	q->map = op->map;
+	/* Rings outside the new memory: the queue is broken and says so; its neighbours are not concerned. */
+	op->result = virtqueue_remap(&q->vq, op->map);
+	blk_queue_resume(q);
+	worker_reply(&op->msg);
+}
+
+static void run_remap(struct worker_msg *m, struct worker *w)
+{
+	(void)w;
+	m->keep = true;
+	blk_queue_quiesce(&op_of(m)->slot->queue, then_remap, op_of(m));
+}
+
+static void run_log(struct worker_msg *m, struct worker *w)
+{
+	struct blk_op *op = op_of(m);
+	struct blk_queue *q = &op->slot->queue;
+
+	(void)w;
+	q->log = op->log;
+	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);
+}
+
+static void run_call(struct worker_msg *m, struct worker *w)
+{
+	struct blk_op *op = op_of(m);
+
+	(void)w;
+	blk_queue_set_call(&op->slot->queue, take_fd(&op->call_fd));
+}
+
+/* --- back on the control thread --- */
+
+static void post(struct blk_op *op, void (*run)(struct worker_msg *, struct worker *), void (*done)(struct worker_msg *))
+{
+	op->msg.run = run;
+	op->msg.done = done;
+	op->msg.keep = false;
+	worker_post(op->slot->worker, &op->msg);
+}
+
+static void unstart(struct blk_slot *s)
+{
+	virtqueue_stop(&s->queue.vq);
+	blk_queue_fini(&s->queue);
+	s->running = false;
+}
+
+static void started(struct worker_msg *m)
+{
+	struct blk_op *op = op_of(m);
+
+	if (op->result < 0)
+		unstart(op->slot);
+	else
+		op->slot->running = true;
+	finish(op, op->result);
+}
+
+static void stopped(struct worker_msg *m)
+{
+	struct blk_op *op = op_of(m);
+	struct blk_slot *s = op->slot;
+
+	op->value = virtqueue_stop(&s->queue.vq);
+	blk_queue_fini(&s->queue);
+	s->running = false;
+	finish(op, 0);
+}
+
+static void replied(struct worker_msg *m)
+{
+	finish(op_of(m), op_of(m)->result);
+}
+
+/* No other worker serves it now, and the one that should cannot: broken, but it stays stoppable. */
+static void reattached(struct worker_msg *m)
+{
+	struct blk_op *op = op_of(m);
+
+	if (op->result < 0)
+		unstart(op->slot);
+	finish(op, op->result);
+}
+
+static void left(struct worker_msg *m)
+{
+	struct blk_op *op = op_of(m);
+	struct blk_slot *s = op->slot;
+
+	if (op->kind == BLK_OP_MOVE) {
+		s->worker = op->to;
+		s->queue.counters.moves++;
+	} else {
+		int old = s->queue.kick.fd;
+
+		s->queue.kick.fd = take_fd(&op->kick_fd);
+		if (old >= 0)
+			close(old);
+	}
+	post(op, run_attach, reattached);
+}
+
+static int prepare_start(struct blk_op *op)
+{
+	struct blk_queue *q = &op->slot->queue;
+	int err = blk_queue_init(q, op->setup.size);
+
+	if (err < 0)
+		return err;
+	err = virtqueue_start(&q->vq, &op->setup, op->map);
+	if (err < 0) {
+		blk_queue_fini(q);
+		return err;
+	}
+	op->slot->size = op->setup.size;
+	q->map = op->map;
+	q->log = op->log;
+	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);
+	q->kick.fd = take_fd(&op->kick_fd);
+	q->call_fd = take_fd(&op->call_fd);
+	q->err_fd = take_fd(&op->err_fd);
+	return 0;
+}
+
+static void begin_start(struct blk_op *op)
+{
+	int err = prepare_start(op);
+
+	if (err < 0)
+		finish(op, err);
+	else
+		post(op, run_attach, started);
+}
+
+static void begin_first(struct blk_slot *s)
+{
+	struct blk_op *op = list_first(&s->ops, struct blk_op, node);
+
+	if (op->kind == BLK_OP_START) {
+		begin_start(op);
+		return;
+	}
+	if (!s->running) {
+		finish(op, 0);
+		return;
+	}
+	switch (op->kind) {
+	case BLK_OP_STOP:
+		post(op, run_stop, stopped);
+		break;
+	case BLK_OP_REMAP:
+		post(op, run_remap, replied);
+		break;
+	case BLK_OP_LOG:
+		post(op, run_log, replied);
+		break;
+	case BLK_OP_CALL:
+		post(op, run_call, replied);
+		break;
+	default:
+		post(op, run_leave, left);
+		break;
+	}
+}
+
+void blk_slot_init(struct blk_slot *s, struct blk_pool *pool, struct store_disk *store, const struct blk_geometry *geometry,
+		   const bool *write_through, unsigned index)
+{
+	memset(s, 0, sizeof(*s));
+	list_init(&s->ops);
+	s->queue.pool = pool;
+	s->queue.store = store;
+	s->queue.geometry = geometry;
+	s->queue.write_through = write_through;
+	s->queue.index = index;
+	s->queue.kick.fd = s->queue.call_fd = s->queue.err_fd = -1;
+}
+
+struct blk_op *blk_op_new(enum blk_op_kind kind, struct vhost_done done)
+{
+	struct blk_op *op = calloc(1, sizeof(*op));
+
+	if (!op)
+		return NULL;
+	op->kind = kind;
+	op->done = done;
+	op->kick_fd = op->call_fd = op->err_fd = -1;
+	return op;
+}
+
+void blk_slot_do(struct blk_slot *s, struct blk_op *op)
+{
+	bool first = list_empty(&s->ops);
+
+	op->slot = s;
+	list_append(&s->ops, &op->node);
+	if (first)
+		begin_first(s);
+}
+
+bool blk_slot_calm(const struct blk_slot *s)
+{
+	return list_empty(&s->ops);
+}
