@@ -6,7 +6,7 @@
  * Owned by one thread at a time: the worker that polls it.
  *
  *   take     reads up to `max` available chains, records them in the inflight region
- *   push     puts a completion into the used ring, not yet visible (split) / not yet flagged (packed head)
+ *   push     notes a completion; nothing is written to the ring yet
  *   publish  makes all pushed completions visible in one store; tells whether the driver wants a call
  *
  * The guest is hostile: every value is loaded once and checked. A fault sets `broken` (a reason) and from then on take
@@ -95,14 +95,14 @@ void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used
 
 /* Up to `max` chains; pointers stay valid until push. 0 when none or broken. */
 unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-/* Written: bytes that the device wrote into the chain's writable part. */
+/* Written: bytes that the device wrote into the chain's writable part. Publish marks all of that part in the dirty log. */
 void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written);
-/* True if the driver wants a call. A no-op without pushes. */
+/* True if the driver wants a call. A no-op without pushes (but see start). */
 bool virtqueue_publish(struct virtqueue *q);
 
 /* Is anything available? One load; no side effects. */
 bool virtqueue_pending(const struct virtqueue *q);
-/* Driver's kicks on or off. On: returns true if something came meanwhile (then look again). */
+/* Driver's kicks on or off. On: returns true if something came meanwhile (then look again); they stay on until turned off. */
 bool virtqueue_kicks_on(struct virtqueue *q);
 void virtqueue_kicks_off(struct virtqueue *q);
 

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The device's side of a split virtqueue (VIRTIO 1.2, 2.7). Called by virtqueue.c on the queue's owner.
+ *
+ * Both indices run freely modulo 2^16; a slot is the index modulo the ring's size, a power of two. We write the used ring,
+ * its idx and avail_event; all else is the driver's, and may change while we look.
+ */
+#include "virtio/inflight.h"
+#include "virtio/virtqueue_internal.h"
+
+/* Heads read ahead of parsing, so that their descriptors' cache misses overlap. */
+#define AHEAD 32u
+
+static inline uint16_t *avail_event(const struct virtqueue *q)
+{
+	struct virtq_used *used = q->device;
+
+	return (uint16_t *)&used->ring[q->size];
+}
+
+static inline uint16_t used_event(const struct virtqueue *q)
+{
+	struct virtq_avail *avail = q->driver;
+
+	return load_relaxed(&avail->ring[q->size]);
+}
+
+/* Walks one table by `next`; an indirect descriptor may only end the ring's own table. */
+static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain *c, const struct virtq_desc *table, uint32_t n,
+					uint32_t at, const struct virtq_desc **indirect, uint32_t *ret_n)
+{
+	struct virtq_seg *many = segs_many(q, c->id);
+
+	for (;;) {
+		struct desc_copy d;
+		enum virtqueue_fault f;
+
+		if (unlikely(at >= n))
+			return indirect ? VIRTQUEUE_HEAD : VIRTQUEUE_INDIRECT;
+		d = desc_load(&table[at]);
+		if (d.flags & VIRTQ_DESC_F_INDIRECT) {
+			if (unlikely(!indirect || (d.flags & VIRTQ_DESC_F_NEXT)))
+				return VIRTQUEUE_INDIRECT;
+			*indirect = indirect_table(q, d.addr, d.len, ret_n);
+			return *indirect ? VIRTQUEUE_OK : VIRTQUEUE_INDIRECT;
+		}
+		/* A loop ends at VIRTQUEUE_CHAIN_MAX at the latest. */
+		f = chain_append(c, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
+		if (unlikely(f))
+			return f;
+		if (!(d.flags & VIRTQ_DESC_F_NEXT))
+			return VIRTQUEUE_OK;
+		at = d.id;
+	}
+}
+
+enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+{
+	const struct virtq_desc *indirect = NULL;
+	struct virtq_chain *c = &q->chain[head];
+	enum virtqueue_fault f;
+	uint32_t n = 0;
+
+	if (unlikely(c->seg))
+		return VIRTQUEUE_HEAD;
+	c->id = head;
+	chain_begin(c, segs_few(q, head));
+	f = walk(q, c, q->desc, q->size, head, &indirect, &n);
+	if (indirect && !f)
+		f = walk(q, c, indirect, n, 0, NULL, NULL);
+	if (unlikely(f)) {
+		c->seg = NULL;
+		return f;
+	}
+	*ret = c;
+	return VIRTQUEUE_OK;
+}
+
+/* Up to AHEAD heads; returns how many are good, the rest has broken the queue. */
+static unsigned heads_load(struct virtqueue *q, uint16_t head[AHEAD], unsigned n)
+{
+	const struct virtq_avail *avail = q->driver;
+	const struct virtq_desc *desc = q->desc;
+	uint16_t mask = q->size - 1;
+
+	for (unsigned i = 0; i < n; i++) {
+		head[i] = load_relaxed(&avail->ring[(uint16_t)(q->avail_idx + i) & mask]);
+		if (unlikely(head[i] >= q->size)) {
+			virtqueue_break(q, VIRTQUEUE_HEAD);
+			return i;
+		}
+		__builtin_prefetch(&desc[head[i]]);
+	}
+	return n;
+}
+
+/* Indirect tables are the next miss: their addresses are only a hint here, checked when the chain is parsed. */
+static void tables_prefetch(const struct virtqueue *q, const uint16_t head[AHEAD], unsigned n)
+{
+	const struct virtq_desc *desc = q->desc;
+
+	for (unsigned i = 0; i < n; i++)
+		if (load_relaxed(&desc[head[i]].flags) & VIRTQ_DESC_F_INDIRECT)
+			__builtin_prefetch(memmap_gpa(q->map, load_relaxed(&desc[head[i]].addr), sizeof(*desc)));
+}
+
+unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max)
+{
+	const struct virtq_avail *avail = q->driver;
+	uint16_t head[AHEAD];
+	unsigned taken = 0;
+	/* Pairs with the driver's write barrier before its store to idx: the entries and descriptors below it are written. */
+	uint16_t ready = load_acquire(&avail->idx) - q->avail_idx;
+
+	if (unlikely(ready > q->size)) {
+		virtqueue_break(q, VIRTQUEUE_AVAIL_INDEX);
+		return 0;
+	}
+	max = ready < max ? ready : max;
+	while (taken < max && !q->broken) {
+		unsigned n = heads_load(q, head, max - taken < AHEAD ? max - taken : AHEAD);
+
+		if (q->indirect && n > 1)
+			tables_prefetch(q, head, n);
+		for (unsigned i = 0; i < n; i++) {
+			enum virtqueue_fault f = split_parse(q, head[i], &chain[taken]);
+
+			if (unlikely(f)) {
+				virtqueue_break(q, f);
+				break;
+			}
+			if (q->inflight)
+				inflight_split_take(q, head[i]);
+			q->avail_idx++;
+			taken++;
+		}
+	}
+	return taken;
+}
+
+static bool call_wanted(struct virtqueue *q)
+{
+	const struct virtq_avail *avail = q->driver;
+	uint16_t old = q->signalled_idx;
+	bool valid = q->signalled_valid;
+
+	/*
+	 * Our idx must be visible before we look whether the driver wants a call: it writes used_event (or clears the flag),
+	 * then a full barrier, then looks at idx (virtqueue_enable_cb in Linux). One of the two sees the other.
+	 */
+	full_fence();
+	q->signalled_idx = q->used_idx;
+	q->signalled_valid = true;
+	if (q->event_idx)
+		return !valid || event_passed(used_event(q), q->used_idx, old);
+	return !(load_relaxed(&avail->flags) & VIRTQ_AVAIL_F_NO_INTERRUPT);
+}
+
+static void publish_log(struct virtqueue *q, uint16_t first, unsigned n)
+{
+	unsigned at = first & (q->size - 1), run = q->size - at < n ? q->size - at : n;
+
+	used_log(q, offsetof(struct virtq_used, ring) + at * sizeof(struct virtq_used_elem), run * sizeof(struct virtq_used_elem));
+	used_log(q, offsetof(struct virtq_used, ring), (n - run) * sizeof(struct virtq_used_elem));
+	used_log(q, 0, offsetof(struct virtq_used, ring));
+}
+
+bool split_publish(struct virtqueue *q)
+{
+	struct virtq_used *used = q->device;
+	uint16_t mask = q->size - 1, first = q->used_idx;
+	unsigned n = q->n_done;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct virtq_used_elem *e = &used->ring[(uint16_t)(first + i) & mask];
+
+		shared_store(&e->id, q->done[i].chain->id);
+		shared_store(&e->len, q->done[i].written);
+	}
+	if (q->inflight)
+		inflight_split_batch(q);
+	q->used_idx = first + n;
+	/* Pairs with the driver's read barrier after its load of idx: it sees the elements and the data. */
+	shared_store_release(&used->idx, q->used_idx);
+	if (q->inflight)
+		inflight_split_published(q);
+	if (unlikely(q->log))
+		publish_log(q, first, n);
+	return call_wanted(q);
+}
+
+bool split_pending(const struct virtqueue *q)
+{
+	const struct virtq_avail *avail = q->driver;
+
+	return load_relaxed(&avail->idx) != q->avail_idx;
+}
+
+bool split_kicks_on(struct virtqueue *q)
+{
+	struct virtq_used *used = q->device;
+
+	if (q->event_idx) {
+		shared_store(avail_event(q), q->avail_idx);
+		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+	} else {
+		shared_store(&used->flags, 0);
+		used_log(q, 0, sizeof(uint16_t));
+	}
+	/* Pairs with the driver's full barrier between its store to idx and its look at avail_event or flags. */
+	full_fence();
+	return split_pending(q);
+}
+
+void split_kicks_off(struct virtqueue *q)
+{
+	struct virtq_used *used = q->device;
+
+	if (q->event_idx) {
+		/* No "off" here: the entry just taken, which comes around again in 65,536 requests at the earliest. */
+		shared_store(avail_event(q), (uint16_t)(q->avail_idx - 1));
+		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+	} else {
+		shared_store(&used->flags, VIRTQ_USED_F_NO_NOTIFY);
+		used_log(q, 0, sizeof(uint16_t));
+	}
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * struct virtqueue for those who embed it: all zero before its first start. Its fields are virtio/'s own, but `counters`
+ * and `broken`, which others may read.
+ */
+#pragma once
+
+#include "virtio/virtqueue.h"
+
+/* Chains of so many segments or fewer have theirs in one cache line; longer ones move to a place of their own. */
+#define VIRTQUEUE_SEGS_FEW 4u
+
+struct virtq_done {
+	struct virtq_chain *chain;
+	uint32_t written;
+};
+
+struct virtqueue {
+	/* What every take and publish needs. */
+	bool packed, event_idx, indirect;
+	bool running;
+	bool avail_wrap, used_wrap; /* packed */
+	bool signalled_valid;	    /* split: signalled_idx holds something */
+	bool call_owed;		    /* the queue's last owner may have died between publishing and calling */
+	uint16_t size;
+	uint16_t avail_idx, used_idx; /* split: free running; packed: slots */
+	uint16_t signalled_idx;	      /* split: used_idx when a call was last considered */
+	uint16_t slots; /* packed: taken and not yet given back */
+	uint16_t n_done;
+	uint16_t n_resubmit, resubmit_at;
+	enum virtqueue_fault broken;
+	unsigned faults_seen; /* sigbus_faults when the memory was last found whole */
+
+	/* split: descriptor table, avail ring, used ring; packed: descriptor ring, driver area, device area. */
+	void *desc, *driver, *device;
+	const struct memmap *map;
+	struct dirty_log *log; /* NULL: no logging */
+	void *inflight;
+
+	struct virtq_chain *chain; /* by id; seg is NULL unless it is in flight */
+	struct virtq_seg *few, *many;
+	struct virtq_seg *scratch; /* packed: for a long chain whose id is not yet known */
+	struct virtq_done *done;   /* pushed, not yet published */
+	uint16_t *resubmit;	   /* inflight entries to take first, in submission order */
+	uint16_t *inflight_entry;  /* packed: by id, its first entry in the inflight region */
+	uint64_t inflight_counter;
+
+	struct virtqueue_counters counters;
+
+	/* For remap and stop. */
+	struct virtqueue_setup setup;
+	void *arena;
+	size_t arena_bytes;
+};
