@@ -57,8 +57,15 @@ struct worker_source {
 	struct worker *worker;	/* NULL while in none */
 	struct list node;	/* in the worker's hot or armed list */
 	bool armed;
+	/*
+	 * Set by the owner before adding: other threads give it work (a ring between workers) and call worker_wake() after.
+	 * While armed it is polled again whenever that happens.
+	 */
+	bool fed_by_threads;
+	unsigned in_flight;	/* requests whose completions it waits for; see worker_source_dispatched() */
+	unsigned turn_found;	/* internal: found in this turn, not yet in busy_ns */
 	uint64_t last_work_ns;
-	uint64_t busy_ns;	/* time in poll() calls that found work; one writer */
+	uint64_t busy_ns;	/* its share of the time of turns in which it found work; one writer */
 	uint64_t found;		/* sum of what poll() returned; one writer */
 };
 
@@ -78,11 +85,28 @@ int worker_tid(const struct worker *w);
 /* Sources. A new source is hot (polled). Removing one that is in none is harmless. */
 void worker_source_add(struct worker *w, struct worker_source *s);
 void worker_source_remove(struct worker_source *s);
-/* Makes an armed source hot again: work has come. */
+/* Makes an armed source hot again: work has come, or its deadline moved forward. */
 void worker_source_wake(struct worker_source *s);
 
 /* Time as of the current turn of the loop (ns, CLOCK_MONOTONIC). */
 uint64_t worker_now_ns(const struct worker *w);
+
+/*
+ * A source that has requests in flight is not armed for a while although it finds nothing (bounded), and the last
+ * completion counts as work: otherwise a driver with one request at a time would kick for each. Optional: a source that
+ * does not tell is armed after poll_idle.
+ */
+static inline void worker_source_dispatched(struct worker_source *s)
+{
+	s->in_flight++;
+}
+
+static inline void worker_source_completed(struct worker_source *s)
+{
+	s->in_flight--;
+	if (s->worker)
+		s->last_work_ns = worker_now_ns(s->worker);
+}
 
 /* --- io_uring --- */
 
@@ -92,26 +116,32 @@ struct worker_cqe {
 };
 
 /*
- * A submission entry, never NULL (submits what is there when the queue is full). The caller fills it and sets its user_data
- * with io_uring_sqe_set_data(sqe, cqe). Entries go to the kernel at the end of the turn, or in portions when many are
- * queued. The worker counts entries and completions; with some in flight it does not sleep for a while (bounded), as QD1
+ * A submission entry, never NULL (submits what is there when the queue is full). The caller fills it, before it asks for
+ * another one, and sets its user_data with io_uring_sqe_set_data(sqe, cqe); NULL: nobody wants the result. Entries go to
+ * the kernel at the end of the turn, or in portions when many are queued. Only the opcodes in ring.c's table are let
+ * through by the kernel: a user of a new one adds it there. The worker counts entries and completions; with some in flight it does not sleep for a while (bounded), as QD1
  * would otherwise sleep at every request.
  */
 struct io_uring_sqe *worker_sqe(struct worker *w);
 struct io_uring *worker_ring(struct worker *w);
+
+/* Puts an open file into the ring's table of fixed files: its number there, or -ENFILE, -errno. The ring holds the file. */
+int worker_file_register(struct worker *w, int fd);
+void worker_file_unregister(struct worker *w, int slot);
 
 /* --- file descriptors (kicks) --- */
 
 struct worker_watch {
 	struct worker_cqe cqe; /* internal */
 	int fd;
-	/* The fd is readable (level: whoever is called must read it, or it is called again). */
+	/* The fd became readable (or was when added). Read it: otherwise it may be called again, or only at the next event. */
 	void (*ready)(struct worker_watch *);
 	void (*gone)(struct worker_watch *); /* internal */
 	struct worker *worker;
-	bool active;
+	bool active; /* the kernel polls it */
 };
 
+/* An fd that cannot be polled, or that hung up, is never ready; the watch is removed as any other. */
 void worker_watch_add(struct worker *w, struct worker_watch *watch);
 /* `gone` is called, at once or in a later turn, when the kernel holds no reference to the watch any more. */
 void worker_watch_remove(struct worker_watch *watch, void (*gone)(struct worker_watch *));
@@ -120,7 +150,8 @@ void worker_watch_remove(struct worker_watch *watch, void (*gone)(struct worker_
 
 /*
  * The only way from other threads into a worker. `run` is called on the worker; then, if `done` is set, `done` is called on
- * the control thread by worker_replies_run(). `run` may keep the message and answer later with worker_reply().
+ * the control thread by worker_replies_run(). `run` may keep the message and answer later with worker_reply() on the same
+ * worker, or post it on to another worker. Messages of one thread arrive in order.
  * Owned by the caller, untouched by others from post to done (or to run, without done).
  */
 struct worker_msg {
@@ -133,12 +164,15 @@ struct worker_msg {
 
 /* Any thread. */
 void worker_post(struct worker *w, struct worker_msg *m);
-/* On the worker (or any thread): hands the message back to the control thread. */
+/* On the worker that has it: hands the message back to the control thread. */
 void worker_reply(struct worker_msg *m);
 
 /* Control thread: eventfd, shared by all workers of the process, readable while replies wait. */
 int worker_replies_fd(void);
 void worker_replies_run(void);
 
-/* Any thread: makes sure that the worker takes another turn soon. Cheap when it is awake (a fence and a load). */
+/*
+ * Any thread, after giving work to a source that is `fed_by_threads`: makes sure that the source is polled soon. Cheap while
+ * the worker polls it anyway (a fence and a load).
+ */
 void worker_wake(struct worker *w);
