@@ -44,6 +44,8 @@ struct vhost_device_ops {
 	/* SET_VRING_CALL / KICK / ERR on a running queue: new fd (-1: none). */
 	void (*queue_call_fd)(struct vhost_device *, unsigned queue, int fd);
 	void (*queue_kick_fd)(struct vhost_device *, unsigned queue, int fd);
+	/* Optional. */
+	void (*queue_err_fd)(struct vhost_device *, unsigned queue, int fd);
 	/* New memory for all running queues; done when no worker uses the old map any more. */
 	void (*memory_set)(struct vhost_device *, struct memmap *map, struct vhost_done done);
 	/* Dirty log on (not NULL) or off for all queues; done when every worker writes to the new one and none to the old. */
