@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stages of tools/test: what each runs and how its results are counted."""
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PYTHON = "/usr/bin/python3"
+JOBS = str(min(4, len(os.sched_getaffinity(0))))
+# A hang limit, not an expectation: a loaded machine may take many times as long as a quiet one.
+HANG_S = 3600
+MAX_LINES = 700
+
+
+class Failure(Exception):
+    """Ends a stage; the text says what went wrong."""
+
+
+@dataclasses.dataclass
+class Result:
+    """Counts of one stage. `unaccepted` are skips whose reason does not lie with the machine."""
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unaccepted: int = 0
+    notes: list = dataclasses.field(default_factory=list)
+
+    def is_good(self):
+        """True if nothing failed and nothing was skipped that could have run."""
+        return self.failed == 0 and self.unaccepted == 0
+
+    def skip(self, name, reason):
+        """Counts a skipped test."""
+        self.skipped += 1
+        if not reason.startswith("this machine"):
+            self.unaccepted += 1
+        self.notes.append(f"skipped: {name}: {reason}")
+
+
+def add_up(results):
+    """The sum of all stages' counts."""
+    return Result(*(sum(getattr(r, f) for r in results) for f in ("passed", "failed", "skipped", "unaccepted")))
+
+
+class Log:
+    """Runs commands with their output in the stage's log."""
+
+    def __init__(self, file):
+        self.file = file
+        self.lock = threading.Lock()
+
+    def write(self, text):
+        """Adds text, for stages that run several commands at once."""
+        with self.lock:
+            self.file.write(text)
+            self.file.flush()
+
+    def run(self, command, env=None, hang_s=HANG_S):
+        """Runs a command to its end, with all that it started; returns its exit status."""
+        self.write(f"+ {' '.join(map(str, command))}\n")
+        child = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=self.file, stderr=subprocess.STDOUT,
+                                 cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True)
+        try:
+            return child.wait(timeout=hang_s)
+        except subprocess.TimeoutExpired:
+            self.write(f"\ngave up after {hang_s} s\n")
+            return 124
+        finally:
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
+
+    def must(self, command, env=None, hang_s=HANG_S):
+        """Runs a command that has to succeed."""
+        status = self.run(command, env, hang_s)
+        if status:
+            raise Failure(f"{' '.join(map(str, command[:3]))} ... ended with status {status}")
+
+
+# --- building ---
+
+def set_up(log, folder, cc, *options):
+    """Configures a build folder, once; configures it anew when the options have changed."""
+    path = ROOT / folder
+    wanted = json.dumps([cc, *options])
+    stamp = path / ".tools-test"
+    if (path / "build.ninja").exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    command = ["meson", "setup", folder, *options]
+    if (path / "meson-private" / "coredata.dat").exists():
+        command.append("--wipe")
+    log.must(command, {"CC": cc})
+    stamp.write_text(wanted)
+
+
+def build(log, folder, cc, *options):
+    """Builds all programs with warnings as errors."""
+    set_up(log, folder, cc, "-Dwerror=true", *options)
+    log.must(["ninja", "-j", JOBS, "-C", folder])
+    return Result(passed=1)
+
+
+def stage_gcc(log):
+    """The build that the system tests and the demo use."""
+    return build(log, "build", "gcc")
+
+
+def stage_clang(log):
+    """The same with the other compiler."""
+    return build(log, "build-clang", "clang")
+
+
+# --- unit tests: meson runs them, cmocka counts inside them ---
+
+CMOCKA = re.compile(r"^\[\s*(PASSED|FAILED|SKIPPED)\s*\]\s+(\d+) test\(s\)", re.MULTILINE)
+
+
+def count_unit(record, result):
+    """Adds one meson test (one line of testlog.json) to the counts."""
+    output = record.get("stdout", "") + "\n" + record.get("stderr", "")
+    counts = {"PASSED": 0, "FAILED": 0, "SKIPPED": 0}
+    for state, number in CMOCKA.findall(output):
+        counts[state] += int(number)
+    name = record["name"]
+    if record["result"] == "SKIP":
+        lines = output.strip().splitlines()
+        result.skip(name, lines[-1] if lines else "no reason given")
+        return
+    if record["result"] not in ("OK", "EXPECTEDFAIL"):
+        result.failed += max(1, counts["FAILED"])
+        result.passed += counts["PASSED"]
+        result.notes.append(f"failed: {name} ({record['result']})")
+        return
+    result.passed += max(1, counts["PASSED"])
+    for _ in range(counts["SKIPPED"]):
+        result.skip(name, "a case was skipped; see the log")
+
+
+def meson_tests(log, folder, env=None, wrapper=()):
+    """Runs all tests of a build folder and counts them."""
+    testlog = ROOT / folder / "meson-logs" / "testlog.json"
+    testlog.unlink(missing_ok=True)
+    status = log.run([*wrapper, "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS], env)
+    if not testlog.exists():
+        raise Failure(f"meson test left no log (status {status})")
+    result = Result()
+    for line in testlog.read_text().splitlines():
+        count_unit(json.loads(line), result)
+    if status and not result.failed:
+        raise Failure(f"meson test ended with status {status}")
+    if not result.passed:
+        raise Failure("meson test ran nothing")
+    return result
+
+
+def stage_unit(log):
+    """Unit and protocol tests and the fuzz targets' corpora, as built for use."""
+    return meson_tests(log, "build")
+
+
+def stage_asan(log):
+    """The same under AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer."""
+    build(log, "build-asan", "clang", "-Db_sanitize=address,undefined", "-Db_lundef=false")
+    return meson_tests(log, "build-asan", {
+        "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+
+
+def stage_tsan(log):
+    """The same under ThreadSanitizer. It needs a fixed address-space layout on kernels with more random bits than it knows."""
+    build(log, "build-tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
+    return meson_tests(log, "build-tsan", {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}, ["setarch", "-R"])
+
+
+# --- analysis ---
+
+def sources(*folders):
+    """All C files beneath the folders."""
+    return sorted(p for folder in folders for p in (ROOT / folder).rglob("*.c"))
+
+
+def check(result, what, log, command, hang_s=HANG_S):
+    """Counts one command as one check."""
+    if log.run(command, hang_s=hang_s):
+        result.failed += 1
+        result.notes.append(f"failed: {what}")
+    else:
+        result.passed += 1
+
+
+def stage_layers(log):
+    """Dependencies between folders point down, and the checker sees one that does not."""
+    result = Result()
+    check(result, "tools/check-layers", log, ["tools/check-layers"])
+    return result
+
+
+def tidy_one(log, path):
+    """Runs clang-tidy on one file; True if it is clean."""
+    done = subprocess.run(["clang-tidy", "-p", "build-clang", "--quiet", str(path.relative_to(ROOT))], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, cwd=ROOT, timeout=HANG_S, check=False)
+    if done.returncode:
+        log.write(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def stage_tidy(log):
+    """clang-tidy on every file that the clang build compiles, outside tests."""
+    set_up(log, "build-clang", "clang", "-Dwerror=true")
+    commands = json.loads((ROOT / "build-clang" / "compile_commands.json").read_text())
+    compiled = {(pathlib.Path(c["directory"]) / c["file"]).resolve() for c in commands}
+    files = [p for p in sources("src", "frontend", "bench", "guest") if p in compiled]
+    result = Result()
+    with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
+        for path, clean in zip(files, pool.map(lambda p: tidy_one(log, p), files)):
+            if clean:
+                result.passed += 1
+            else:
+                result.failed += 1
+                result.notes.append(f"failed: clang-tidy {path.relative_to(ROOT)}")
+    return result
+
+
+def stage_cppcheck(log):
+    """cppcheck on the same files."""
+    result = Result()
+    cache = ROOT / "build" / "cppcheck"
+    cache.mkdir(parents=True, exist_ok=True)
+    folders = [f for f in ("src", "frontend", "guest", "bench") if any((ROOT / f).rglob("*.c"))]
+    check(result, "cppcheck", log, [
+        "cppcheck", "--quiet", "-j", JOBS, f"--cppcheck-build-dir={cache}", "--error-exitcode=1", "--inline-suppr", "--std=c11",
+        "--enable=warning,performance,portability", "--suppressions-list=tools/cppcheck.suppress", "-Isrc", "-I.",
+        "-D_GNU_SOURCE", *folders])
+    return result
+
+
+# --- documents ---
+
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def check_links(path):
+    """The relative links of a Markdown file that lead nowhere."""
+    targets = LINK.findall(path.read_text())
+    return [t for t in targets if "://" not in t and not t.startswith("mailto:") and not (path.parent / t).exists()]
+
+
+def stage_docs(log):
+    """Man pages build, links lead somewhere, no file is too long to be one concept."""
+    result = Result()
+    for page in sorted((ROOT / "man").glob("*.scd")):
+        with page.open() as file:
+            done = subprocess.run(["scdoc"], stdin=file, capture_output=True, check=False)
+        log.write(f"scdoc {page.name}: {done.returncode} {done.stderr.decode()}\n")
+        result.passed += done.returncode == 0
+        result.failed += done.returncode != 0
+    for path in [*ROOT.glob("*.md"), *(ROOT / "doc").rglob("*.md")]:
+        broken = check_links(path)
+        result.passed += not broken
+        result.failed += bool(broken)
+        result.notes += [f"failed: {path.relative_to(ROOT)} links to {t}, which does not exist" for t in broken]
+    too_long = [p for f in ("src", "frontend", "bench", "guest", "fuzz", "tools", "tests")
+                for p in (ROOT / f).rglob("*") if p.suffix in (".c", ".h", ".py") and len(p.read_bytes().splitlines()) > MAX_LINES]
+    result.passed += not too_long
+    result.failed += len(too_long)
+    result.notes += [f"failed: {p.relative_to(ROOT)} has more than {MAX_LINES} lines" for p in too_long]
+    return result
+
+
+# --- tests with real guests and clients ---
+
+def count_case(case, result):
+    """Adds one test case of a JUnit report."""
+    name = f"{case.get('classname')}.{case.get('name')}"
+    skipped = case.find("skipped")
+    if case.find("failure") is not None or case.find("error") is not None:
+        result.failed += 1
+        result.notes.append(f"failed: {name}")
+    elif skipped is not None:
+        result.skip(name, skipped.get("message", "no reason given"))
+    else:
+        result.passed += 1
+
+
+def pytest(log, folder):
+    """Runs a folder of pytest tests and counts them."""
+    report = ROOT / "build-logs" / f"{folder.replace('/', '-')}.xml"
+    report.unlink(missing_ok=True)
+    status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", folder],
+                     {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"}, hang_s=2 * HANG_S)
+    if not report.exists():
+        raise Failure(f"pytest left no report (status {status})")
+    result = Result()
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        count_case(case, result)
+    if status not in (0, 1) or (status == 1 and not result.failed):
+        raise Failure(f"pytest ended with status {status}")
+    return result
+
+
+def stage_tools(log):
+    """The tools that the other stages rely on."""
+    return pytest(log, "tests/tools")
+
+
+def stage_system(log):
+    """The daemon with real guests, front-ends and clients."""
+    return pytest(log, "tests/system")
+
+
+STAGES = {
+    "gcc": stage_gcc, "clang": stage_clang, "layers": stage_layers, "tools": stage_tools, "docs": stage_docs,
+    "unit": stage_unit, "asan": stage_asan, "tsan": stage_tsan, "cppcheck": stage_cppcheck, "clang-tidy": stage_tidy,
+    "system": stage_system,
+}
