@@ -165,6 +165,8 @@ static struct blk_slot *slot_for(struct blk_disk *d, unsigned queue)
 			return NULL;
 		d->slot[queue] = p;
 		blk_slot_init(d->slot[queue], d->pool, d->store, &d->geometry, &d->write_through, queue);
+		d->slot[queue]->vm = d->vm;
+		d->slot[queue]->ioprio_ignore = d->ioprio_ignore;
 	}
 	return d->slot[queue];
 }
@@ -248,10 +250,17 @@ static void change_fd(struct blk_disk *d, unsigned queue, enum blk_op_kind kind,
 		close_all(fd, -1, -1);
 		return;
 	}
-	if (kind == BLK_OP_CALL)
+	switch (kind) {
+	case BLK_OP_CALL:
 		op->call_fd = fd;
-	else
+		break;
+	case BLK_OP_KICK:
 		op->kick_fd = fd;
+		break;
+	default:
+		op->err_fd = fd;
+		break;
+	}
 	blk_slot_do(s, op);
 }
 
@@ -263,6 +272,11 @@ static void disk_queue_call_fd(struct vhost_device *v, unsigned queue, int fd)
 static void disk_queue_kick_fd(struct vhost_device *v, unsigned queue, int fd)
 {
 	change_fd(disk_of(v), queue, BLK_OP_KICK, fd);
+}
+
+static void disk_queue_err_fd(struct vhost_device *v, unsigned queue, int fd)
+{
+	change_fd(disk_of(v), queue, BLK_OP_ERR, fd);
 }
 
 /* --- operations on all queues --- */
@@ -353,6 +367,7 @@ static const struct vhost_device_ops disk_ops = {
 	.queue_stop = disk_queue_stop,
 	.queue_call_fd = disk_queue_call_fd,
 	.queue_kick_fd = disk_queue_kick_fd,
+	.queue_err_fd = disk_queue_err_fd,
 	.memory_set = disk_memory_set,
 	.log_set = disk_log_set,
 	.session_began = disk_session_began,

@@ -80,8 +80,6 @@ static void answer(struct blk_queue *q, struct blk_request *r, uint8_t status, u
 {
 	if (unlikely(!blk_request_put_status(r, q->map, status)))
 		written = 0;
-	if (unlikely(q->log))
-		blk_request_log(r, q->log, written);
 	count_request(q, r, status);
 	virtqueue_push(&q->vq, r->chain, written);
 	q->outstanding--;
@@ -107,6 +105,7 @@ static void finish_request(struct blk_queue *q, struct blk_request *r)
 static void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
 {
 	q->dispatched--;
+	worker_source_completed(&q->source);
 	if (unlikely(result < 0 && r->result == 0))
 		r->result = result;
 	r->undone_bytes -= bytes;
@@ -162,6 +161,7 @@ void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_p
 	r->part = part;
 	r->undone_bytes = r->data_bytes - r->given_bytes;
 	q->dispatched++;
+	worker_source_dispatched(&q->source);
 	err = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
 	if (unlikely(err)) {
 		whole_done(r, err);
@@ -177,6 +177,7 @@ void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct
 	if (start == 0)
 		r->undone_bytes = r->data_bytes - r->given_bytes;
 	q->dispatched++;
+	worker_source_dispatched(&q->source);
 	s->request = r;
 	s->io.disk = q->store;
 	s->io.done = slice_done;
@@ -513,6 +514,14 @@ void blk_queue_set_call(struct blk_queue *q, int fd)
 		return;
 }
 
+void blk_queue_set_err(struct blk_queue *q, int fd)
+{
+	if (q->err_fd >= 0)
+		close(q->err_fd);
+	q->err_fd = fd;
+	q->told_broken = false;
+}
+
 /* --- memory --- */
 
 int blk_queue_init(struct blk_queue *q, uint16_t size)
@@ -539,7 +548,9 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 	q->state = BLK_QUEUE_DETACHED;
 	take_returned(q);
 	q->outstanding = q->dispatched = 0;
-	q->unpublished = q->told_broken = false;
+	/* The first publish calls the driver if whoever served the ring before us died owing it that. */
+	q->unpublished = true;
+	q->told_broken = false;
 	q->kick.fd = q->call_fd = q->err_fd = -1;
 	return 0;
 }

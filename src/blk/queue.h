@@ -111,6 +111,7 @@ void blk_queue_detach(struct blk_queue *q, void (*detached)(struct blk_queue *, 
 
 /* Attached: a new call eventfd (-1: none), taken over; the old one is closed. */
 void blk_queue_set_call(struct blk_queue *q, int fd);
+void blk_queue_set_err(struct blk_queue *q, int fd);
 
 /*
  * For the gate (gate.h), which keeps `part` for each and hears of its end by blk_port_part_done. NULL: past the gate.

@@ -289,17 +289,3 @@ bool blk_request_put_status(const struct blk_request *r, const struct memmap *ma
 	store_relaxed(p, status);
 	return true;
 }
-
-void blk_request_log(const struct blk_request *r, struct dirty_log *log, uint32_t written)
-{
-	const struct virtq_chain *c = r->chain;
-	uint32_t left = written ? written - 1 : 0;
-
-	for (unsigned i = c->n_out; i < c->n_seg && left > 0; i++) {
-		uint32_t part = (uint32_t)min_u64(left, c->seg[i].len);
-
-		dirty_log_mark(log, c->seg[i].gpa, part);
-		left -= part;
-	}
-	dirty_log_mark(log, r->status_gpa, 1);
-}

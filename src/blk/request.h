@@ -75,6 +75,3 @@ uint64_t blk_request_range_bytes(const struct blk_request *r, const struct memma
 
 /* Writes the status byte; false if its memory is gone. */
 bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status);
-
-/* Marks what the device wrote: payload of a read, status. */
-void blk_request_log(const struct blk_request *r, struct dirty_log *log, uint32_t written);

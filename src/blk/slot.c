@@ -4,11 +4,13 @@
  *
  *   START  attach                          STOP  quiesce, [flush what came back], detach
  *   MOVE   quiesce, detach | attach there  REMAP quiesce, new map, resume
- *   KICK   quiesce, detach | attach here   LOG, CALL  at once
+ *   KICK   quiesce, detach | attach here   LOG, CALL, ERR  at once
  *
  * The bar is a return to the control thread between two messages.
  */
 #include "blk/slot.h"
+
+#include "blk/gate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -118,7 +120,7 @@ static void run_log(struct worker_msg *m, struct worker *w)
 
 	(void)w;
 	q->log = op->log;
-	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);
+	virtqueue_set_log(&q->vq, op->log, q->vq.setup.log_used, q->vq.setup.used_gpa);
 }
 
 static void run_call(struct worker_msg *m, struct worker *w)
@@ -127,6 +129,14 @@ static void run_call(struct worker_msg *m, struct worker *w)
 
 	(void)w;
 	blk_queue_set_call(&op->slot->queue, take_fd(&op->call_fd));
+}
+
+static void run_err(struct worker_msg *m, struct worker *w)
+{
+	struct blk_op *op = op_of(m);
+
+	(void)w;
+	blk_queue_set_err(&op->slot->queue, take_fd(&op->err_fd));
 }
 
 /* --- back on the control thread --- */
@@ -139,11 +149,15 @@ static void post(struct blk_op *op, void (*run)(struct worker_msg *, struct work
 	worker_post(op->slot->worker, &op->msg);
 }
 
-static void unstart(struct blk_slot *s)
+static uint32_t unstart(struct blk_slot *s)
 {
-	virtqueue_stop(&s->queue.vq);
+	uint32_t base = virtqueue_stop(&s->queue.vq);
+
+	blk_port_destroy(s->queue.port);
+	s->queue.port = NULL;
 	blk_queue_fini(&s->queue);
 	s->running = false;
+	return base;
 }
 
 static void started(struct worker_msg *m)
@@ -160,11 +174,8 @@ static void started(struct worker_msg *m)
 static void stopped(struct worker_msg *m)
 {
 	struct blk_op *op = op_of(m);
-	struct blk_slot *s = op->slot;
 
-	op->value = virtqueue_stop(&s->queue.vq);
-	blk_queue_fini(&s->queue);
-	s->running = false;
+	op->value = unstart(op->slot);
 	finish(op, 0);
 }
 
@@ -208,8 +219,13 @@ static int prepare_start(struct blk_op *op)
 
 	if (err < 0)
 		return err;
-	err = virtqueue_start(&q->vq, &op->setup, op->map);
+	if (q->pool->gate)
+		err = blk_port_create(q->pool->gate, q, op->slot->vm, op->slot->ioprio_ignore, op->setup.size, &q->port);
+	if (err == 0)
+		err = virtqueue_start(&q->vq, &op->setup, op->map);
 	if (err < 0) {
+		blk_port_destroy(q->port);
+		q->port = NULL;
 		blk_queue_fini(q);
 		return err;
 	}
@@ -257,6 +273,9 @@ static void begin_first(struct blk_slot *s)
 		break;
 	case BLK_OP_CALL:
 		post(op, run_call, replied);
+		break;
+	case BLK_OP_ERR:
+		post(op, run_err, replied);
 		break;
 	default:
 		post(op, run_leave, left);

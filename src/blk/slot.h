@@ -10,6 +10,8 @@
 
 struct blk_slot {
 	struct blk_queue queue;
+	const char *vm; /* whose account its requests are booked to */
+	bool ioprio_ignore;
 	uint64_t seen_busy_ns; /* of the queue, at the last look at the balance */
 	bool placed;	     /* counted on its worker and in the disk's running queues (disk.c) */
 	bool running;	     /* as of the last finished operation */
@@ -18,7 +20,7 @@ struct blk_slot {
 	struct list ops;     /* waiting; the first one is under way */
 };
 
-enum blk_op_kind { BLK_OP_START, BLK_OP_STOP, BLK_OP_REMAP, BLK_OP_LOG, BLK_OP_MOVE, BLK_OP_KICK, BLK_OP_CALL };
+enum blk_op_kind { BLK_OP_START, BLK_OP_STOP, BLK_OP_REMAP, BLK_OP_LOG, BLK_OP_MOVE, BLK_OP_KICK, BLK_OP_CALL, BLK_OP_ERR };
 
 struct blk_op {
 	struct worker_msg msg;
@@ -30,7 +32,7 @@ struct blk_op {
 	/* Parameters by kind. */
 	struct virtqueue_setup setup;	   /* START */
 	struct memmap *map;		   /* START, REMAP; referenced by whoever asked until done */
-	int kick_fd, call_fd, err_fd;	   /* START, KICK, CALL: taken over */
+	int kick_fd, call_fd, err_fd;	   /* START, KICK, CALL, ERR: taken over */
 	bool keep_inflight;		   /* STOP */
 	struct dirty_log *log;		   /* START, LOG */
 	struct worker *to;		   /* MOVE */

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From one policy to the next.
+ *
+ *   prepare  make every new pool and open every new disk's image; bind new sockets that no outgoing disk has.
+ *            Anything that fails here undoes what was made: nothing has changed.
+ *   commit   end outgoing disks, resize, hand out promises, serve what could not be bound before, end empty pools.
+ *
+ * Ending a disk waits for its front-end's requests, so a change is an object that lives until its last continuation.
+ */
+#include "policy/host_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+struct host_change {
+	struct list node;
+	struct host *host;
+	struct policy *policy;
+	unsigned waits;
+	void (*next)(struct host_change *); /* when all waits are over */
+	struct host_error error;
+	host_done done;
+	void *arg;
+};
+
+
+static void prepare(struct host_change *c);
+
+static void wait_add(void *arg)
+{
+	struct host_change *c = arg;
+
+	c->waits++;
+}
+
+static void wait_over(void *arg)
+{
+	struct host_change *c = arg;
+
+	if (--c->waits == 0)
+		c->next(c);
+}
+
+static void promise_given(void *arg, int result)
+{
+	struct host_change *c = arg;
+
+	if (result < 0 && c->error.err == 0)
+		host_error_set(&c->error, result, "promises could not be handed to the scheduler: %s", strerror(-result));
+	wait_over(c);
+}
+
+static void finish(struct host_change *c)
+{
+	struct host *h = c->host;
+	struct host_error error = c->error;
+	host_done done = c->done;
+	void *arg = c->arg;
+
+	list_remove(&c->node);
+	free(c);
+	if (!list_empty(&h->changes))
+		prepare(list_first(&h->changes, struct host_change, node));
+	done(arg, &error);
+}
+
+/* --- what is the same --- */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* A disk that keeps all of this stays attached; its size may change under it. */
+static bool same_disk(const struct policy *p, const struct policy_disk *a, const struct policy *q, const struct policy_disk *b)
+{
+	return strcmp(p->pools[a->pool].name, q->pools[b->pool].name) == 0 && same_text(a->image, b->image) &&
+	       a->queues == b->queues && a->workers == b->workers && a->ioprio == b->ioprio && a->read_only == b->read_only &&
+	       same_text(a->socket, b->socket) && a->connect == b->connect;
+}
+
+/* Name of the first key that differs and cannot change while the pool is there; NULL: none. */
+static const char *pool_differs(const struct policy_pool *a, const struct policy_pool *b)
+{
+	if (a->type != b->type)
+		return "type";
+	if (!same_text(a->directory, b->directory))
+		return "directory";
+	if (a->depth != b->depth)
+		return "depth";
+	if (a->slo != b->slo)
+		return "slo";
+	if (a->schedule != b->schedule)
+		return "schedule";
+	if (a->split_bytes != b->split_bytes)
+		return "split";
+	if (a->channels != b->channels)
+		return "channels";
+	if (a->read_latency_ns != b->read_latency_ns || a->write_latency_ns != b->write_latency_ns ||
+	    a->flush_latency_ns != b->flush_latency_ns || a->byte_time_ps != b->byte_time_ps)
+		return "latencies";
+	return NULL;
+}
+
+static const struct policy_disk *spec_find(const struct policy *p, const char *vm, const char *name)
+{
+	int v = p ? policy_vm_find(p, vm) : -1;
+	int d = v >= 0 ? policy_disk_find(&p->vms[v], name) : -1;
+
+	return d >= 0 ? &p->vms[v].disks[d] : NULL;
+}
+
+static bool stays(const struct host_change *c, const struct host_disk *d)
+{
+	const struct policy_disk *was = spec_find(c->host->policy, d->vm, d->name);
+	const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
+
+	return was && will && same_disk(c->host->policy, was, c->policy, will);
+}
+
+static bool socket_is_leaving(const struct host_change *c, const char *socket)
+{
+	struct host_disk *d;
+
+	list_for_each(d, &c->host->disks, node)
+		if (!d->fresh && !d->removing && same_text(d->socket, socket) && !stays(c, d))
+			return true;
+	return false;
+}
+
+/* --- prepare --- */
+
+static int check_pools(struct host_change *c)
+{
+	struct host_pool *pool;
+
+	list_for_each(pool, &c->host->pools, node) {
+		int was = policy_pool_find(c->host->policy, pool->name), will = policy_pool_find(c->policy, pool->name);
+		const char *key = was >= 0 && will >= 0 ?
+					  pool_differs(&c->host->policy->pools[was], &c->policy->pools[will]) :
+					  NULL;
+
+		if (!key)
+			continue;
+		host_error_set(&c->error, -EBUSY,
+			       "pool %s: `%s` cannot change while the daemon runs; give the pool another name, or restart fairleadd",
+			       pool->name, key);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int check_daemon(struct host_change *c)
+{
+	const struct policy_daemon *a, *b = &c->policy->daemon;
+
+	if (!c->host->policy || c->policy->n_pools + c->policy->n_vms == 0)
+		return 0;
+	a = &c->host->policy->daemon;
+	if (!same_text(a->control, b->control) || a->workers.n != b->workers.n || a->poll != b->poll ||
+	    a->poll_idle_ns != b->poll_idle_ns ||
+	    (a->workers.n && memcmp(a->workers.cpu, b->workers.cpu, a->workers.n * sizeof(*a->workers.cpu)) != 0)) {
+		host_error_set(&c->error, -EBUSY, "daemon: control, workers and polling need a restart of fairleadd");
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int make_pools(struct host_change *c)
+{
+	for (size_t i = 0; i < c->policy->n_pools; i++) {
+		struct host_pool *pool;
+		int err;
+
+		if (host_pool_find(c->host, c->policy->pools[i].name))
+			continue;
+		err = host_pool_make(c->host, &c->policy->pools[i], &pool, &c->error);
+		if (err < 0)
+			return err;
+		pool->fresh = true;
+	}
+	return 0;
+}
+
+static void hand_out_promises(struct host_change *c)
+{
+	struct host_pool *pool;
+
+	list_for_each(pool, &c->host->pools, node)
+		host_pool_promise(pool, c->policy, wait_add, (struct blk_gate_done){ promise_given, c });
+}
+
+/* A disk of the new policy that does not run yet, or not like this. */
+static int make_disk(struct host_change *c, const struct policy_vm *vm, const struct policy_disk *spec)
+{
+	struct host_disk *now = host_disk_find(c->host, vm->name, spec->name), *d;
+	struct host_pool *pool = host_pool_find(c->host, c->policy->pools[spec->pool].name);
+	int err;
+
+	if (now && stays(c, now))
+		return 0;
+	err = host_disk_make(c->host, vm, spec, pool, &d, &c->error);
+	if (err < 0)
+		return err;
+	d->fresh = true;
+	if (socket_is_leaving(c, spec->socket))
+		return 0;
+	return host_disk_serve(d, c->policy, spec, &c->error);
+}
+
+static int make_disks(struct host_change *c)
+{
+	for (size_t v = 0; v < c->policy->n_vms; v++)
+		for (size_t i = 0; i < c->policy->vms[v].n_disks; i++) {
+			int err = make_disk(c, &c->policy->vms[v], &c->policy->vms[v].disks[i]);
+
+			if (err < 0)
+				return err;
+		}
+	return 0;
+}
+
+/* --- undo --- */
+
+static void failed(struct host_change *c)
+{
+	policy_free(c->policy);
+	finish(c);
+}
+
+static void undo_pools(struct host_change *c)
+{
+	struct host_pool *pool, *tmp;
+
+	c->waits = 1;
+	c->next = failed;
+	list_for_each_safe(pool, tmp, &c->host->pools, node) {
+		if (pool->fresh) {
+			wait_add(c);
+			host_pool_end(pool, wait_over, c);
+		} else if (c->host->policy) {
+			host_pool_promise(pool, c->host->policy, wait_add, (struct blk_gate_done){ promise_given, c });
+		}
+	}
+	wait_over(c);
+}
+
+static void undo(struct host_change *c)
+{
+	struct host_disk *d, *tmp;
+
+	c->waits++;
+	c->next = undo_pools;
+	list_for_each_safe(d, tmp, &c->host->disks, node)
+		if (d->fresh) {
+			wait_add(c);
+			host_disk_end(d, wait_over, c);
+		}
+	wait_over(c);
+}
+
+/* --- commit --- */
+
+static void settle(struct host_change *c)
+{
+	struct host_disk *d;
+	struct host_pool *pool;
+
+	list_for_each(d, &c->host->disks, node)
+		d->fresh = false;
+	list_for_each(pool, &c->host->pools, node)
+		pool->fresh = false;
+	finish(c);
+}
+
+static bool vm_has_disk_there(const struct policy *p, const char *vm, const char *pool)
+{
+	int v = policy_vm_find(p, vm);
+
+	for (size_t i = 0; v >= 0 && i < p->vms[v].n_disks; i++)
+		if (strcmp(p->pools[p->vms[v].disks[i].pool].name, pool) == 0)
+			return true;
+	return false;
+}
+
+/* VMs that have left a pool leave its gate; pools that have left the policy end. */
+static void clear_away(struct host_change *c, const struct policy *was)
+{
+	struct host_pool *pool, *tmp;
+
+	c->waits = 1;
+	c->next = settle;
+	list_for_each_safe(pool, tmp, &c->host->pools, node) {
+		if (policy_pool_find(c->policy, pool->name) < 0) {
+			wait_add(c);
+			host_pool_end(pool, wait_over, c);
+			continue;
+		}
+		for (size_t v = 0; pool->blk->gate && was && v < was->n_vms; v++)
+			if (vm_has_disk_there(was, was->vms[v].name, pool->name) &&
+			    !vm_has_disk_there(c->policy, was->vms[v].name, pool->name)) {
+				wait_add(c);
+				blk_gate_remove_vm(pool->blk->gate, was->vms[v].name,
+						   (struct blk_gate_done){ promise_given, c });
+			}
+	}
+}
+
+static void serve_late(struct host_change *c)
+{
+	struct host_disk *d;
+
+	list_for_each(d, &c->host->disks, node) {
+		struct host_error e = { 0 };
+
+		if (d->server)
+			continue;
+		/* The old owner of the socket is gone; if it cannot be bound all the same, the disk stays without one. */
+		if (host_disk_serve(d, c->policy, spec_find(c->policy, d->vm, d->name), &e) < 0 && c->error.err == 0)
+			c->error = e;
+	}
+}
+
+static void outgoing_gone(struct host_change *c)
+{
+	struct policy *was = c->host->policy;
+
+	serve_late(c);
+	clear_away(c, was);
+	c->host->policy = c->policy;
+	policy_free(was);
+	wait_over(c);
+}
+
+static void resize_disk(struct host_change *c, struct host_disk *d)
+{
+	const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
+	int err;
+
+	if (will->size_bytes == 0 || will->size_bytes == load_relaxed(&d->store->size_bytes))
+		return;
+	err = store_disk_resize(d->store, will->size_bytes);
+	if (err < 0) {
+		host_error_set(&c->error, err, "disk %s/%s: resizing to %llu bytes: %s", d->vm, d->name,
+			       (unsigned long long)will->size_bytes, strerror(-err));
+		return;
+	}
+	blk_disk_resized(d->blk);
+	if (vhost_server_session(d->server))
+		vhost_session_config_changed(vhost_server_session(d->server));
+}
+
+static void commit(struct host_change *c)
+{
+	struct host_disk *d, *tmp;
+
+	c->waits++;
+	c->next = outgoing_gone;
+	list_for_each_safe(d, tmp, &c->host->disks, node) {
+		if (d->fresh || d->removing)
+			continue;
+		if (stays(c, d)) {
+			resize_disk(c, d);
+			continue;
+		}
+		wait_add(c);
+		host_disk_end(d, wait_over, c);
+	}
+	wait_over(c);
+}
+
+static void prepare(struct host_change *c)
+{
+	int err = check_daemon(c);
+
+	if (err == 0)
+		err = check_pools(c);
+	if (err == 0)
+		err = make_pools(c);
+	if (err < 0) {
+		undo(c);
+		return;
+	}
+	/* Promises first: a front-end may be there the moment its socket is. */
+	c->waits = 1;
+	hand_out_promises(c);
+	err = make_disks(c);
+	c->next = err < 0 ? undo : commit;
+	wait_over(c);
+}
+
+
+void host_apply(struct host *h, struct policy *policy, host_done done, void *arg)
+{
+	struct host_change *c = calloc(1, sizeof(*c));
+	struct host_error e = { 0 };
+	bool first = list_empty(&h->changes);
+
+	if (!c) {
+		policy_free(policy);
+		host_error_set(&e, -ENOMEM, "out of memory");
+		done(arg, &e);
+		return;
+	}
+	c->host = h;
+	c->policy = policy;
+	c->done = done;
+	c->arg = arg;
+	list_append(&h->changes, &c->node);
+	if (first)
+		prepare(c);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Shared by host*.c only.
+ */
+#pragma once
+
+#include "policy/host.h"
+
+void host_error_set(struct host_error *e, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* host_pool.c */
+int host_pool_make(struct host *h, const struct policy_pool *p, struct host_pool **ret, struct host_error *e);
+/* No disk is left: frees it; then gone, from the event loop or at once. */
+void host_pool_end(struct host_pool *pool, void (*gone)(void *arg), void *arg);
+/*
+ * Gives the pool's gate the promises of every VM that has a disk there. Calls `began` for each VM, then later `each`. The
+ * owner takes them over before any request that comes after.
+ */
+void host_pool_promise(struct host_pool *pool, const struct policy *policy, void (*began)(void *arg),
+		       struct blk_gate_done each);
+
+/* host_disk.c */
+int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *d, struct host_pool *pool,
+		   struct host_disk **ret, struct host_error *e);
+/* Binds its socket or begins to connect. */
+int host_disk_serve(struct host_disk *d, const struct policy *policy, const struct policy_disk *spec, struct host_error *e);
+/* Ends its session if it has one, and frees it; then gone. */
+void host_disk_end(struct host_disk *d, void (*gone)(void *arg), void *arg);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pools: from the policy's words to a store and, with `slo: on`, a gate.
+ */
+#include "policy/host_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct store_pool_options store_options(const struct policy_pool *p)
+{
+	return (struct store_pool_options){
+		.name = p->name,
+		.type = policy_pool_type_name(p->type),
+		.directory = p->directory,
+		.depth = (unsigned)p->depth,
+		.channels = (unsigned)p->channels,
+		.read_latency_ns = p->read_latency_ns,
+		.write_latency_ns = p->write_latency_ns,
+		.flush_latency_ns = p->flush_latency_ns,
+		.byte_time_ps = p->byte_time_ps,
+		.huge_pages = p->huge_pages,
+	};
+}
+
+static int make_gate(struct host *h, const struct policy_pool *p, struct host_pool *pool)
+{
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+
+	o.depth = (unsigned)p->depth;
+	o.split_bytes = p->split_bytes;
+	/* A model's device does one thing per channel: more in flight only waits where the scheduler cannot order it. */
+	if (p->type == POLICY_POOL_MODEL && p->channels < p->depth)
+		o.depth = (unsigned)p->channels;
+	pool->owner = h->pools_made % h->team.n;
+	return blk_gate_create(&o, &h->team, pool->owner, &pool->blk->gate);
+}
+
+int host_pool_make(struct host *h, const struct policy_pool *p, struct host_pool **ret, struct host_error *e)
+{
+	struct store_pool_options options = store_options(p);
+	struct host_pool *pool = calloc(1, sizeof(*pool));
+	void *blk = NULL;
+	int err = -ENOMEM;
+
+	if (!pool || posix_memalign(&blk, CACHE_LINE, sizeof(struct blk_pool)))
+		goto fail;
+	pool->blk = memset(blk, 0, sizeof(struct blk_pool));
+	memcpy(pool->name, p->name, sizeof(pool->name));
+	err = store_pool_create(&options, &pool->blk->store);
+	if (err == 0 && p->slo)
+		err = make_gate(h, p, pool);
+	if (err < 0)
+		goto fail;
+	h->pools_made++;
+	list_append(&h->pools, &pool->node);
+	*ret = pool;
+	return 0;
+fail:
+	host_error_set(e, err, "pool %s: %s%s%s", p->name, p->directory ? p->directory : "", p->directory ? ": " : "",
+		       strerror(-err));
+	if (pool && pool->blk && pool->blk->store)
+		store_pool_destroy(pool->blk->store);
+	free(blk);
+	free(pool);
+	return err;
+}
+
+struct pool_end {
+	struct host_pool *pool;
+	void (*gone)(void *arg);
+	void *arg;
+};
+
+static void gate_ended(void *arg, int result)
+{
+	struct pool_end end = *(struct pool_end *)arg;
+
+	(void)result;
+	free(arg);
+	store_pool_destroy(end.pool->blk->store);
+	free(end.pool->blk);
+	free(end.pool);
+	end.gone(end.arg);
+}
+
+void host_pool_end(struct host_pool *pool, void (*gone)(void *arg), void *arg)
+{
+	struct pool_end *end = malloc(sizeof(*end));
+
+	if (!end)
+		return; /* it stays, without disks */
+	*end = (struct pool_end){ pool, gone, arg };
+	list_remove(&pool->node);
+	if (pool->blk->gate)
+		blk_gate_destroy(pool->blk->gate, (struct blk_gate_done){ gate_ended, end });
+	else
+		gate_ended(end, 0);
+}
+
+/* --- promises --- */
+
+static struct slo_rate rate_of(const struct policy_rate *r)
+{
+	return (struct slo_rate){ .milli_iops = r->iops * 1000, .bandwidth = r->bandwidth_bytes };
+}
+
+static struct slo_promise promise_of(const struct policy_promise *p)
+{
+	return (struct slo_promise){
+		.shares = (uint32_t)p->shares,
+		.reservation = rate_of(&p->reservation),
+		.limit = rate_of(&p->limit),
+		.burst_requests = p->burst.iops,
+		.burst_bytes = p->burst.bandwidth_bytes,
+		.p50_ns = p->latency.p50_ns,
+		.p99_ns = p->latency.p99_ns,
+	};
+}
+
+static int class_map_of(const struct policy_vm *vm, struct slo_classmap *ret)
+{
+	struct slo_selector *s;
+	size_t n = 0, i = 0;
+	int err;
+
+	for (size_t c = 0; c < vm->n_classes; c++)
+		n += vm->classes[c].n_selectors;
+	s = calloc(n ? n : 1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	for (size_t c = 0; c < vm->n_classes; c++)
+		for (size_t k = 0; k < vm->classes[c].n_selectors; k++) {
+			const struct policy_selector *p = &vm->classes[c].selectors[k];
+
+			s[i++] = (struct slo_selector){
+				.kind = p->kind == POLICY_SELECT_HINT  ? SLO_SELECT_HINT :
+					p->kind == POLICY_SELECT_LEVEL ? SLO_SELECT_LEVEL :
+									 SLO_SELECT_CLASS,
+				.ioclass = (enum slo_ioclass)p->ioclass,
+				.level = p->level,
+				.hint = p->hint,
+				.class = (uint16_t)c,
+			};
+		}
+	err = slo_classmap_build(ret, s, n, (uint16_t)vm->default_class, NULL);
+	free(s);
+	return err;
+}
+
+static int gate_vm_of(const struct policy_vm *vm, struct blk_gate_vm *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->name, vm->name, sizeof(ret->name));
+	ret->promise = promise_of(&vm->promise);
+	ret->n_classes = (unsigned)vm->n_classes;
+	for (size_t c = 0; c < vm->n_classes; c++) {
+		memcpy(ret->class[c].name, vm->classes[c].name, sizeof(ret->class[c].name));
+		ret->class[c].promise = promise_of(&vm->classes[c].promise);
+	}
+	return class_map_of(vm, &ret->map);
+}
+
+static bool has_disk_there(const struct policy *p, const struct policy_vm *vm, const char *pool)
+{
+	for (size_t i = 0; i < vm->n_disks; i++)
+		if (strcmp(p->pools[vm->disks[i].pool].name, pool) == 0)
+			return true;
+	return false;
+}
+
+void host_pool_promise(struct host_pool *pool, const struct policy *policy, void (*began)(void *arg),
+		       struct blk_gate_done each)
+{
+	struct blk_gate_vm *spec = malloc(sizeof(*spec));
+
+	for (size_t v = 0; spec && pool->blk->gate && v < policy->n_vms; v++) {
+		const struct policy_vm *vm = &policy->vms[v];
+
+		if (!has_disk_there(policy, vm, pool->name) || gate_vm_of(vm, spec) < 0)
+			continue;
+		began(each.arg);
+		blk_gate_set_vm(pool->blk->gate, spec, each);
+	}
+	free(spec);
+}
