@@ -87,7 +87,7 @@ static inline unsigned policy_class_map_find(const struct policy_class_map *m, u
 
 /* --- objects --- */
 
-enum policy_pool_type { POLICY_POOL_NULL, POLICY_POOL_RAM, POLICY_POOL_MODEL, POLICY_POOL_FILE };
+enum policy_pool_type { POLICY_POOL_NULL, POLICY_POOL_RAM, POLICY_POOL_MODEL, POLICY_POOL_FILE, POLICY_POOL_TYPES };
 
 enum policy_schedule {
 	POLICY_SCHEDULE_AUTO,	/* by speed: model pools and those under about 50k IOPS have an owner */
@@ -126,6 +126,7 @@ struct policy_disk {
 	bool read_only;
 	char *socket;
 	bool connect; /* to the socket instead of listening */
+	bool removed; /* a mark of the overlay's; never set in a loaded policy */
 };
 
 struct policy_nic {
@@ -244,7 +245,12 @@ char *policy_diagnostic_text(const struct policy_diagnostic *d);
 struct policy_source {
 	char *name;
 	char *text; /* NULL: read the file `name` */
+	/* What the daemon itself wrote: its values win over those of other sources, and what it says about objects that are
+	 * no longer there is dropped with a warning. policy_load() knows it by its file name, POLICY_OVERLAY_NAME. */
+	bool overlay;
 };
+
+#define POLICY_OVERLAY_NAME "fairleadd.yaml"
 
 /* The main file and conf.d/ *.yaml beside it, by name. 0 or -errno; a missing conf.d is none. */
 int policy_sources_find(const char *main_file, struct policy_source **ret, size_t *ret_n);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Admission: promises that a device cannot keep are refused before anybody relies on them.
+ *
+ * A reservation takes a part of its pool: iops over the pool's iops, or bandwidth over its bandwidth, whichever is more (a
+ * request counts for both, so the two are not added). The parts of all VMs that have a disk there may come to 90 %. Example: a
+ * device with one channel and 12 ms a request does 83.3 iops, so 75.0 can be promised; two VMs with 50 each are 25.0 too many.
+ * A VM that has disks in several pools may draw its reservation in any of them, so it counts in each.
+ */
+#include "policy/loader.h"
+
+#include <stdio.h>
+
+struct sum {
+	double part, iops, bandwidth;
+	bool reported;
+};
+
+/* Not whole numbers here: 90 % of 83.3 is not 90 % of 83. */
+struct capacity {
+	double iops, bandwidth;
+};
+
+static struct capacity pool_capacity(const struct policy_pool *pool)
+{
+	struct capacity c = { (double)pool->capacity.iops, (double)pool->capacity.bandwidth_bytes };
+	double latency = (double)min_u64(pool->read_latency_ns, pool->write_latency_ns) * 1e-9;
+	double byte_time = (double)pool->byte_time_ps * 1e-12, split = (double)pool->split_bytes;
+	double small = latency + 4096 * byte_time, large = latency + split * byte_time;
+
+	if (pool->type != POLICY_POOL_MODEL || small <= 0)
+		return c;
+	if (c.iops == 0)
+		c.iops = (double)pool->channels / small;
+	if (c.bandwidth == 0)
+		c.bandwidth = (double)pool->channels * split / large;
+	return c;
+}
+
+static double part_of(double reservation, double capacity)
+{
+	return capacity > 0 ? reservation / capacity : 0;
+}
+
+static void describe_excess(const struct sum *s, struct capacity c, char *text, size_t size)
+{
+	double share = POLICY_RESERVABLE_PERCENT / 100.0;
+
+	if (s->bandwidth == 0)
+		snprintf(text, size, "%.1f iops reserved, %.1f can be promised (%d %% of %.1f): %.1f too many", s->iops,
+			 c.iops * share, POLICY_RESERVABLE_PERCENT, c.iops, s->iops - c.iops * share);
+	else if (s->iops == 0)
+		snprintf(text, size, "%.1f MB/s reserved, %.1f can be promised (%d %% of %.1f): %.1f MB/s too much",
+			 s->bandwidth / 1e6, c.bandwidth * share / 1e6, POLICY_RESERVABLE_PERCENT, c.bandwidth / 1e6,
+			 (s->bandwidth - c.bandwidth * share) / 1e6);
+	else
+		snprintf(text, size, "%.1f %% of its capacity reserved, %d %% can be promised: %.1f %% too much",
+			 s->part * 100, POLICY_RESERVABLE_PERCENT, (s->part - share) * 100);
+}
+
+static struct policy_at reservation_at(struct loader *l, const struct policy_vm *vm)
+{
+	struct policy_at at = vm->at;
+
+	for (size_t i = 0; i < vm->n_classes; i++) {
+		const char *class = vm->classes[i].name;
+
+		at = loader_at(l, at, "classes/%s/reservation", class);
+		at = loader_at(l, at, "vms/%s/classes/%s/reservation", vm->name, class);
+	}
+	return loader_at(l, at, "vms/%s/reservation", vm->name);
+}
+
+static bool uses_pool(const struct policy_vm *vm, int pool)
+{
+	for (size_t i = 0; i < vm->n_disks; i++)
+		if (vm->disks[i].pool == pool)
+			return true;
+	return false;
+}
+
+/* Told once, at the reservation that is one too many; the figures are those of all. */
+static void admit_pool(struct loader *l, int index)
+{
+	const struct policy *p = l->policy;
+	const struct policy_pool *pool = &p->pools[index];
+	struct capacity c = pool_capacity(pool);
+	struct policy_at at = pool->at;
+	struct sum s = { 0 };
+	char text[160];
+
+	for (size_t i = 0; i < p->n_vms; i++) {
+		const struct policy_rate *r = &p->vms[i].promise.reservation;
+		double iops = part_of((double)r->iops, c.iops), bandwidth = part_of((double)r->bandwidth_bytes, c.bandwidth);
+
+		if (!uses_pool(&p->vms[i], index))
+			continue;
+		s.part += iops > bandwidth ? iops : bandwidth;
+		s.iops += (double)r->iops;
+		s.bandwidth += (double)r->bandwidth_bytes;
+		if (!s.reported && s.part * 100 > POLICY_RESERVABLE_PERCENT) {
+			s.reported = true;
+			at = reservation_at(l, &p->vms[i]);
+		}
+	}
+	if (!s.reported)
+		return;
+	describe_excess(&s, c, text, sizeof(text));
+	loader_error(l, at, "pool '%s' cannot keep this: %s", pool->name, text);
+}
+
+static void admit_uplink(struct loader *l, int index)
+{
+	const struct policy *p = l->policy;
+	const struct policy_uplink *u = &p->uplinks[index];
+	struct capacity c = { .bandwidth = (double)u->bandwidth_bytes };
+	struct policy_at at = u->at;
+	struct sum s = { 0 };
+	char text[160];
+
+	for (size_t i = 0; i < p->n_vms; i++) {
+		for (size_t j = 0; j < p->vms[i].n_nics; j++) {
+			const struct policy_nic *n = &p->vms[i].nics[j];
+
+			if (n->uplink != index)
+				continue;
+			s.bandwidth += (double)n->promise.reservation.bandwidth_bytes;
+			s.part = part_of(s.bandwidth, c.bandwidth);
+			if (!s.reported && s.part * 100 > POLICY_RESERVABLE_PERCENT) {
+				s.reported = true;
+				at = loader_at(l, n->at, "vms/%s/nics/%s/reservation", p->vms[i].name, n->name);
+			}
+		}
+	}
+	if (!s.reported)
+		return;
+	describe_excess(&s, c, text, sizeof(text));
+	loader_error(l, at, "uplink '%s' cannot keep this: %s", u->name, text);
+}
+
+/* --- classes against their VM --- */
+
+static void check_sum(struct loader *l, const struct policy_vm *vm, enum units units, uint64_t classes, uint64_t own,
+		      const char *what)
+{
+	char sum[UNITS_TEXT_MAX], has[UNITS_TEXT_MAX], over[UNITS_TEXT_MAX];
+
+	if (classes <= own)
+		return;
+	units_format(units, classes, sum);
+	units_format(units, own, has);
+	units_format(units, classes - own, over);
+	loader_error(l, reservation_at(l, vm), "VM '%s' reserves %s %s, but its classes reserve %s: %s too much", vm->name, has,
+		     what, sum, over);
+}
+
+static void admit_classes(struct loader *l, const struct policy_vm *vm)
+{
+	struct policy_rate sum = { 0 };
+
+	for (size_t i = 0; i < vm->n_classes; i++) {
+		const struct policy_rate *r = &vm->classes[i].promise.reservation;
+
+		if (__builtin_add_overflow(sum.iops, r->iops, &sum.iops))
+			sum.iops = UINT64_MAX;
+		if (__builtin_add_overflow(sum.bandwidth_bytes, r->bandwidth_bytes, &sum.bandwidth_bytes))
+			sum.bandwidth_bytes = UINT64_MAX;
+	}
+	check_sum(l, vm, UNITS_COUNT, sum.iops, vm->promise.reservation.iops, "iops");
+	check_sum(l, vm, UNITS_BANDWIDTH, sum.bandwidth_bytes, vm->promise.reservation.bandwidth_bytes, "of bandwidth");
+}
+
+/* --- promises that nobody keeps --- */
+
+static bool has_promise(const struct policy_promise *p)
+{
+	return p->reservation.iops || p->reservation.bandwidth_bytes || p->limit.iops || p->limit.bandwidth_bytes ||
+	       p->latency.p50_ns || p->latency.p99_ns;
+}
+
+static void check_kept(struct loader *l, const struct policy_vm *vm, const struct policy_disk *d)
+{
+	const struct policy_pool *pool = &l->policy->pools[d->pool];
+	bool promised = has_promise(&vm->promise);
+
+	for (size_t i = 0; i < vm->n_classes; i++) {
+		const struct policy_class *c = &vm->classes[i];
+		uint64_t fastest_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns), target_ns = c->promise.latency.p99_ns;
+		struct policy_at at = loader_at(l, c->at, "classes/%s/latency", c->name);
+		char target[UNITS_TEXT_MAX], fastest[UNITS_TEXT_MAX];
+
+		promised |= has_promise(&c->promise);
+		if (target_ns && target_ns < fastest_ns)
+			loader_warning(l, loader_at(l, at, "vms/%s/classes/%s/latency", vm->name, c->name),
+				       "p99 %s is out of reach in pool '%s': one request takes %s",
+				       units_format(UNITS_DURATION, target_ns, target), pool->name,
+				       units_format(UNITS_DURATION, fastest_ns, fastest));
+	}
+	if (promised && !pool->slo)
+		loader_warning(l, d->at, "'%s/%s' is in pool '%s', which has slo off: no promise is kept there", vm->name,
+			       d->name, pool->name);
+}
+
+void loader_admit(struct loader *l)
+{
+	const struct policy *p = l->policy;
+
+	for (size_t i = 0; i < p->n_pools; i++)
+		admit_pool(l, (int)i);
+	for (size_t i = 0; i < p->n_uplinks; i++)
+		admit_uplink(l, (int)i);
+	for (size_t i = 0; i < p->n_vms; i++) {
+		admit_classes(l, &p->vms[i]);
+		for (size_t j = 0; j < p->vms[i].n_disks; j++)
+			if (p->vms[i].disks[j].pool >= 0)
+				check_kept(l, &p->vms[i], &p->vms[i].disks[j]);
+	}
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From sources to a policy: read all, complete, check, and only then hand out.
+ */
+#include "policy/loader.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A policy for thousands of VMs is a few hundred KiB. */
+#define SOURCE_BYTES_MAX (8u << 20)
+
+/* Whole file as a new string; -errno, -EFBIG past the limit. */
+static int read_file(const char *path, char **ret, size_t *ret_length)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	size_t length = 0, room = 4096;
+	cleanup_free char *text = malloc(room + 1);
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n;
+		char *grown;
+
+		if (!text)
+			return -ENOMEM;
+		n = read(fd, text + length, room - length);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		length += (size_t)n;
+		if (length < room)
+			continue;
+		if (room >= SOURCE_BYTES_MAX)
+			return -EFBIG;
+		room *= 2;
+		grown = realloc(text, room + 1);
+		if (!grown)
+			return -ENOMEM;
+		text = grown;
+	}
+	text[length] = '\0';
+	*ret = text;
+	*ret_length = length;
+	text = NULL;
+	return 0;
+}
+
+static char *keep_file_name(struct policy *p, const char *name)
+{
+	char **grown = reallocarray(p->files, p->n_files + 1, sizeof(*grown)), *copy;
+
+	if (!grown)
+		return NULL;
+	p->files = grown;
+	copy = strdup(name);
+	if (copy)
+		p->files[p->n_files++] = copy;
+	return copy;
+}
+
+static void read_source(struct loader *l, const struct policy_source *s)
+{
+	cleanup_free char *text = NULL;
+	size_t length = s->text ? strlen(s->text) : 0;
+	int r = 0;
+
+	l->source = s;
+	l->file = keep_file_name(l->policy, s->name);
+	if (!l->file) {
+		l->no_memory = true;
+		return;
+	}
+	if (s->overlay)
+		l->overlay_file = l->file;
+	if (!s->text)
+		r = read_file(s->name, &text, &length);
+	if (r < 0)
+		loader_error(l, ((struct policy_at){ .file = l->file }), "cannot be read: %s", strerror(-r));
+	else
+		loader_read(l, s->text ? s->text : text, length);
+}
+
+int policy_load_sources(const struct policy_source *s, size_t n, struct policy **ret, struct policy_diagnostics *diag)
+{
+	struct loader l = { .diag = diag, .policy = calloc(1, sizeof(*l.policy)) };
+
+	if (!l.policy)
+		return -ENOMEM;
+	schema_object_init(&schema_policy, l.policy);
+	/* The overlay wins, so it comes after all others. */
+	for (int overlay = 0; overlay < 2; overlay++)
+		for (size_t i = 0; i < n; i++)
+			if (s[i].overlay == overlay)
+				read_source(&l, &s[i]);
+	if (!l.no_memory)
+		loader_resolve(&l);
+	if (!l.no_memory)
+		loader_check(&l);
+	if (!l.no_memory)
+		loader_admit(&l);
+	loader_places_free(&l);
+	loader_diagnostics_sort(diag);
+	if (l.no_memory || diag->n_errors) {
+		policy_free(l.policy);
+		return l.no_memory ? -ENOMEM : -EINVAL;
+	}
+	*ret = l.policy;
+	return 0;
+}
+
+/* --- files --- */
+
+static bool is_overlay(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strcmp(slash ? slash + 1 : path, POLICY_OVERLAY_NAME) == 0;
+}
+
+int policy_load(const char *const *paths, size_t n, struct policy **ret, struct policy_diagnostics *diag)
+{
+	struct policy_source *s = calloc(n + 1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		s[i] = (struct policy_source){ .name = (char *)(uintptr_t)paths[i], .overlay = is_overlay(paths[i]) };
+	r = policy_load_sources(s, n, ret, diag);
+	free(s);
+	return r;
+}
+
+void policy_sources_free(struct policy_source *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(s[i].name);
+		free(s[i].text);
+	}
+	free(s);
+}
+
+static int is_yaml(const struct dirent *e)
+{
+	const char *dot = strrchr(e->d_name, '.');
+
+	return e->d_name[0] != '.' && dot && strcmp(dot, ".yaml") == 0;
+}
+
+int policy_sources_find(const char *main_file, struct policy_source **ret, size_t *ret_n)
+{
+	const char *slash = strrchr(main_file, '/');
+	int length = slash ? (int)(slash - main_file) + 1 : 0, found;
+	struct dirent **entries = NULL;
+	struct policy_source *s;
+	char *folder;
+
+	if (asprintf(&folder, "%.*sconf.d", length, main_file) < 0)
+		return -ENOMEM;
+	found = scandir(folder, &entries, is_yaml, alphasort);
+	if (found < 0 && errno != ENOENT && errno != ENOTDIR) {
+		int r = -errno;
+
+		free(folder);
+		return r;
+	}
+	found = found < 0 ? 0 : found;
+	s = calloc((size_t)found + 1, sizeof(*s));
+	if (s) {
+		s[0].name = strdup(main_file);
+		for (int i = 0; i < found; i++) {
+			if (asprintf(&s[i + 1].name, "%s/%s", folder, entries[i]->d_name) < 0)
+				s[i + 1].name = NULL;
+			s[i + 1].overlay = is_overlay(entries[i]->d_name);
+		}
+	}
+	for (int i = 0; i < found; i++)
+		free(entries[i]);
+	free(entries);
+	free(folder);
+	for (int i = 0; s && i <= found; i++) {
+		if (s[i].name)
+			continue;
+		policy_sources_free(s, (size_t)found + 1);
+		return -ENOMEM;
+	}
+	if (!s)
+		return -ENOMEM;
+	*ret = s;
+	*ret_n = (size_t)found + 1;
+	return 0;
+}
