@@ -120,7 +120,7 @@ struct policy_disk {
 	int pool; /* index into policy.pools */
 	char *image; /* file: path beneath the pool's directory, default VM-NAME.raw; NULL for others */
 	uint64_t size_bytes; /* 0: the image's own */
-	uint64_t queues;     /* default 1 */
+	uint64_t queues;     /* offered; default: as many as the driver wants, POLICY_QUEUES_MAX */
 	uint64_t workers;    /* 0: auto */
 	enum policy_ioprio ioprio;
 	bool read_only;

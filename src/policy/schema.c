@@ -127,7 +127,7 @@ static const struct schema_field disk_fields[] = {
 	FIELD(struct policy_disk, "pool", pool_name, SCHEMA_NAME),
 	FIELD(struct policy_disk, "image", image, SCHEMA_STRING),
 	QUANTITY(struct policy_disk, "size", size_bytes, UNITS_SIZE, .least = 512, .most = UINT64_C(1) << 56),
-	QUANTITY(struct policy_disk, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX, .initial = 1),
+	QUANTITY(struct policy_disk, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX, .initial = POLICY_QUEUES_MAX),
 	QUANTITY(struct policy_disk, "workers", workers, UNITS_COUNT, .least = 1, .most = 1024, .zero_word = "auto"),
 	FIELD(struct policy_disk, "ioprio", ioprio, SCHEMA_WORD, .words = ioprio_words),
 	FIELD(struct policy_disk, "read_only", read_only, SCHEMA_BOOL),

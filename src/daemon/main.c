@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fairleadd: reads the policy, starts the host, serves until SIGTERM. Wiring only.
+ */
+#include "base/log.h"
+#include "daemon/options.h"
+#include "policy/host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+struct daemon {
+	sd_event *event;
+	struct options options;
+	struct host *host;
+	int status; /* to exit with */
+	bool ending;
+};
+
+/* --- policy --- */
+
+static int load(const struct options *o, struct policy **ret)
+{
+	struct policy_diagnostics diag = { 0 };
+	struct policy_source *s = NULL;
+	size_t n = 0;
+	int err;
+
+	if (o->blk_file) {
+		s = calloc(1, sizeof(*s));
+		if (s) {
+			n = 1;
+			s->name = strdup("--blk-file");
+			s->text = options_one_disk_policy(o);
+		}
+		err = !s || !s->name ? -ENOMEM : s->text ? 0 : -errno;
+	} else {
+		err = policy_sources_find(o->config, &s, &n);
+	}
+	if (err == 0)
+		err = policy_load_sources(s, n, ret, &diag);
+	else
+		log_err("%s: %s", o->blk_file ? o->blk_file : o->config, strerror(-err));
+	for (size_t i = 0; i < diag.n; i++) {
+		char *text = policy_diagnostic_text(&diag.d[i]);
+
+		log_line(diag.d[i].severity == POLICY_ERROR ? LOG_LEVEL_ERR : LOG_LEVEL_WARNING, "%s", text ? text : "?");
+		free(text);
+	}
+	policy_diagnostics_fini(&diag);
+	policy_sources_free(s, n);
+	return err;
+}
+
+/* --- the end --- */
+
+static void host_gone(void *arg, const struct host_error *error)
+{
+	struct daemon *d = arg;
+
+	(void)error;
+	d->host = NULL;
+	sd_event_exit(d->event, d->status);
+}
+
+static void end(struct daemon *d, int status)
+{
+	if (d->ending)
+		return;
+	d->ending = true;
+	d->status = status;
+	sd_notify(0, "STOPPING=1");
+	host_destroy(d->host, host_gone, d);
+}
+
+static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
+{
+	(void)s;
+	(void)si;
+	end(arg, 0);
+	return 0;
+}
+
+/* --- applying --- */
+
+static void reloaded(void *arg, const struct host_error *error)
+{
+	(void)arg;
+	if (error->err)
+		log_err("policy not applied: %s", error->text);
+	else
+		log_notice("policy applied");
+	sd_notify(0, "READY=1");
+}
+
+static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
+{
+	struct daemon *d = arg;
+	struct policy *p;
+
+	(void)s;
+	(void)si;
+	if (d->ending || load(&d->options, &p) < 0)
+		return 0;
+	sd_notify(0, "RELOADING=1");
+	host_apply(d->host, p, reloaded, d);
+	return 0;
+}
+
+static void first_applied(void *arg, const struct host_error *error)
+{
+	struct daemon *d = arg;
+
+	if (error->err) {
+		log_err("%s", error->text);
+		end(d, EX_CONFIG);
+		return;
+	}
+	log_notice("serving");
+	sd_notify(0, "READY=1");
+}
+
+/* --- events of disks --- */
+
+static void on_disk(void *arg, const struct host_disk *disk, const char *event, const char *detail)
+{
+	(void)arg;
+	log_info("%s/%s: %s%s%s", disk->vm, disk->name, event, *detail ? ": " : "", detail);
+}
+
+/* --- start --- */
+
+/* Every queue has three descriptors, every VM its memory's: the soft limit of 1024 is for select(2)'s sake. */
+static void raise_file_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static int listen_to_signals(struct daemon *d)
+{
+	sigset_t set;
+	int err;
+
+	/* Blocked before the workers start, so that they inherit it. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	err = sd_event_add_signal(d->event, NULL, SIGTERM, on_signal, d);
+	if (err >= 0)
+		err = sd_event_add_signal(d->event, NULL, SIGINT, on_signal, d);
+	if (err >= 0)
+		err = sd_event_add_signal(d->event, NULL, SIGHUP, on_reload, d);
+	if (err >= 0)
+		err = sd_event_set_watchdog(d->event, true);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = { 0 };
+	struct host_events events = { .disk = on_disk, .arg = &d };
+	struct host_error error = { 0 };
+	struct policy *policy;
+	int err;
+
+	options_parse(argc, argv, &d.options);
+	if (d.options.debug)
+		log_set_level(LOG_LEVEL_DEBUG);
+	if (load(&d.options, &policy) < 0)
+		return EX_CONFIG;
+	raise_file_limit();
+	err = sd_event_new(&d.event);
+	if (err >= 0)
+		err = listen_to_signals(&d);
+	if (err < 0) {
+		log_err("event loop: %s", strerror(-err));
+		return EX_OSERR;
+	}
+	if (host_create(d.event, &policy->daemon, &events, &d.host, &error) < 0) {
+		log_err("%s", error.text);
+		policy_free(policy);
+		return EX_CONFIG;
+	}
+	if (d.options.fd >= 0)
+		host_use_fd(d.host, d.options.fd);
+	host_apply(d.host, policy, first_applied, &d);
+	err = sd_event_loop(d.event);
+	sd_event_unref(d.event);
+	return err < 0 ? EX_OSERR : err;
+}
