@@ -9,18 +9,20 @@
  * have come after the first punch.
  */
 #include "store/memory.h"
+#include "store/store_internal.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #define HUGE_BYTES (UINT64_C(2) << 20)
 /* Address space is free; 64 GiB of it for each of 256 disks is an eighth of what a process has. */
 #define WINDOW_MIN (UINT64_C(64) << 30)
+/* Up to here zeroing in place takes no longer than a system call. */
+#define ZERO_INLINE_BYTES (64u << 10)
 
 struct memory_window {
 	struct memory_window *older;
@@ -115,7 +117,7 @@ static int punch(struct memory_image *i, uint64_t from, uint64_t to)
 	return fallocate(i->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
 }
 
-int memory_image_resize(struct memory_image *i, uint64_t size_bytes)
+static int image_resize(struct memory_image *i, uint64_t size_bytes)
 {
 	uint64_t file_bytes = i->huge ? round_up(size_bytes, HUGE_BYTES) : size_bytes;
 	off_t had = lseek(i->fd, 0, SEEK_END);
@@ -150,7 +152,7 @@ static int image_new(struct memory_image **ret, const char *name, uint64_t size_
 	else if (i->fd < 0)
 		r = -errno;
 	else
-		r = memory_image_resize(i, size_bytes);
+		r = image_resize(i, size_bytes);
 	if (r < 0) {
 		image_free(i);
 		return r;
@@ -159,75 +161,107 @@ static int image_new(struct memory_image **ret, const char *name, uint64_t size_
 	return 0;
 }
 
-static struct memory_image *image_find(const struct memory_images *m, const char *name)
+static int image_create(struct memory_pool *p, const char *name, uint64_t size_bytes, struct memory_image **ret)
+{
+	int r = -ENOMEM;
+
+	if (size_bytes == 0)
+		return -EINVAL;
+	/* Others may take the huge pages between looking and mapping: then ordinary ones do. */
+	if (p->huge_pages && huge_bytes_free() >= size_bytes)
+		r = image_new(ret, name, size_bytes, true);
+	if (r < 0)
+		r = image_new(ret, name, size_bytes, false);
+	if (r == 0)
+		list_append(&p->images, &(*ret)->node);
+	return r;
+}
+
+static struct memory_image *image_find(const struct memory_pool *p, const char *name)
 {
 	struct memory_image *i;
 
-	list_for_each(i, &m->list, node)
+	list_for_each(i, &p->images, node)
 		if (!strcmp(i->name, name))
 			return i;
 	return NULL;
 }
 
-int memory_image_open(struct memory_images *m, const char *name, uint64_t size_bytes, struct memory_image **ret)
-{
-	struct memory_image *i = image_find(m, name);
-	int r;
+/* --- pools and disks --- */
 
-	if (i && i->in_use)
-		return -EBUSY;
-	if (i) {
-		r = size_bytes && size_bytes != i->size_bytes ? memory_image_resize(i, size_bytes) : 0;
-	} else if (size_bytes == 0) {
-		return -EINVAL;
-	} else {
-		/* Others may take the pages between looking and mapping: then ordinary ones do. */
-		r = m->huge_pages && huge_bytes_free() >= size_bytes ? image_new(&i, name, size_bytes, true) : -ENOMEM;
-		if (r < 0)
-			r = image_new(&i, name, size_bytes, false);
-		if (r == 0)
-			list_append(&m->list, &i->node);
-	}
-	if (r < 0)
-		return r;
-	i->in_use = true;
-	*ret = i;
+int memory_pool_open(struct store_pool *p, const struct store_pool_options *options)
+{
+	struct memory_pool *m = container_of(p, struct memory_pool, base);
+
+	list_init(&m->images);
+	m->huge_pages = options->huge_pages;
 	return 0;
 }
 
-void memory_image_close(struct memory_image *i)
+void memory_pool_close(struct store_pool *p)
 {
-	i->in_use = false;
-}
-
-void memory_images_init(struct memory_images *m, bool huge_pages)
-{
-	list_init(&m->list);
-	m->huge_pages = huge_pages;
-}
-
-void memory_images_fini(struct memory_images *m)
-{
+	struct memory_pool *m = container_of(p, struct memory_pool, base);
 	struct memory_image *i, *tmp;
 
-	list_for_each_safe(i, tmp, &m->list, node) {
+	list_for_each_safe(i, tmp, &m->images, node) {
 		assert(!i->in_use);
 		list_remove(&i->node);
 		image_free(i);
 	}
 }
 
-/* --- worker --- */
-
-static uint8_t *image_at(const struct memory_image *i, uint64_t offset_bytes)
+int memory_disk_open(struct store_disk *d, const struct store_disk_options *options)
 {
-	/* Pairs with window_map(): the mapping exists before its address is seen. */
-	return load_acquire(&i->base) + offset_bytes;
+	struct memory_pool *m = container_of(d->pool, struct memory_pool, base);
+	struct memory_image *i = image_find(m, options->name);
+	int r = 0;
+
+	if (!i)
+		r = image_create(m, options->name, options->size_bytes, &i);
+	else if (i->in_use)
+		return -EBUSY;
+	else if (options->size_bytes && options->size_bytes != i->size_bytes)
+		r = image_resize(i, options->size_bytes);
+	if (r < 0)
+		return r;
+	i->in_use = true;
+	d->size_bytes = i->size_bytes;
+	container_of(d, struct memory_disk, base)->image = i;
+	return 0;
 }
 
-void memory_image_read(const struct memory_image *i, const struct store_io *io)
+void memory_disk_close(struct store_disk *d)
 {
-	const uint8_t *from = image_at(i, io->offset_bytes);
+	container_of(d, struct memory_disk, base)->image->in_use = false;
+}
+
+/* Workers see the new size after there is memory for it, and before memory is taken away. */
+int memory_disk_resize(struct store_disk *d, uint64_t size_bytes)
+{
+	uint64_t had = d->size_bytes;
+	int r;
+
+	if (size_bytes < had)
+		store_relaxed(&d->size_bytes, size_bytes);
+	r = image_resize(container_of(d, struct memory_disk, base)->image, size_bytes);
+	/* Pairs with nothing but the acquire in image_at(): the window that a larger size needs was published before it. */
+	store_release(&d->size_bytes, r < 0 ? had : size_bytes);
+	return r;
+}
+
+/* --- worker --- */
+
+static uint8_t *image_at(const struct store_io *io)
+{
+	const struct memory_image *i = container_of(io->disk, struct memory_disk, base)->image;
+
+	/* Pairs with window_map(): the mapping exists before its address is seen. */
+	return load_acquire(&i->base) + io->offset_bytes;
+}
+
+static void image_read(const struct store_io *io)
+{
+	const uint8_t *from = image_at(io);
 
 	for (unsigned n = 0; n < io->iovcnt; n++) {
 		memcpy(io->iov[n].iov_base, from, io->iov[n].iov_len);
@@ -235,9 +269,9 @@ void memory_image_read(const struct memory_image *i, const struct store_io *io)
 	}
 }
 
-void memory_image_write(struct memory_image *i, const struct store_io *io)
+static void image_write(const struct store_io *io)
 {
-	uint8_t *to = image_at(i, io->offset_bytes);
+	uint8_t *to = image_at(io);
 
 	for (unsigned n = 0; n < io->iovcnt; n++) {
 		memcpy(to, io->iov[n].iov_base, io->iov[n].iov_len);
@@ -245,7 +279,51 @@ void memory_image_write(struct memory_image *i, const struct store_io *io)
 	}
 }
 
-void memory_image_zero(struct memory_image *i, const struct store_io *io)
+static void punched(struct worker_cqe *cqe, int result, uint32_t flags)
 {
-	memset(image_at(i, io->offset_bytes), 0, io->length_bytes);
+	store_complete(container_of(cqe, struct store_io, cqe), result);
+}
+
+/*
+ * A hole reads as zeroes, so discarding and zeroing are the same. Giving memory back is a slow system call, which goes
+ * through the io_uring so that the worker does not wait for it.
+ */
+static bool image_zero(struct store_io *io)
+{
+	struct io_uring_sqe *sqe;
+
+	if (io->length_bytes == 0)
+		return true;
+	if (io->length_bytes <= ZERO_INLINE_BYTES && io->op == STORE_WRITE_ZEROES) {
+		memset(image_at(io), 0, io->length_bytes);
+		return true;
+	}
+	io->cqe.complete = punched;
+	sqe = worker_sqe(io->channel->worker);
+	io_uring_prep_fallocate(sqe, container_of(io->disk, struct memory_disk, base)->image->fd,
+				FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset_bytes,
+				(off_t)io->length_bytes);
+	io_uring_sqe_set_data(sqe, &io->cqe);
+	return false;
+}
+
+void memory_execute(struct store_io *io)
+{
+	switch (io->op) {
+	case STORE_READ:
+		image_read(io);
+		break;
+	case STORE_WRITE:
+		image_write(io);
+		break;
+	case STORE_DISCARD:
+	case STORE_WRITE_ZEROES:
+		if (!image_zero(io))
+			return;
+		break;
+	case STORE_FLUSH:
+	case STORE_OPS:
+		break;
+	}
+	store_complete(io, 0);
 }

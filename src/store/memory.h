@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Sparse disk images in memory, by name, kept as long as their pool: what `ram` serves from and `model` keeps its data in.
+ * The functions that take a pool or a disk fit into a `struct store_ops` of a store whose structs begin with these.
  */
 #pragma once
 
@@ -19,23 +20,27 @@ struct memory_image {
 	struct list node;
 };
 
-struct memory_images {
-	struct list list;
+struct memory_pool {
+	struct store_pool base;
+	struct list images;
 	bool huge_pages;
 };
 
-/* All on the control thread. */
-void memory_images_init(struct memory_images *m, bool huge_pages);
-void memory_images_fini(struct memory_images *m);
-/*
- * The image of that name, made of zeroes if there is none. size_bytes 0: its own size (-EINVAL if it is new); else it is
- * resized. -EBUSY: open already.
- */
-int memory_image_open(struct memory_images *m, const char *name, uint64_t size_bytes, struct memory_image **ret);
-void memory_image_close(struct memory_image *i);
-int memory_image_resize(struct memory_image *i, uint64_t size_bytes);
+struct memory_disk {
+	struct store_disk base;
+	struct memory_image *image;
+};
 
-/* On a worker: the range must be within the image. Copies between a request's iovecs and the image. */
-void memory_image_read(const struct memory_image *i, const struct store_io *io);
-void memory_image_write(struct memory_image *i, const struct store_io *io);
-void memory_image_zero(struct memory_image *i, const struct store_io *io);
+/* Control thread. */
+int memory_pool_open(struct store_pool *p, const struct store_pool_options *options);
+void memory_pool_close(struct store_pool *p);
+/*
+ * Finds the image of the disk's name, or makes one of zeroes. Size 0: the image's own (-EINVAL if it is new); else it is
+ * resized. -EBUSY: another disk has it.
+ */
+int memory_disk_open(struct store_disk *d, const struct store_disk_options *options);
+void memory_disk_close(struct store_disk *d);
+int memory_disk_resize(struct store_disk *d, uint64_t size_bytes);
+
+/* The channel's worker: does what the request says and completes it, mostly before it returns. */
+void memory_execute(struct store_io *io);

@@ -11,6 +11,8 @@
 static const struct store_ops *const stores[] = {
 	&store_null_ops,
 	&store_ram_ops,
+	&store_model_ops,
+	&store_file_ops,
 };
 
 static const struct store_ops *find_store(const char *type)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-extern const struct store_ops store_null_ops, store_ram_ops;
+extern const struct store_ops store_null_ops, store_ram_ops, store_model_ops, store_file_ops;
 
 /* Ends a request. The io may be gone, or submitted anew, when this returns. */
 static inline void store_complete(struct store_io *io, int result)
