@@ -85,6 +85,13 @@ static uint64_t vring_used_gpa(const struct vhost_vring *v, const struct vhost_v
 	return a->flags & VHOST_VRING_ADDR_LOG ? a->log : gpa_of(v->session->map, a->used);
 }
 
+static uint32_t vring_base(const struct vhost_vring *v)
+{
+	if (v->based)
+		return v->base;
+	return vring_packed(v) ? PACKED_BASE : 0;
+}
+
 static int setup_fill(struct vhost_vring *v, struct virtqueue_setup *setup)
 {
 	const struct vhost_session *s = v->session;
@@ -103,7 +110,7 @@ static int setup_fill(struct vhost_vring *v, struct virtqueue_setup *setup)
 		.used_uva = v->addresses.used,
 		.used_gpa = v->used_gpa,
 		.log_used = true,
-		.base = v->based ? v->base : packed ? PACKED_BASE : 0,
+		.base = vring_base(v),
 	};
 	if (!s->inflight)
 		return 0;
@@ -271,7 +278,8 @@ int vhost_set_vring_base(struct vhost_session *s, struct vhost_message *m)
 
 	if (!v)
 		return -EINVAL;
-	if (v->state != VRING_STOPPED)
+	/* Started already because everything else was there; what it started with is not to be taken back. */
+	if (v->state != VRING_STOPPED && m->payload.number.num != vring_base(v))
 		return vhost_session_refuse(s, -EBUSY, "queue %u runs", v->index);
 	if (s->features_known && !vring_packed(v) && m->payload.number.num > UINT16_MAX)
 		return vhost_session_refuse(s, -EINVAL, "queue %u: base %u", v->index, m->payload.number.num);
