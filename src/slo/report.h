@@ -49,9 +49,8 @@ void slo_node_report(struct slo_node *n, uint64_t now, struct slo_report *ret);
 /* "kept", "device saturated", … */
 const char *slo_reason_text(enum slo_reason r);
 
-/* Since the node was added; NULL for flows. One writer. */
-const struct hist *slo_node_queue_time(const struct slo_node *n);
-const struct hist *slo_node_device_time(const struct slo_node *n);
+/* Adds the times since the class was added (a VM: of all its classes) from arrival to dispatch, and at the device. */
+void slo_node_times(const struct slo_node *n, struct hist *ret_queue, struct hist *ret_device);
 
 struct slo_sched_report {
 	unsigned depth, window, window_floor, held, in_flight;

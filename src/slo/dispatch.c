@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests in, pieces out: who is next. Due reservations first, the earliest deadline among them; then the smallest share
+ * tag; at both levels, VM and class, then the class's flows by turns of equal cost. What its limit forbids is put aside until
+ * it may go. Called by the gate on the owner's thread; each decision walks three small heaps.
+ */
+#include "slo/internal.h"
+
+/*
+ * Reservations are admitted up to 90 % of the device. Where capacity was not known they may promise more than there is;
+ * then shares still get one twentieth, so that nobody starves: reservations may be ahead by half a second of the device.
+ */
+#define DUE_PER_SHARE 19
+#define DUE_AHEAD_NS (500 * NSEC_PER_MSEC)
+/* Discards and zeroes touch ranges, not data. */
+#define RANGE_PIECES 64
+
+uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op)
+{
+	if (op == SLO_READ || op == SLO_WRITE || s->split_bytes > UINT64_MAX / RANGE_PIECES)
+		return s->split_bytes;
+	return s->split_bytes * RANGE_PIECES;
+}
+
+static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
+{
+	uint64_t ready = 0;
+
+	for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
+		ready = max_u64(ready, slo_limit_ready_ns(&n->limit[i], a->units[i]));
+	return ready;
+}
+
+/* The next piece of `r`, costed now: a cost is fixed at dispatch. */
+static void piece_make(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
+{
+	struct slo_sched *s = f->node.sched;
+	uint64_t left = r->bytes - r->given_bytes;
+	uint64_t bytes = r->whole ? left : min_u64(left, slo_piece_max(s, r->op));
+	uint64_t at = r->offset_bytes + r->given_bytes;
+
+	*ret = (struct slo_piece){ .req = r, .flow = f, .start_bytes = r->given_bytes, .bytes = bytes, .dispatch_ns = now,
+				   .sequential = f->next_offset[r->op] == at && at != 0, .last = bytes == left };
+	ret->cost = slo_cost_of(&s->cost, r->op, ret->sequential, bytes);
+}
+
+/* Books what goes out. */
+static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a)
+{
+	struct slo_sched *s = f->node.sched;
+	struct slo_req *r = p->req;
+	struct slo_bucket_counts *b = slo_meter_bucket(&f->node.meter, p->dispatch_ns);
+
+	f->next_offset[r->op] = r->offset_bytes + r->given_bytes + p->bytes;
+	r->given_bytes += p->bytes;
+	r->pieces++;
+	slo_charge(f, a, p->cost, p->dispatch_ns);
+	slo_flight_add(f, p->dispatch_ns);
+	p->in_flight = s->root.in_flight;
+	b->requests += a->units[SLO_IOPS] / 1000;
+	b->bytes += a->units[SLO_BANDWIDTH];
+	b->cost += p->cost;
+	if (p->start_bytes == 0)
+		hist_add(&f->node.parent->class->queue_time, p->dispatch_ns - r->arrival_ns);
+	slo_window_dispatched(s);
+}
+
+static void req_arrive(struct slo_flow *f, struct slo_req *r, uint64_t now)
+{
+	f->node.sched->now_ns = now;
+	if (!r->arrival_ns)
+		r->arrival_ns = now;
+	r->flow = f;
+}
+
+static bool limits_allow(const struct slo_flow *f, const struct slo_amount *a, uint64_t now)
+{
+	const struct slo_node *class = f->node.parent, *vm = class->parent;
+
+	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
+}
+
+bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
+{
+	struct slo_sched *s = f->node.sched;
+	struct slo_amount a;
+
+	if (s->root.held || s->root.in_flight >= s->window.size || s->anticipation.node)
+		return false;
+	/* The last free place may have to wait for somebody whose reservation is due. */
+	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
+		return false;
+	a = slo_amount_of(s, r->op, r->bytes);
+	if ((a.units[SLO_IOPS] > 1000 && !r->whole) || !limits_allow(f, &a, now))
+		return false;
+	req_arrive(f, r, now);
+	slo_node_wake(f->node.parent, now);
+	slo_node_wake(f->node.parent->parent, now);
+	piece_make(f, r, now, ret);
+	piece_give(f, ret, &a);
+	s->fast++;
+	slo_window_starved(s);
+	return true;
+}
+
+void slo_enqueue(struct slo_flow *f, struct slo_req *r, uint64_t now)
+{
+	req_arrive(f, r, now);
+	list_append(&f->queue, &r->node);
+	slo_held_add(f, now);
+	slo_node_activate(&f->node);
+}
+
+void slo_bypass(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
+{
+	struct slo_amount a = slo_amount_of(f->node.sched, r->op, r->bytes);
+
+	req_arrive(f, r, now);
+	slo_node_wake(f->node.parent, now);
+	slo_node_wake(f->node.parent->parent, now);
+	r->whole = true;
+	piece_make(f, r, now, ret);
+	piece_give(f, ret, &a);
+}
+
+/* A child of `p`: one that is due, unless that has had too much, or the one with the smallest share tag. */
+static struct slo_node *child_next(struct slo_node *p, uint64_t now, bool *due)
+{
+	uint64_t ahead = DUE_AHEAD_NS * p->sched->window.size;
+
+	if (slo_heap_key(&p->by_due) <= now && p->due_debt < ahead) {
+		*due = true;
+		return slo_heap_top(&p->by_due, struct slo_node, in_due);
+	}
+	return slo_heap_top(&p->by_share, struct slo_node, in_share);
+}
+
+static void due_account(struct slo_node *p, bool due, uint64_t cost)
+{
+	if (due)
+		p->due_debt += cost;
+	else
+		p->due_debt -= min_u64(p->due_debt, cost * DUE_PER_SHARE);
+}
+
+/* Throttles the class or the VM if its limit does not allow the piece. */
+static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const struct slo_amount *a, uint64_t now)
+{
+	struct slo_node *n = class;
+	uint64_t ready = class->limited ? limit_ready_ns(class, a) : 0;
+
+	if (ready <= now && vm->limited) {
+		n = vm;
+		ready = limit_ready_ns(vm, a);
+	}
+	if (ready <= now)
+		return false;
+	slo_node_throttle(n, ready, now);
+	return true;
+}
+
+static void held_leave(struct slo_flow *f, struct slo_req *r, uint64_t now)
+{
+	list_remove(&r->node);
+	if (list_empty(&f->queue))
+		slo_node_deactivate(&f->node);
+	slo_held_remove(f, now);
+}
+
+static void timers_run(struct slo_sched *s, uint64_t now)
+{
+	while (slo_heap_key(&s->timers) <= now)
+		slo_node_unthrottle(slo_heap_top(&s->timers, struct slo_node, in_timer), now);
+}
+
+bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
+{
+	s->now_ns = now;
+	timers_run(s, now);
+	while (s->root.by_share.n) {
+		bool due = false, vm_due, class_due = false;
+		struct slo_node *vm, *class;
+		struct slo_flow *f;
+		struct slo_amount a;
+
+		if (s->root.in_flight >= s->window.size) {
+			slo_window_full(s, now);
+			return false;
+		}
+		vm = child_next(&s->root, now, &due);
+		vm_due = due;
+		class = child_next(vm, now, &class_due);
+		f = slo_flow_of(slo_heap_top(&class->by_share, struct slo_node, in_share));
+		piece_make(f, list_first(&f->queue, struct slo_req, node), now, ret);
+		a = slo_amount_of(s, ret->req->op, ret->bytes);
+		if (limits_throttle(class, vm, &a, now))
+			continue;
+		if (!vm_due && slo_anticipate(s, now))
+			return false;
+		due_account(&s->root, vm_due, ret->cost);
+		due_account(vm, class_due, ret->cost);
+		s->dispatched++;
+		s->due += vm_due;
+		piece_give(f, ret, &a);
+		if (ret->last)
+			held_leave(f, ret->req, now);
+		return true;
+	}
+	if (s->root.in_flight < s->window.size)
+		slo_window_starved(s);
+	return false;
+}
+
+uint64_t slo_next_ns(const struct slo_sched *s)
+{
+	/* With a full window only a completion helps. */
+	if (!s->root.held || s->root.in_flight >= s->window.size)
+		return UINT64_MAX;
+	return min_u64(slo_heap_key(&s->timers), s->anticipation.node ? s->anticipation.until_ns : UINT64_MAX);
+}
+
+bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
+{
+	struct slo_flow *f = p->flow;
+	struct slo_sched *s = f->node.sched;
+	struct slo_req *r = p->req;
+	/* A request that was moved while a piece of it was out is not done with that piece. */
+	bool last = --r->pieces == 0 && r->given_bytes == r->bytes;
+	struct slo_node *class = f->node.parent;
+
+	s->now_ns = now;
+	hist_add(&class->class->device_time, now - p->dispatch_ns);
+	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor))
+		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
+	slo_window_completed(s, p, last, now);
+	slo_flight_remove(f, now);
+	if (!class->held && !class->in_flight)
+		slo_anticipate_idle(class, now);
+	return last;
+}
+
+bool slo_flow_drain(struct slo_flow *f, uint64_t now, struct slo_piece *ret)
+{
+	struct slo_amount a;
+
+	if (list_empty(&f->queue))
+		return false;
+	f->node.sched->now_ns = now;
+	piece_make(f, list_first(&f->queue, struct slo_req, node), now, ret);
+	a = slo_amount_of(f->node.sched, ret->req->op, ret->bytes);
+	piece_give(f, ret, &a);
+	if (ret->last)
+		held_leave(f, ret->req, now);
+	return true;
+}
+
+void slo_flow_take(struct slo_flow *f, uint64_t now, struct list *out)
+{
+	while (!list_empty(&f->queue)) {
+		struct slo_req *r = list_first(&f->queue, struct slo_req, node);
+
+		held_leave(f, r, now);
+		list_append(out, &r->node);
+	}
+}
+
+unsigned slo_held(const struct slo_sched *s)
+{
+	return s->root.held;
+}
+
+unsigned slo_in_flight(const struct slo_sched *s)
+{
+	return s->root.in_flight;
+}
+
+unsigned slo_flow_held(const struct slo_flow *f)
+{
+	return f->node.held;
+}
+
+unsigned slo_flow_in_flight(const struct slo_flow *f)
+{
+	return f->node.in_flight;
+}
+
+unsigned slo_window(const struct slo_sched *s)
+{
+	return s->window.size;
+}

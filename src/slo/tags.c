@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Tags: who stands in which heap of the tree, and what a dispatch does to them. The same rule holds at every level:
+ *
+ * - A child stands in its parent's heaps while it could go: something is held below it and neither it nor all below it are
+ *   throttled. So an empty or throttled subtree costs nothing.
+ * - Share (start-time fair queueing): a dispatch of cost c moves the child's start tag by c / shares; the parent's virtual
+ *   time is the smallest start tag at the last dispatch; a child that comes back begins at that time, if its own is
+ *   smaller: idle time gives no claim.
+ * - Reservation: a tag in real time, when the next unit is due. Whatever serves the child counts, but never ahead: after a
+ *   dispatch at t the next unit is due one period after min(tag, t). So any backlogged stretch of length T gets at least
+ *   rate * T, however much it had before.
+ *
+ * A VM is due when its own reservation is or a class's is (whose reservation it pays: node.c sees to it that together they
+ * promise no more than the VM's). Called by dispatch.c, node.c and anticipate.c on the owner's thread.
+ */
+#include "slo/internal.h"
+
+/*
+ * How far a start tag may run ahead of virtual time, in device time: reservations and debts may take a node beyond its
+ * share, and without a bound its other classes would wait for hours until its neighbours have caught up.
+ */
+#define LEAD_MAX_NS (100 * NSEC_PER_MSEC)
+/* A class that is idle for less is between two requests of a depth-1 reader: its reservation goes on. */
+#define PAUSE_MAX_NS (10 * NSEC_PER_MSEC)
+#define TYPICAL_BYTES 4096
+
+struct slo_amount slo_amount_of(const struct slo_sched *s, enum slo_op op, uint64_t bytes)
+{
+	uint64_t max = slo_piece_max(s, op);
+	struct slo_amount a = { { 1000, 0 } };
+
+	if (bytes > max)
+		a.units[SLO_IOPS] = (bytes + max - 1) / max * 1000;
+	if (op == SLO_READ || op == SLO_WRITE)
+		a.units[SLO_BANDWIDTH] = bytes;
+	return a;
+}
+
+static uint64_t due_own_ns(const struct slo_due *d)
+{
+	uint64_t at = UINT64_MAX;
+
+	for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
+		if (d->ns_per_unit[i] != 0)
+			at = min_u64(at, d->tag_ns[i]);
+	return at;
+}
+
+uint64_t slo_due_ns(const struct slo_node *n)
+{
+	uint64_t own = n->due.any ? due_own_ns(&n->due) : UINT64_MAX;
+
+	return min_u64(own, slo_heap_key(&n->by_due));
+}
+
+void slo_due_rekey(struct slo_node *n)
+{
+	for (; n->parent && slo_heap_has(&n->in_share); n = n->parent) {
+		uint64_t at = slo_due_ns(n);
+
+		if (at != UINT64_MAX)
+			slo_heap_set(&n->parent->by_due, &n->in_due, at);
+		else
+			slo_heap_remove(&n->parent->by_due, &n->in_due);
+	}
+}
+
+static void due_charge(struct slo_due *d, const struct slo_amount *a, uint64_t now)
+{
+	for (unsigned i = 0; i < SLO_DIMENSIONS; i++) {
+		double period = d->ns_per_unit[i] * (i == SLO_IOPS ? 1000 : TYPICAL_BYTES);
+		uint64_t late = max_u64(SLO_LATE_MAX_NS, (uint64_t)(period * SLO_LATE_MAX_PERIODS));
+		uint64_t oldest = now > late ? now - late : 0;
+
+		if (d->ns_per_unit[i] != 0)
+			d->tag_ns[i] = min_u64(max_u64(d->tag_ns[i], oldest), now) +
+				       (uint64_t)((double)a->units[i] * d->ns_per_unit[i]);
+	}
+}
+
+static uint64_t pause_ns(const struct slo_due *d)
+{
+	double half = PAUSE_MAX_NS;
+
+	if (d->ns_per_unit[SLO_IOPS] != 0 && half > d->ns_per_unit[SLO_IOPS] * 1000 / 2)
+		half = d->ns_per_unit[SLO_IOPS] * 1000 / 2;
+	if (d->ns_per_unit[SLO_BANDWIDTH] != 0 && half > d->ns_per_unit[SLO_BANDWIDTH] * TYPICAL_BYTES / 2)
+		half = d->ns_per_unit[SLO_BANDWIDTH] * TYPICAL_BYTES / 2;
+	return (uint64_t)half;
+}
+
+void slo_node_wake(struct slo_node *n, uint64_t now)
+{
+	if (n->held || n->in_flight)
+		return;
+	if (n->due.any && now - n->idle_ns > pause_ns(&n->due))
+		for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
+			n->due.tag_ns[i] = max_u64(n->due.tag_ns[i], now);
+	if (n->kind == SLO_CLASS)
+		slo_anticipate_wake(n, now);
+}
+
+static bool has_work(struct slo_node *n)
+{
+	return n->kind == SLO_FLOW ? !list_empty(&slo_flow_of(n)->queue) : n->by_share.n > 0;
+}
+
+void slo_node_activate(struct slo_node *n)
+{
+	for (; n->parent; n = n->parent) {
+		struct slo_node *p = n->parent;
+
+		if (slo_heap_has(&n->in_share)) {
+			slo_due_rekey(n);
+			return;
+		}
+		if (n->throttled || !has_work(n))
+			return;
+		n->start_tag = max_u64(n->start_tag, p->vtime);
+		slo_heap_set(&p->by_share, &n->in_share, n->start_tag);
+		if (slo_due_ns(n) != UINT64_MAX)
+			slo_heap_set(&p->by_due, &n->in_due, slo_due_ns(n));
+	}
+}
+
+void slo_node_deactivate(struct slo_node *n)
+{
+	for (; n->parent && slo_heap_has(&n->in_share); n = n->parent) {
+		struct slo_node *p = n->parent;
+
+		slo_heap_remove(&p->by_share, &n->in_share);
+		slo_heap_remove(&p->by_due, &n->in_due);
+		if (p->by_share.n) {
+			slo_due_rekey(p);
+			return;
+		}
+	}
+}
+
+static void show_state(struct slo_node *n, uint64_t now)
+{
+	slo_meter_state(&n->meter,
+			(uint8_t)((n->held || n->in_flight ? SLO_STATE_BUSY : 0) | (n->held ? SLO_STATE_HELD : 0) |
+				  (n->throttled && n->held ? SLO_STATE_THROTTLED : 0)),
+			now);
+}
+
+void slo_node_throttle(struct slo_node *n, uint64_t until_ns, uint64_t now)
+{
+	n->throttled = true;
+	slo_node_deactivate(n);
+	slo_heap_set(&n->sched->timers, &n->in_timer, until_ns);
+	show_state(n, now);
+}
+
+void slo_node_unthrottle(struct slo_node *n, uint64_t now)
+{
+	if (!n->throttled)
+		return;
+	n->throttled = false;
+	slo_heap_remove(&n->sched->timers, &n->in_timer);
+	show_state(n, now);
+	slo_node_activate(n);
+}
+
+void slo_held_add(struct slo_flow *f, uint64_t now)
+{
+	for (struct slo_node *n = &f->node; n; n = n->parent) {
+		if (n->kind != SLO_ROOT)
+			slo_node_wake(n, now);
+		if (n->held++ == 0 && (n->kind == SLO_CLASS || n->kind == SLO_VM))
+			show_state(n, now);
+	}
+}
+
+void slo_held_remove(struct slo_flow *f, uint64_t now)
+{
+	for (struct slo_node *n = &f->node; n; n = n->parent) {
+		assert(n->held);
+		if (--n->held == 0 && (n->kind == SLO_CLASS || n->kind == SLO_VM))
+			show_state(n, now);
+		if (!n->held && !n->in_flight)
+			n->idle_ns = now;
+	}
+}
+
+void slo_flight_add(struct slo_flow *f, uint64_t now)
+{
+	for (struct slo_node *n = &f->node; n; n = n->parent)
+		if (n->in_flight++ == 0 && !n->held && (n->kind == SLO_CLASS || n->kind == SLO_VM))
+			show_state(n, now);
+}
+
+void slo_flight_remove(struct slo_flow *f, uint64_t now)
+{
+	for (struct slo_node *n = &f->node; n; n = n->parent) {
+		assert(n->in_flight);
+		if (--n->in_flight || n->held)
+			continue;
+		n->idle_ns = now;
+		if (n->kind == SLO_CLASS || n->kind == SLO_VM)
+			show_state(n, now);
+	}
+}
+
+void slo_tags_rebase(struct slo_node *parent)
+{
+	struct slo_node *n;
+	uint64_t base = parent->vtime;
+
+	list_for_each(n, &parent->children, siblings)
+		n->start_tag = n->start_tag > base ? n->start_tag - base : 0;
+	/* Nobody in the heap is behind virtual time, so the order stays. */
+	for (unsigned i = 1; i <= parent->by_share.n; i++) {
+		struct slo_heap_entry *e = &parent->by_share.entry[i];
+
+		e->key = e->key > base ? e->key - base : 0;
+	}
+	parent->vtime = 0;
+}
+
+void slo_charge_share(struct slo_node *n, uint64_t cost)
+{
+	struct slo_node *p = n->parent;
+	uint64_t lead;
+
+	if (!slo_heap_has(&n->in_share))
+		n->start_tag = max_u64(n->start_tag, p->vtime);
+	/* The smallest start tag of all that could go: the one that goes, when it goes by shares. */
+	p->vtime = max_u64(p->vtime, min_u64(slo_heap_key(&p->by_share), n->start_tag));
+	lead = p->vtime + (uint64_t)((double)max_u64(cost, LEAD_MAX_NS) * n->tag_per_cost);
+	n->start_tag = min_u64(n->start_tag + (uint64_t)((double)cost * n->tag_per_cost), max_u64(lead, n->start_tag));
+	if (slo_heap_has(&n->in_share))
+		slo_heap_set(&p->by_share, &n->in_share, n->start_tag);
+	if (n->start_tag > SLO_TAG_MAX)
+		slo_tags_rebase(p);
+}
+
+void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, uint64_t now)
+{
+	bool due = false;
+
+	for (struct slo_node *n = &f->node; n->parent; n = n->parent) {
+		slo_charge_share(n, cost);
+		if (n->due.any) {
+			due_charge(&n->due, a, now);
+			due = true;
+		}
+		if (n->limited)
+			for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
+				slo_limit_charge(&n->limit[i], a->units[i], now);
+	}
+	if (due)
+		slo_due_rekey(f->node.parent);
+}
