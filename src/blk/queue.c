@@ -426,7 +426,7 @@ static int channel_get(struct blk_queue *q)
 	int err;
 
 	if (!c->channel) {
-		err = store_channel_open(q->pool->store, q->worker, &c->channel);
+		err = store_channel_open(q->pool->store, q->worker, &c->counters, &c->channel);
 		if (err < 0)
 			return err;
 	}

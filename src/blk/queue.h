@@ -37,6 +37,7 @@ struct blk_queue_counters {
 struct blk_channel {
 	struct store_channel *channel; /* touched by that worker only */
 	unsigned users;
+	struct store_counters counters; /* over all its channels, one after the other */
 } cache_aligned;
 
 struct blk_pool {

@@ -141,8 +141,6 @@ static json_t *pool_stats(const struct host *h, const struct host_pool *p)
 		const struct blk_channel *c = &p->blk->on[w];
 		json_t *o;
 
-		if (!load_relaxed(&c->users))
-			continue;
 		o = metrics_json(&metrics_store, &c->counters);
 		json_object_set_new(o, "worker", json_integer((json_int_t)w));
 		json_array_append_new(channels, o);

@@ -218,7 +218,7 @@ static void bounce_start(struct store_io *io)
 {
 	struct file_channel *c = channel_of(io);
 
-	counter_add(&c->base.counters.bounced, 1);
+	counter_add(&c->base.counters->bounced, 1);
 	state(io)->step = STEP_BOUNCE;
 	if (c->buffers_free == 0) {
 		io->next = NULL;
@@ -287,7 +287,7 @@ static void file_moved(struct store_io *io, uint64_t bytes)
 		return;
 	}
 	if (bytes != s->asked_bytes)
-		counter_add(&io->channel->counters.short_transfers, 1);
+		counter_add(&io->channel->counters->short_transfers, 1);
 	file_step(io);
 }
 

@@ -112,7 +112,7 @@ static void model_submit(struct store_channel *c, struct store_io *io)
 		store_complete(io, 0);
 		return;
 	}
-	counter_add(&c->counters.busy_ns, length_ns);
+	counter_add(&c->counters->busy_ns, length_ns);
 	due_heap_push(&mc->waiting, io, book(m, now_ns, length_ns));
 	if (mc->waiting.first == io)
 		worker_source_wake(&mc->source);

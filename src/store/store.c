@@ -23,7 +23,7 @@ static const struct store_ops *find_store(const char *type)
 	return NULL;
 }
 
-/* Zeroed, and apart from other objects' cache lines: counters in it have one writer. */
+/* Zeroed, and apart from other objects' cache lines: a channel is one worker's. */
 static void *object_new(size_t size)
 {
 	size_t rounded = (size + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
@@ -124,7 +124,7 @@ void store_disk_unlock(struct store_disk *d)
 		d->pool->ops->disk_unlock(d);
 }
 
-int store_channel_open(struct store_pool *p, struct worker *w, struct store_channel **ret)
+int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters, struct store_channel **ret)
 {
 	struct store_channel *c;
 	int r;
@@ -135,6 +135,7 @@ int store_channel_open(struct store_pool *p, struct worker *w, struct store_chan
 		return -ENOMEM;
 	c->pool = p;
 	c->worker = w;
+	c->counters = counters;
 	r = p->ops->channel_open ? p->ops->channel_open(c) : 0;
 	if (r < 0) {
 		free(c);
@@ -176,8 +177,8 @@ void store_submit(struct store_channel *c, struct store_io *io)
 	assert_request(c, io);
 	io->channel = c;
 	c->in_flight++;
-	counter_add(&c->counters.ops[io->op], 1);
-	counter_add(&c->counters.bytes[io->op], io->length_bytes);
+	counter_add(&c->counters->ops[io->op], 1);
+	counter_add(&c->counters->bytes[io->op], io->length_bytes);
 	if (unlikely(io->length_bytes > size || io->offset_bytes > size - io->length_bytes) && io->op != STORE_FLUSH) {
 		store_complete(io, -EIO);
 		return;

@@ -43,7 +43,7 @@ struct store_io {
 	uint64_t scratch[4];
 };
 
-/* One writer per channel. */
+/* One writer: the channel's worker. They belong to whoever opens the channel, and outlive it. */
 struct store_counters {
 	uint64_t ops[STORE_OPS], bytes[STORE_OPS], errors;
 	uint64_t busy_ns;      /* model: device time given out */
@@ -94,7 +94,7 @@ struct store_channel {
 	struct store_pool *pool;
 	struct worker *worker;
 	unsigned in_flight;
-	struct store_counters counters;
+	struct store_counters *counters;
 };
 
 /* Sizes are those of the structs that begin with the ones above. */
@@ -128,7 +128,7 @@ int store_disk_lock(struct store_disk *d);
 void store_disk_unlock(struct store_disk *d);
 
 /* On the worker. A channel is closed only with nothing in flight. */
-int store_channel_open(struct store_pool *p, struct worker *w, struct store_channel **ret);
+int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters, struct store_channel **ret);
 void store_channel_close(struct store_channel *c);
 
 /*

@@ -17,6 +17,6 @@ static inline void store_complete(struct store_io *io, int result)
 
 	c->in_flight--;
 	if (unlikely(result < 0))
-		counter_add(&c->counters.errors, 1);
+		counter_add(&c->counters->errors, 1);
 	io->done(io, result);
 }

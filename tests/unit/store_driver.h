@@ -29,6 +29,7 @@ struct driver_slot {
 struct driver {
 	struct worker *w;
 	struct store_disk *disk;
+	struct store_counters counters;
 	struct store_channel *channel;
 	uint8_t *shadow;	      /* of the whole disk */
 	unsigned first_chunk, chunks; /* its part, as many chunks as it has slots or more */
@@ -161,7 +162,7 @@ static const struct worker_source_ops driver_source_ops = { .poll = driver_poll,
 static inline void driver_begin(struct worker *w, void *arg)
 {
 	struct driver *d = arg;
-	int r = store_channel_open(d->disk->pool, w, &d->channel);
+	int r = store_channel_open(d->disk->pool, w, &d->counters, &d->channel);
 
 	assert(r == 0);
 	(void)r;
@@ -215,7 +216,6 @@ static inline unsigned one_io_poll(struct worker_source *s, uint64_t now_ns)
 
 	if (o->channel->in_flight)
 		return 0;
-	o->counters = o->channel->counters;
 	worker_source_remove(s);
 	store_channel_close(o->channel);
 	__atomic_store_n(&o->done, true, __ATOMIC_RELEASE);
@@ -227,7 +227,7 @@ static const struct worker_source_ops one_io_ops = { .poll = one_io_poll, .arm =
 static inline void one_io_begin(struct worker *w, void *arg)
 {
 	struct one_io *o = arg;
-	int r = store_channel_open(o->disk->pool, w, &o->channel);
+	int r = store_channel_open(o->disk->pool, w, &o->counters, &o->channel);
 
 	assert(r == 0);
 	(void)r;

