@@ -37,7 +37,8 @@ struct ledger_promise {
 };
 
 /*
- * All that is promised in one book, as the control thread wants it: what is in the book and not in here is closed.
+ * All that is promised in one book, as the control thread wants it: what is in the book and not in here is closed, what it
+ * held or owed goes to the pool.
  * Classes of a VM divide what the VM gets; a VM's reservation should be the sum of its classes' or more.
  */
 struct ledger_spec {
@@ -59,28 +60,30 @@ struct ledger_spec {
 struct ledger_node {
 	struct ledger_promise promise;
 	uint64_t entitled; /* credits/s it would get if everybody wanted everything: above is borrowed, below is lent */
-	uint64_t born;	   /* generation of the set that opened it: a slot used again starts anew */
+	uint64_t born;	   /* generation of the set that opened it, as a slot may be used again; 0: not in use */
 	uint32_t parent;   /* accounts: index of the VM's node */
+	uint32_t first, count; /* VMs: its accounts are order[first .. first + count) of the set */
 	uint16_t vm, class;
-	bool live;	   /* false: closed, what it holds goes back to the pool */
 };
 
 /* Immutable once published. */
 struct ledger_set {
 	uint64_t generation, capacity, quantum;
-	uint32_t vms, accounts; /* nodes in use or closed, i.e. highest index + 1 */
+	uint32_t vms, accounts; /* highest index ever used + 1: never less than in the set before */
 	uint32_t workers;
 	uint16_t resource;
 	struct ledger_node *vm, *account;
+	uint32_t *order; /* slots, those of one VM together */
 };
 
 /*
- * The set that follows `old` (NULL: none yet) under `spec`. Accounts that stay keep their slots; closed ones stay as closed
- * nodes until `may_reuse(arg, slot)` allows their slot to be taken. 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate),
- * -ENOENT (a class without its VM), -ENOSPC (more than `accounts_max`), -ENOMEM.
+ * The set that follows `old` (NULL: none yet) under `spec`, whose accounts' slots are set. Accounts that stay keep theirs.
+ * 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate), -ENOENT (a class without its VM), -ENOSPC (more than
+ * `accounts_max`), -ENOMEM.
  */
 int ledger_set_create(const struct ledger_set *old, struct ledger_spec *spec, uint16_t resource, uint32_t workers,
-		      uint32_t accounts_max, bool (*may_reuse)(void *arg, uint32_t slot), void *arg, struct ledger_set **ret);
+		      uint32_t accounts_max, struct ledger_set **ret);
 void ledger_set_destroy(struct ledger_set *set);
-/* Fills `entitled`; ledger_set_create() has done it. 0 or -ENOMEM. */
-int ledger_set_entitle(struct ledger_set *set);
+/* For those who fill the nodes themselves (replay): an empty set, and what follows from the nodes. 0 or -ENOMEM. */
+int ledger_set_alloc(uint32_t vms, uint32_t accounts, struct ledger_set **ret);
+int ledger_set_finish(struct ledger_set *set);

@@ -71,8 +71,8 @@ struct ledger_book_totals {
 	uint64_t log_records;	   /* appended to all logs */
 };
 
-/* Control thread. Up to `max` live accounts; returns how many there are. `ret_totals` may be NULL. */
-unsigned ledger_book_show(const struct ledger_book *b, struct ledger_show *show, unsigned max,
-			  struct ledger_book_totals *ret_totals);
+/* Control thread. Up to `max` accounts; returns how many there are, or -ENOMEM. `ret_totals` may be NULL. */
+int ledger_book_show(const struct ledger_book *b, struct ledger_show *show, unsigned max,
+		     struct ledger_book_totals *ret_totals);
 /* The log of worker `w`, for readers; its fd may be passed on. */
 const struct ledger_log *ledger_book_log(const struct ledger_book *b, unsigned w);

@@ -31,7 +31,7 @@ struct ledger_log {
 	uint64_t head, mask; /* the writer's own */
 	size_t bytes;
 	int fd;
-	bool writer;
+	bool live; /* a memfd that may still be written; false: a copy read from a file */
 };
 
 /* Control thread. `records`: a power of two of at least 64. 0 or -errno. */
@@ -46,14 +46,14 @@ void ledger_log_close(struct ledger_log *log);
 /* The writer's thread. Fills in sequence and check; never blocks, allocates or calls the kernel. */
 void ledger_log_append(struct ledger_log *log, struct ledger_record *r);
 
-/* Writes header and readable records to `fd` (an ordinary file): what `ledger_log_open` reads. 0 or -errno. */
+/* Writes header and readable records to `fd`, an empty file: what ledger_log_open() reads. 0 or -errno. */
 int ledger_log_save(const struct ledger_log *log, int fd);
 
 struct ledger_reader {
 	const struct ledger_log *log;
 	uint64_t next;	  /* sequence wanted next */
 	uint64_t lost;	  /* overwritten before they were read */
-	uint64_t damaged; /* whose check is wrong */
+	uint64_t damaged; /* there, but not as they were written */
 };
 
 /* From the oldest record that is there. */

@@ -22,7 +22,6 @@ enum ledger_mode {
 /* A node's part of the planner's memory. */
 struct ledger_bucket {
 	int64_t level;		     /* of its limit: what may be given out now */
-	int64_t carry;		     /* credits that rounding owes it, in 2^-32; negative: it got more */
 	uint64_t reservation_rem, limit_rem; /* of rate x time / 10^9 */
 	uint64_t born;		     /* see ledger_node */
 };
@@ -30,7 +29,6 @@ struct ledger_bucket {
 /* What the planner knows of an account besides; the sums are for people and metrics. */
 struct ledger_standing {
 	uint64_t demand, granted, used, lent, borrowed;
-	uint64_t mode;
 };
 
 /* One worker's side of an account: what it spent since the last plan and what waits. */
@@ -38,7 +36,7 @@ struct ledger_input {
 	uint64_t used, want;
 };
 
-/* The planner's memory. `balance[w * stride + slot]`. */
+/* The planner's memory. */
 struct ledger_state {
 	uint64_t time_ns, tick, generation, set_generation;
 	uint64_t capacity_rem;
@@ -48,14 +46,23 @@ struct ledger_state {
 	uint32_t accounts_max, workers;
 	struct ledger_bucket *vm, *account;
 	struct ledger_standing *standing;
+	uint64_t *mode; /* enum ledger_mode of each account */
 	int64_t *balance;
 };
+
+static inline int64_t *ledger_state_pair(const struct ledger_state *s, uint32_t w, uint32_t slot)
+{
+	return &s->balance[(size_t)w * s->accounts_max + slot];
+}
 
 /* Working memory, so that planning allocates nothing. */
 struct ledger_scratch;
 
+/* All zero but the pool, which holds everything. */
 int ledger_state_create(uint32_t accounts_max, uint32_t workers, struct ledger_state **ret);
 void ledger_state_destroy(struct ledger_state *s);
+/* The part of it that `set` uses; `to` has the same dimensions. */
+void ledger_state_copy(const struct ledger_set *set, struct ledger_state *to, const struct ledger_state *from);
 int ledger_scratch_create(uint32_t accounts_max, struct ledger_scratch **ret);
 void ledger_scratch_destroy(struct ledger_scratch *s);
 
@@ -66,5 +73,7 @@ void ledger_scratch_destroy(struct ledger_scratch *s);
 void ledger_plan(const struct ledger_set *set, struct ledger_state *state, const struct ledger_input *input,
 		 uint64_t now_ns, struct ledger_scratch *scratch);
 
+/* What all workers hold of an account; negative: debt. */
+int64_t ledger_state_sum(const struct ledger_state *s, uint32_t slot);
 /* Sum of all balances and the pool; LEDGER_SUPPLY unless something is wrong. */
 int64_t ledger_state_total(const struct ledger_set *set, const struct ledger_state *state);

@@ -10,21 +10,21 @@
 #include "ledger/account.h"
 
 enum ledger_op {
-	LEDGER_USE = 1,	   /* worker: amount spent since its last record, balance = credit left, detail = want */
+	LEDGER_USE = 1,	   /* worker's pair: amount spent since its last record, balance = credit left, detail as in GRANT */
 	/* A plan, all from the worker that made it, first to last: */
 	LEDGER_TICK,	   /* amount = ns since the last plan, balance = pool before, detail = generation of the plan */
-	LEDGER_GRANT,	   /* worker's pair: amount given (< 0: taken), balance after, detail = want */
-	LEDGER_SETTLE,	   /* account: amount given, balance after over all workers, detail = enum ledger_mode */
+	LEDGER_GRANT,	   /* worker's pair: amount given (< 0: taken), balance after, detail = slot<<48 | want */
+	LEDGER_SETTLE,	   /* account: amount given, balance after of all workers, detail = slot<<48 | enum ledger_mode */
 	LEDGER_END,	   /* amount = credits given in all, balance = pool after, detail = generation */
 	/* A checkpoint, before a plan's TICK: everything that the planner knew. */
-	LEDGER_BOOK,	   /* amount = capacity/s, balance = pool, detail = generation of the plan that follows */
+	LEDGER_BOOK,	   /* amount = capacity/s, balance = pool, detail = generation of the plan before */
 	LEDGER_SHAPE,	   /* amount = quantum, balance = generation of the set, detail = workers<<48 | vms<<24 | accounts */
-	LEDGER_CLOCK,	   /* amount = capacity remainder, balance = 0, detail = time of the last plan */
+	LEDGER_CLOCK,	   /* amount = capacity remainder, balance = generation of the set before, detail = time of the plan before */
 	/* Four of these in a row for each node; `worker` is 1 for VMs, 0 for accounts. */
-	LEDGER_PROMISE,	   /* amount = reservation/s, balance = limit/s, detail = index<<32 | shares */
-	LEDGER_BUCKET,	   /* amount = burst, balance = level, detail = carry */
+	LEDGER_PROMISE,	   /* amount = reservation/s, balance = limit/s, detail = index<<48 | shares */
+	LEDGER_BUCKET,	   /* amount = burst, balance = level, detail = 0 */
 	LEDGER_REMAINDER,  /* amount = reservation's remainder, balance = limit's, detail = born (state's) */
-	LEDGER_BIRTH,	   /* amount = born (set's), balance = parent, detail = 1 if live */
+	LEDGER_BIRTH,	   /* amount = born (set's), balance = parent, detail = mode */
 	LEDGER_BALANCE,	   /* worker's pair: amount = slot, balance; pairs that hold 0 are left out */
 	LEDGER_OPS
 };
