@@ -62,11 +62,8 @@ int front_ring_init(struct front_ring *r, const struct front_ring_config *config
 	r->slot = calloc(config->size, sizeof(*r->slot));
 	if (!r->slot)
 		return -ENOMEM;
-	for (unsigned i = 0; i < config->size; i++) {
+	for (unsigned i = 0; i < config->size; i++)
 		r->slot[i].next = i + 1;
-		if (!config->packed)
-			((struct vring_desc *)r->desc)[i].next = i + 1;
-	}
 	r->n_free = config->size;
 	r->avail_wrap = r->used_wrap = true;
 	return 0;
@@ -127,7 +124,7 @@ static int split_add(struct front_ring *r, const struct front_buf *buf, unsigned
 		for (unsigned i = 0; i < n; i++) {
 			desc_fill(&desc[at], &buf[i], i >= n_out, i + 1 < n);
 			if (i + 1 < n)
-				at = r->slot[at].next;
+				at = desc[at].next = r->slot[at].next;
 		}
 	}
 	/* The driver's own links tell where the chain goes on: it never reads back what it has shown to the device. */
