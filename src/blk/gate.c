@@ -202,6 +202,11 @@ void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_gate *g, struct sl
 	worker_post(g->owner, &o->msg);
 }
 
+uint64_t blk_gate_now_ns(const struct blk_gate *g)
+{
+	return worker_now_ns(g->owner);
+}
+
 bool blk_gate_node_at(struct blk_gate *g, unsigned index, struct blk_gate_node *ret)
 {
 	struct blk_core_vm *vm;

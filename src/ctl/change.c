@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Changing the policy that runs: load, check, apply, and only then make it last. Control thread.
+ */
+#include "ctl/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct change {
+	struct ctl_context *context;
+	struct ctl_call *call;	/* NULL: SIGHUP */
+	struct policy_overlay *overlay; /* becomes the one that runs; NULL: stays */
+	json_t *changes;
+	host_done done;
+	void *arg;
+};
+
+/* --- loading --- */
+
+static json_t *diagnostics_json(const struct policy_diagnostics *diag)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; a && i < diag->n; i++) {
+		const struct policy_diagnostic *d = &diag->d[i];
+
+		json_array_append_new(a, json_pack("{s:s, s:s?, s:i, s:i, s:s}", "severity",
+						   d->severity == POLICY_ERROR ? "error" : "warning", "file", d->at.file,
+						   "line", (int)d->at.line, "column", (int)d->at.column, "message",
+						   d->message));
+	}
+	return a;
+}
+
+/* Puts the overlay's text in the place of its file, or adds it. */
+static int add_overlay(const struct ctl_context *c, const struct policy_overlay *overlay, struct policy_source **s, size_t *n)
+{
+	struct policy_source *grown;
+	char *text;
+
+	if (!overlay || !c->overlay_path)
+		return 0;
+	text = policy_overlay_text(overlay);
+	if (!text)
+		return -ENOMEM;
+	for (size_t i = 0; i < *n; i++)
+		if ((*s)[i].overlay) {
+			free((*s)[i].text);
+			(*s)[i].text = text;
+			return 0;
+		}
+	grown = reallocarray(*s, *n + 1, sizeof(*grown));
+	if (grown)
+		*s = grown;
+	if (!grown || !(grown[*n] = (struct policy_source){ .name = strdup(c->overlay_path) }).name) {
+		free(text);
+		return -ENOMEM;
+	}
+	grown[*n].text = text;
+	grown[*n].overlay = true;
+	*n += 1;
+	return 0;
+}
+
+static int load(struct ctl_context *c, struct policy_source *s, size_t n, const struct policy_overlay *overlay,
+		struct policy **ret, struct policy_diagnostics *diag)
+{
+	int err = s ? 0 : c->config ? policy_sources_find(c->config, &s, &n) : -EOPNOTSUPP;
+
+	if (err == 0)
+		err = add_overlay(c, overlay ? overlay : c->overlay, &s, &n);
+	if (err == 0)
+		err = policy_load_sources(s, n, ret, diag);
+	policy_sources_free(s, n);
+	return err;
+}
+
+static void fail_load(struct ctl_call *call, int err, const struct policy_diagnostics *diag)
+{
+	const char *first = "";
+
+	if (err == -EOPNOTSUPP) {
+		ctl_fail(call, CTL_ERROR_FAILED, "start fairleadd with --config to have a policy that can change",
+			 "this daemon serves one disk without a policy");
+		return;
+	}
+	for (size_t i = 0; i < diag->n && !*first; i++)
+		if (diag->d[i].severity == POLICY_ERROR)
+			first = diag->d[i].message;
+	ctl_fail_data(call, CTL_ERROR_POLICY, json_pack("{s:o}", "diagnostics", diagnostics_json(diag)), NULL,
+		      "the policy is refused: %s", *first ? first : strerror(-err));
+}
+
+int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *s, size_t n,
+		const struct policy_overlay *overlay, struct policy **ret)
+{
+	struct policy_diagnostics diag = { 0 };
+	int err = load(c, s, n, overlay, ret, &diag);
+
+	if (err < 0)
+		fail_load(call, err, &diag);
+	policy_diagnostics_fini(&diag);
+	return err;
+}
+
+/* --- telling what changes --- */
+
+static const char *kind_name(enum policy_change_kind k)
+{
+	static const char *const name[] = { "added", "removed", "changed" };
+
+	return name[k];
+}
+
+json_t *change_list_json(const struct policy *before, const struct policy *after)
+{
+	struct policy_changes changes = { 0 };
+	json_t *a = json_array();
+
+	if (policy_diff(before, after, &changes) < 0)
+		return a;
+	for (size_t i = 0; i < changes.n; i++) {
+		const struct policy_change *c = &changes.c[i];
+		json_t *fields = json_array();
+
+		for (size_t f = 0; f < c->n_fields; f++)
+			json_array_append_new(fields, json_pack("{s:s, s:s, s:s}", "field", c->fields[f].field, "before",
+								c->fields[f].before, "after", c->fields[f].after));
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:o}", "change", kind_name(c->kind), "object",
+						   policy_object_name(c->object), "name", c->name, "fields", fields));
+	}
+	policy_changes_fini(&changes);
+	return a;
+}
+
+/* --- applying --- */
+
+static void keep_overlay(struct change *ch, struct host_error *error)
+{
+	struct ctl_context *c = ch->context;
+	int err;
+
+	if (!ch->overlay)
+		return;
+	err = policy_overlay_write(ch->overlay, c->overlay_path);
+	policy_overlay_free(c->overlay);
+	c->overlay = ch->overlay;
+	ch->overlay = NULL;
+	if (err < 0) {
+		error->err = err;
+		snprintf(error->text, sizeof(error->text), "it runs, but will not survive a restart: %.200s: %s", c->overlay_path,
+			 strerror(-err));
+	}
+}
+
+static void applied(void *arg, const struct host_error *error)
+{
+	struct change *ch = arg;
+	struct host_error e = *error;
+
+	if (e.err == 0)
+		keep_overlay(ch, &e);
+	if (ch->done)
+		ch->done(ch->arg, &e);
+	if (ch->call && e.err == 0)
+		ctl_reply(ch->call, json_pack("{s:O}", "changes", ch->changes));
+	else if (ch->call)
+		ctl_fail(ch->call, e.err == -EBUSY ? CTL_ERROR_BUSY : CTL_ERROR_FAILED, NULL, "%s", e.text);
+	json_decref(ch->changes);
+	policy_overlay_free(ch->overlay);
+	free(ch);
+}
+
+static void start(struct ctl_context *c, struct ctl_call *call, struct policy *p, struct policy_overlay *overlay,
+		  host_done done, void *arg)
+{
+	struct change *ch = calloc(1, sizeof(*ch));
+
+	if (!ch) {
+		policy_free(p);
+		policy_overlay_free(overlay);
+		if (call)
+			ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "out of memory");
+		return;
+	}
+	*ch = (struct change){ c, call, overlay, change_list_json(c->host->policy, p), done, arg };
+	host_apply(c->host, p, applied, ch);
+}
+
+void change_begin(struct ctl_context *c, struct ctl_call *call, struct policy_source *s, size_t n,
+		  struct policy_overlay *overlay)
+{
+	struct policy *p;
+
+	if (change_load(c, call, s, n, overlay, &p) < 0)
+		policy_overlay_free(overlay);
+	else
+		start(c, call, p, overlay, NULL, NULL);
+}
+
+void change_reload(struct ctl_context *c, host_done done, void *arg)
+{
+	struct policy_diagnostics diag = { 0 };
+	struct host_error e = { 0 };
+	struct policy *p;
+
+	e.err = load(c, NULL, 0, NULL, &p, &diag);
+	if (e.err == 0) {
+		start(c, NULL, p, NULL, done, arg);
+	} else {
+		char *text = diag.n ? policy_diagnostic_text(&diag.d[0]) : NULL;
+
+		snprintf(e.text, sizeof(e.text), "%s", text ? text : strerror(-e.err));
+		free(text);
+		done(arg, &e);
+	}
+	policy_diagnostics_fini(&diag);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Registering the methods; the overlay's life.
+ */
+#include "ctl/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct ctl_event cmd_events[] = {
+	{ "disk.connected", "a front-end has come" },
+	{ "disk.disconnected", "a front-end has gone" },
+	{ "disk.refused", "a second front-end was sent away, or a queue could not be served" },
+	{ "slo.violated", "a promise is not kept any more" },
+	{ "slo.kept", "a promise is kept again" },
+	{ 0 },
+};
+
+static int overlay_begin(struct ctl_context *c)
+{
+	const char *slash = strrchr(c->config, '/');
+	int dir = slash ? (int)(slash - c->config) : 1;
+
+	if (asprintf(&c->overlay_path, "%.*s/conf.d/%s", dir, slash ? c->config : ".", POLICY_OVERLAY_NAME) < 0) {
+		c->overlay_path = NULL;
+		return -ENOMEM;
+	}
+	return policy_overlay_load(c->overlay_path, &c->overlay);
+}
+
+int ctl_commands_init(struct ctl_context *c)
+{
+	const struct ctl_method *const tables[] = { cmd_daemon, cmd_policy, cmd_disk, cmd_vm, cmd_slo, cmd_pool };
+	int err = c->config ? overlay_begin(c) : 0;
+
+	for (size_t i = 0; err == 0 && i < ARRAY_SIZE(tables); i++)
+		err = ctl_server_methods_add(c->server, tables[i], c);
+	if (err == 0)
+		err = ctl_server_events_add(c->server, cmd_events);
+	return err;
+}
+
+void ctl_commands_fini(struct ctl_context *c)
+{
+	policy_overlay_free(c->overlay);
+	free(c->overlay_path);
+	c->overlay = NULL;
+	c->overlay_path = NULL;
+}
