@@ -11,7 +11,9 @@
 const struct ctl_event cmd_events[] = {
 	{ "disk.connected", "a front-end has come" },
 	{ "disk.disconnected", "a front-end has gone" },
-	{ "disk.refused", "a second front-end was sent away, or a queue could not be served" },
+	{ "disk.refused", "a second front-end was sent away" },
+	{ "disk.queue-refused", "a queue could not be served" },
+	{ "disk.connecting", "connecting to the front-end's socket has begun to fail" },
 	{ "slo.violated", "a promise is not kept any more" },
 	{ "slo.kept", "a promise is kept again" },
 	{ 0 },

@@ -2,12 +2,15 @@
 /*
  * fairleadd: reads the policy, starts the host, serves until SIGTERM. Wiring only.
  */
+#include "base/clock.h"
 #include "base/log.h"
+#include "ctl/commands.h"
+#include "ctl/slo_watch.h"
 #include "daemon/options.h"
-#include "policy/host.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sysexits.h>
@@ -18,7 +21,8 @@ struct daemon {
 	sd_event *event;
 	struct options options;
 	struct host *host;
-	int status; /* to exit with */
+	struct ctl_context ctl;
+	int status;    /* to exit with */
 	bool ending;
 };
 
@@ -68,6 +72,16 @@ static void host_gone(void *arg, const struct host_error *error)
 	sd_event_exit(d->event, d->status);
 }
 
+/* No new orders, then the disks. */
+static void end_control(struct daemon *d)
+{
+	slo_watch_destroy(d->ctl.watch);
+	ctl_server_destroy(d->ctl.server);
+	ctl_commands_fini(&d->ctl);
+	d->ctl.server = NULL;
+	d->ctl.watch = NULL;
+}
+
 static void end(struct daemon *d, int status)
 {
 	if (d->ending)
@@ -75,6 +89,7 @@ static void end(struct daemon *d, int status)
 	d->ending = true;
 	d->status = status;
 	sd_notify(0, "STOPPING=1");
+	end_control(d);
 	host_destroy(d->host, host_gone, d);
 }
 
@@ -101,23 +116,45 @@ static void reloaded(void *arg, const struct host_error *error)
 static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
 	struct daemon *d = arg;
-	struct policy *p;
 
 	(void)s;
 	(void)si;
-	if (d->ending || load(&d->options, &p) < 0)
+	if (d->ending || !d->ctl.server)
 		return 0;
-	sd_notify(0, "RELOADING=1");
-	host_apply(d->host, p, reloaded, d);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_now_ns() / NSEC_PER_USEC));
+	change_reload(&d->ctl, reloaded, d);
 	return 0;
+}
+
+/* --- the control socket, bound last: when it exists, every device socket listens --- */
+
+static int begin_control(struct daemon *d)
+{
+	const struct policy_daemon *p = &d->host->policy->daemon;
+	int err = ctl_server_create(d->event, &d->ctl.server);
+
+	d->ctl.host = d->host;
+	d->ctl.config = d->options.config;
+	d->ctl.started_ns = clock_now_ns();
+	if (err >= 0)
+		err = ctl_commands_init(&d->ctl);
+	if (err >= 0)
+		err = slo_watch_create(d->event, d->host, d->ctl.server, &d->ctl.watch);
+	/* Serving one disk without a policy needs no control socket, so it takes none that another daemon may want. */
+	if (err >= 0 && d->options.config)
+		err = ctl_server_listen(d->ctl.server, p->control, p->socket_mode, p->socket_group);
+	if (err < 0)
+		log_err("control socket %s: %s", p->control, strerror(-err));
+	return err;
 }
 
 static void first_applied(void *arg, const struct host_error *error)
 {
 	struct daemon *d = arg;
 
-	if (error->err) {
+	if (error->err)
 		log_err("%s", error->text);
+	if (error->err || begin_control(d) < 0) {
 		end(d, EX_CONFIG);
 		return;
 	}
@@ -129,8 +166,15 @@ static void first_applied(void *arg, const struct host_error *error)
 
 static void on_disk(void *arg, const struct host_disk *disk, const char *event, const char *detail)
 {
-	(void)arg;
+	struct daemon *d = arg;
+	char name[32];
+
 	log_info("%s/%s: %s%s%s", disk->vm, disk->name, event, *detail ? ": " : "", detail);
+	if (!d->ctl.server)
+		return;
+	snprintf(name, sizeof(name), "disk.%s", event);
+	ctl_server_publish(d->ctl.server, name,
+			   json_pack("{s:s, s:s, s:s}", "vm", disk->vm, "disk", disk->name, "detail", detail));
 }
 
 /* --- start --- */
