@@ -25,6 +25,11 @@ static void budget_refresh(struct slo_anticipation *a, uint64_t now)
 	a->budget_at_ns = now;
 }
 
+void slo_anticipate_served(struct slo_sched *s, uint64_t device_ns)
+{
+	s->anticipation.service_ns += ((double)device_ns - s->anticipation.service_ns) / 16;
+}
+
 /* Time after which a place becomes free anyway: waiting longer is worse than letting the other go. */
 static double block_ns(const struct slo_sched *s)
 {

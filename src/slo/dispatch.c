@@ -7,8 +7,9 @@
 #include "slo/internal.h"
 
 /*
- * Reservations are admitted up to 90 % of the device. Where capacity was not known they may promise more than there is;
- * then shares still get one twentieth, so that nobody starves: reservations may be ahead by half a second of the device.
+ * Reservations are admitted up to 90 % of the device. Where capacity was not known they may promise more than there is, and
+ * within a VM one class's may take all that the VM gets; then those without a reservation still get one twentieth by
+ * shares, so that nobody starves: reservations may be ahead by half a second of the device.
  */
 #define DUE_PER_SHARE 19
 #define DUE_AHEAD_NS (500 * NSEC_PER_MSEC)
@@ -44,8 +45,8 @@ static void piece_make(struct slo_flow *f, struct slo_req *r, uint64_t now, stru
 	ret->cost = slo_cost_of(&s->cost, r->op, ret->sequential, bytes);
 }
 
-/* Books what goes out. */
-static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a)
+/* Books what goes out; by reservation of its VM, its class, or both, or not. */
+static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a, bool vm_due, bool class_due)
 {
 	struct slo_sched *s = f->node.sched;
 	struct slo_req *r = p->req;
@@ -54,7 +55,7 @@ static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo
 	f->next_offset[r->op] = r->offset_bytes + r->given_bytes + p->bytes;
 	r->given_bytes += p->bytes;
 	r->pieces++;
-	slo_charge(f, a, p->cost, p->dispatch_ns);
+	slo_charge(f, a, p->cost, vm_due, class_due, p->dispatch_ns);
 	slo_flight_add(f, p->dispatch_ns);
 	p->in_flight = s->root.in_flight;
 	b->requests += a->units[SLO_IOPS] / 1000;
@@ -97,7 +98,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	slo_node_wake(f->node.parent, now);
 	slo_node_wake(f->node.parent->parent, now);
 	piece_make(f, r, now, ret);
-	piece_give(f, ret, &a);
+	piece_give(f, ret, &a, false, false);
 	s->fast++;
 	slo_window_starved(s);
 	return true;
@@ -120,15 +121,15 @@ void slo_bypass(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_
 	slo_node_wake(f->node.parent->parent, now);
 	r->whole = true;
 	piece_make(f, r, now, ret);
-	piece_give(f, ret, &a);
+	piece_give(f, ret, &a, false, false);
 }
 
-/* A child of `p`: one that is due, unless that has had too much, or the one with the smallest share tag. */
+/* A child of `p`: one that is due, unless these have had too much, or the one with the smallest share tag. */
 static struct slo_node *child_next(struct slo_node *p, uint64_t now, bool *due)
 {
-	uint64_t ahead = DUE_AHEAD_NS * p->sched->window.size;
+	bool had_too_much = p->due_debt >= DUE_AHEAD_NS * p->sched->window.size && p->by_share.n > p->by_due.n;
 
-	if (slo_heap_key(&p->by_due) <= now && p->due_debt < ahead) {
+	if (slo_heap_key(&p->by_due) <= now && !had_too_much) {
 		*due = true;
 		return slo_heap_top(&p->by_due, struct slo_node, in_due);
 	}
@@ -138,7 +139,7 @@ static struct slo_node *child_next(struct slo_node *p, uint64_t now, bool *due)
 static void due_account(struct slo_node *p, bool due, uint64_t cost)
 {
 	if (due)
-		p->due_debt += cost;
+		p->due_debt = min_u64(p->due_debt + cost, 2 * DUE_AHEAD_NS * p->sched->window.size);
 	else
 		p->due_debt -= min_u64(p->due_debt, cost * DUE_PER_SHARE);
 }
@@ -201,7 +202,7 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		due_account(vm, class_due, ret->cost);
 		s->dispatched++;
 		s->due += vm_due;
-		piece_give(f, ret, &a);
+		piece_give(f, ret, &a, vm_due, class_due);
 		if (ret->last)
 			held_leave(f, ret->req, now);
 		return true;
@@ -232,6 +233,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
+	slo_anticipate_served(s, now - p->dispatch_ns);
 	slo_window_completed(s, p, last, now);
 	slo_flight_remove(f, now);
 	if (!class->held && !class->in_flight)
@@ -248,7 +250,7 @@ bool slo_flow_drain(struct slo_flow *f, uint64_t now, struct slo_piece *ret)
 	f->node.sched->now_ns = now;
 	piece_make(f, list_first(&f->queue, struct slo_req, node), now, ret);
 	a = slo_amount_of(f->node.sched, ret->req->op, ret->bytes);
-	piece_give(f, ret, &a);
+	piece_give(f, ret, &a, false, false);
 	if (ret->last)
 		held_leave(f, ret->req, now);
 	return true;

@@ -191,7 +191,7 @@ void slo_held_remove(struct slo_flow *f, uint64_t now);
 void slo_flight_add(struct slo_flow *f, uint64_t now);
 void slo_flight_remove(struct slo_flow *f, uint64_t now);
 /* A piece goes out: share, reservation and limit tags of flow, class and VM. */
-void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, uint64_t now);
+void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_share(struct slo_node *n, uint64_t cost);
 void slo_tags_rebase(struct slo_node *parent);
 
@@ -210,6 +210,7 @@ void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool l
 /* Something that is not due is about to go. True: wait instead. */
 bool slo_anticipate(struct slo_sched *s, uint64_t now);
 void slo_anticipate_idle(struct slo_node *class, uint64_t now);
+void slo_anticipate_served(struct slo_sched *s, uint64_t device_ns);
 void slo_anticipate_wake(struct slo_node *class, uint64_t now);
 void slo_anticipate_stop(struct slo_sched *s, uint64_t now, bool came);
 void slo_anticipate_forget(struct slo_node *class);

@@ -45,6 +45,8 @@ static void due_set(struct slo_due *d, enum slo_dimension i, double rate, uint64
 {
 	uint64_t unit = i == SLO_IOPS ? 1000 : 4096;
 
+	if (d->ns_per_unit[i] == 0)
+		d->tag_ns[i] = now;
 	d->ns_per_unit[i] = rate >= 1 ? (double)NSEC_PER_SEC / rate : 0;
 	d->tag_ns[i] = min_u64(d->tag_ns[i], now + (uint64_t)((double)unit * d->ns_per_unit[i]));
 	d->any = d->ns_per_unit[SLO_IOPS] != 0 || d->ns_per_unit[SLO_BANDWIDTH] != 0;

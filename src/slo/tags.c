@@ -7,9 +7,9 @@
  * - Share (start-time fair queueing): a dispatch of cost c moves the child's start tag by c / shares; the parent's virtual
  *   time is the smallest start tag at the last dispatch; a child that comes back begins at that time, if its own is
  *   smaller: idle time gives no claim.
- * - Reservation: a tag in real time, when the next unit is due. Whatever serves the child counts, but never ahead: after a
- *   dispatch at t the next unit is due one period after min(tag, t). So any backlogged stretch of length T gets at least
- *   rate * T, however much it had before.
+ * - Reservation: a tag in real time, when the next unit is due. Whatever serves the child counts, but service by shares
+ *   never counts ahead: after it, at time t, the next unit is due at the latest one period after t. So any backlogged
+ *   stretch of length T gets at least rate * T, however much it had before.
  *
  * A VM is due when its own reservation is or a class's is (whose reservation it pays: node.c sees to it that together they
  * promise no more than the VM's). Called by dispatch.c, node.c and anticipate.c on the owner's thread.
@@ -66,16 +66,18 @@ void slo_due_rekey(struct slo_node *n)
 	}
 }
 
-static void due_charge(struct slo_due *d, const struct slo_amount *a, uint64_t now)
+/* `by_reservation`: it went because this was due, so the tag moves by exactly one period, whoever of VM and class was due. */
+static void due_charge(struct slo_due *d, const struct slo_amount *a, bool by_reservation, uint64_t now)
 {
 	for (unsigned i = 0; i < SLO_DIMENSIONS; i++) {
 		double period = d->ns_per_unit[i] * (i == SLO_IOPS ? 1000 : TYPICAL_BYTES);
 		uint64_t late = max_u64(SLO_LATE_MAX_NS, (uint64_t)(period * SLO_LATE_MAX_PERIODS));
-		uint64_t oldest = now > late ? now - late : 0;
+		uint64_t time = (uint64_t)((double)a->units[i] * d->ns_per_unit[i]), tag;
 
-		if (d->ns_per_unit[i] != 0)
-			d->tag_ns[i] = min_u64(max_u64(d->tag_ns[i], oldest), now) +
-				       (uint64_t)((double)a->units[i] * d->ns_per_unit[i]);
+		if (d->ns_per_unit[i] == 0)
+			continue;
+		tag = max_u64(d->tag_ns[i], now > late ? now - late : 0);
+		d->tag_ns[i] = by_reservation ? tag + time : max_u64(tag, min_u64(tag, now) + time);
 	}
 }
 
@@ -237,14 +239,14 @@ void slo_charge_share(struct slo_node *n, uint64_t cost)
 		slo_tags_rebase(p);
 }
 
-void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, uint64_t now)
+void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now)
 {
 	bool due = false;
 
 	for (struct slo_node *n = &f->node; n->parent; n = n->parent) {
 		slo_charge_share(n, cost);
 		if (n->due.any) {
-			due_charge(&n->due, a, now);
+			due_charge(&n->due, a, n->kind == SLO_VM ? vm_due : class_due, now);
 			due = true;
 		}
 		if (n->limited)

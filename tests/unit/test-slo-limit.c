@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: limits by requests and by bytes, of classes and of VMs, are never exceeded by more than one burst in any window,
+ * and reached; requests above `split` count as several; what is drained past a limit is owed. A throttled class costs its
+ * neighbours nothing, and the reports name the limit.
+ */
+#include "slo-sim.h"
+
+#define DISPATCHES 65536
+
+struct watch {
+	struct slo_node *node; /* VM or class */
+	unsigned n;
+	uint64_t at[DISPATCHES], units[DISPATCHES];
+	bool bytes;
+};
+
+static void watch_piece(struct sim *m, const struct slo_piece *p)
+{
+	struct watch *w = m->arg;
+	struct slo_node *class = slo_node_parent(slo_flow_node(p->flow));
+
+	if (class != w->node && slo_node_parent(class) != w->node)
+		return;
+	assert_true(w->n < DISPATCHES);
+	w->at[w->n] = p->dispatch_ns;
+	w->units[w->n++] = w->bytes ? p->bytes : 1;
+}
+
+/* The most that went in any window of `ns`. */
+static uint64_t most_in(const struct watch *w, uint64_t ns)
+{
+	uint64_t most = 0, sum = 0;
+
+	for (unsigned head = 0, tail = 0; head < w->n; head++) {
+		sum += w->units[head];
+		while (w->at[head] - w->at[tail] >= ns)
+			sum -= w->units[tail++];
+		most = max_u64(most, sum);
+	}
+	return most;
+}
+
+static void limit_case(struct slo_promise p, bool on_vm, uint64_t bytes, double rate, double burst)
+{
+	static struct sim_client a, b;
+	static struct watch w;
+	struct slo_sched *s = sim_sched(8);
+	struct slo_node *vm = sim_vm(s, on_vm ? p : (struct slo_promise){ 0 });
+	struct slo_node *class = sim_class(vm, on_vm ? (struct slo_promise){ 0 } : p);
+	struct sim_client *list[2] = { &a, &b };
+	uint64_t ten_ms, second, total = 0;
+	struct slo_report r;
+	struct sim m;
+
+	w = (struct watch){ .node = class, .bytes = p.limit.bandwidth != 0 };
+	sim_init(&m, s, 8, 100 * NSEC_PER_USEC, 0, 7);
+	m.dispatched = watch_piece;
+	m.arg = &w;
+	a = (struct sim_client){ .flow = sim_flow(class), .bytes = bytes, .depth = 16 };
+	b = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 })),
+				 .bytes = 4096, .depth = 4 };
+	sim_client_start(&m, &a);
+	sim_client_start(&m, &b);
+	sim_run_for(&m, 10 * NSEC_PER_SEC + NSEC_PER_MSEC);
+	ten_ms = most_in(&w, 10 * NSEC_PER_MSEC);
+	second = most_in(&w, NSEC_PER_SEC);
+	for (unsigned i = 0; i < w.n; i++)
+		total += w.units[i];
+	print_message("  %s limit %.0f/s burst %.0f, %llu-byte requests: most in 1 s %llu, in 10 ms %llu, mean %.1f/s\n",
+		      on_vm ? "VM" : "class", rate, burst, (unsigned long long)bytes, (unsigned long long)second,
+		      (unsigned long long)ten_ms, (double)total / 10);
+	assert_true((double)second <= rate + burst);
+	assert_true((double)ten_ms <= rate / 100 + burst + 1);
+	assert_true((double)total >= rate * 10 * 0.98);
+	/* Four at a time of 100 us: nobody else is held up. */
+	assert_true(b.done >= 10 * 40000 * 0.99);
+	slo_node_report(on_vm ? vm : class, m.now, &r);
+	assert_true(r.attained[SLO_SPAN_1S].throttled_ns > NSEC_PER_SEC / 2);
+	sim_fini(&m, list, 2);
+	slo_sched_destroy(s);
+}
+
+static void limits_hold(void **state)
+{
+	(void)state;
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 } }, false, 4096, 100, 1);
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 }, .burst_requests = 20 }, false, 4096, 100, 20);
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 2600 } }, false, 4096, 2.6, 1);
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 } }, true, 4096, 100, 1);
+	limit_case((struct slo_promise){ .limit = { .bandwidth = 10000000 } }, false, 4096, 1e7, 1e5);
+	limit_case((struct slo_promise){ .limit = { .bandwidth = 1000000 } }, true, 131072, 1e6, 131072);
+	limit_case((struct slo_promise){ .limit = { .bandwidth = 1000000 }, .burst_bytes = 500000 }, false, 65536, 1e6, 5e5);
+	/* 1 MiB in pieces of 128 KiB: eight requests each. */
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 80000 } }, false, 1 << 20, 80, 1);
+}
+
+/* A class limit below its VM's: the reservation above it is the operator's mistake, and is called so. */
+static void reports_name_the_limit(void **state)
+{
+	static struct sim_client a, b;
+	struct slo_sched *s = sim_sched(4);
+	struct slo_node *vm = sim_vm(s, (struct slo_promise){ .limit = { .milli_iops = 300000 } });
+	struct slo_node *own = sim_class(vm, (struct slo_promise){ .reservation = { 200000 }, .limit = { 100000 } });
+	struct slo_node *vms = sim_class(vm, (struct slo_promise){ .reservation = { 400000 } });
+	struct sim_client *list[2] = { &a, &b };
+	struct slo_report r;
+	struct sim m;
+
+	(void)state;
+	sim_init(&m, s, 4, NSEC_PER_MSEC, 0, 8);
+	a = (struct sim_client){ .flow = sim_flow(own), .bytes = 4096, .depth = 8 };
+	b = (struct sim_client){ .flow = sim_flow(vms), .bytes = 4096, .depth = 8 };
+	sim_client_start(&m, &a);
+	sim_client_start(&m, &b);
+	sim_run_for(&m, 5 * NSEC_PER_SEC);
+	slo_node_report(own, m.now, &r);
+	assert_false(r.reservation[SLO_SPAN_1S].kept);
+	assert_int_equal(r.reservation[SLO_SPAN_1S].reason, SLO_REASON_OWN_LIMIT);
+	slo_node_report(vms, m.now, &r);
+	assert_false(r.reservation[SLO_SPAN_1S].kept);
+	assert_int_equal(r.reservation[SLO_SPAN_1S].reason, SLO_REASON_VM_LIMIT);
+	sim_fini(&m, list, 2);
+	slo_sched_destroy(s);
+}
+
+/* Forty held requests of a class of 2.6 IOPS leave at once on reset; the class then owes fifteen seconds. */
+static void drained_is_owed(void **state)
+{
+	struct slo_sched *s = sim_sched(4);
+	struct slo_flow *f = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }),
+						(struct slo_promise){ .limit = { 2600 } }));
+	struct slo_req r[41];
+	struct slo_piece p[41], extra;
+	uint64_t now = NSEC_PER_SEC;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++) {
+		slo_req_init(&r[i], SLO_WRITE, i * 4096, 4096);
+		slo_enqueue(f, &r[i], now);
+	}
+	assert_true(slo_dispatch(s, now, &p[0]));
+	assert_false(slo_dispatch(s, now, &extra));
+	for (n = 1; slo_flow_drain(f, now, &p[n]); n++)
+		assert_ptr_equal(p[n].req, &r[n]);
+	assert_int_equal(n, 40);
+	assert_int_equal(slo_flow_held(f), 0);
+	assert_int_equal(slo_flow_in_flight(f), 40);
+	for (unsigned i = 0; i < 40; i++)
+		assert_true(slo_complete(&p[i], now + NSEC_PER_MSEC, 0));
+	slo_req_init(&r[40], SLO_WRITE, 0, 4096);
+	assert_false(slo_admit_fast(f, &r[40], now + NSEC_PER_SEC, &extra));
+	slo_enqueue(f, &r[40], now + NSEC_PER_SEC);
+	assert_false(slo_dispatch(s, now + 10 * NSEC_PER_SEC, &extra));
+	assert_true(slo_next_ns(s) > now + 14 * NSEC_PER_SEC && slo_next_ns(s) < now + 16 * NSEC_PER_SEC);
+	/* Lifting the limit helps at once. */
+	assert_int_equal(slo_update(slo_node_parent(slo_flow_node(f)), &(struct slo_promise){ 0 }, now + 10 * NSEC_PER_SEC), 0);
+	assert_true(slo_dispatch(s, now + 10 * NSEC_PER_SEC, &extra));
+	assert_true(slo_complete(&extra, now + 11 * NSEC_PER_SEC, 0));
+	slo_sched_destroy(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(limits_hold),
+		cmocka_unit_test(reports_name_the_limit),
+		cmocka_unit_test(drained_is_owed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
