@@ -86,7 +86,8 @@ int front_wait(struct front_queue *q, int timeout_ms)
 			r = r ? -errno : -ETIMEDOUT;
 			break;
 		}
-		eventfd_read(q->call_fd, &count);
+		if (eventfd_read(q->call_fd, &count) == 0)
+			q->calls += count;
 	}
 	front_ring_calls_off(&q->ring);
 	return r < 0 ? r : 0;

@@ -268,8 +268,9 @@ int frontend_inflight_send(struct frontend *f)
 
 /* --- queues --- */
 
-static int queue_make(struct frontend *f, struct front_queue *q)
+int frontend_queue_make(struct frontend *f, unsigned queue)
 {
+	struct front_queue *q = &f->queue[queue];
 	uint16_t size = f->config.queue_size;
 	struct front_ring_config c = {
 		.size = size,
@@ -303,7 +304,7 @@ static int queues_make(struct frontend *f)
 	int r = 0;
 
 	for (unsigned i = 0; i < f->config.queues && !r; i++)
-		r = queue_make(f, &f->queue[i]);
+		r = frontend_queue_make(f, i);
 	f->rings_made = !r;
 	return r;
 }

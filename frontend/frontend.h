@@ -63,6 +63,7 @@ struct front_queue {
 	bool sleeps;		 /* front_run() sleeps on call_fd, not polls */
 	int error;		 /* -EPROTO: the device gave back what it does not have */
 	uint64_t kicks;		 /* sent */
+	uint64_t calls;		 /* as far as front_wait() has read them */
 };
 
 struct frontend {
@@ -93,6 +94,8 @@ void frontend_detach(struct frontend *f);
 int frontend_negotiate(struct frontend *f);
 int frontend_memory_send(struct frontend *f);
 int frontend_inflight_send(struct frontend *f);
+/* Rings in memory for what was negotiated; attach does it at its first time. */
+int frontend_queue_make(struct frontend *f, unsigned queue);
 int frontend_queue_start(struct frontend *f, unsigned queue, uint32_t base);
 /* GET_VRING_BASE. */
 int frontend_queue_stop(struct frontend *f, unsigned queue, uint32_t *ret_base);
