@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct change {
 	struct ctl_context *context;
@@ -137,6 +138,22 @@ json_t *change_list_json(const struct policy *before, const struct policy *after
 
 /* --- applying --- */
 
+/* conf.d/ may not be there yet. */
+static int make_folder(const char *path)
+{
+	char *dir = strdup(path), *slash = dir ? strrchr(dir, '/') : NULL;
+	int err = 0;
+
+	if (!slash)
+		err = -ENOMEM;
+	else
+		*slash = '\0';
+	if (err == 0 && mkdir(dir, 0755) < 0 && errno != EEXIST)
+		err = -errno;
+	free(dir);
+	return err;
+}
+
 static void keep_overlay(struct change *ch, struct host_error *error)
 {
 	struct ctl_context *c = ch->context;
@@ -144,7 +161,9 @@ static void keep_overlay(struct change *ch, struct host_error *error)
 
 	if (!ch->overlay)
 		return;
-	err = policy_overlay_write(ch->overlay, c->overlay_path);
+	err = make_folder(c->overlay_path);
+	if (err == 0)
+		err = policy_overlay_write(ch->overlay, c->overlay_path);
 	policy_overlay_free(c->overlay);
 	c->overlay = ch->overlay;
 	ch->overlay = NULL;

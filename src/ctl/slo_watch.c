@@ -9,6 +9,7 @@
 #include "ctl/slo_snapshot.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LOOK_NS NSEC_PER_SEC
@@ -45,7 +46,7 @@ static struct promise_state *state_of(struct slo_watch *w, const char *pool, con
 	if (!p)
 		return NULL;
 	p->kind = kind;
-	strncpy(p->pool, pool, sizeof(p->pool) - 1);
+	snprintf(p->pool, sizeof(p->pool), "%s", pool);
 	memcpy(p->vm, s->vm, sizeof(p->vm));
 	memcpy(p->class, s->class, sizeof(p->class));
 	list_append(&w->promises, &p->node);
