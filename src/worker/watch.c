@@ -9,7 +9,9 @@
 #include "worker/worker_internal.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <poll.h>
+#include <sys/epoll.h>
 
 static void watch_complete(struct worker_cqe *cqe, int result, uint32_t flags);
 
@@ -48,13 +50,30 @@ static void watch_complete(struct worker_cqe *cqe, int result, uint32_t flags)
 		watch->ready(watch);
 }
 
+/*
+ * A file without poll (a regular file, /dev/zero) counts as readable at all times: its poll would end and begin again for
+ * ever, and what is watched may come from a hostile peer. epoll, unlike io_uring, says so.
+ */
+static bool can_be_polled(const struct worker *w, int fd)
+{
+	struct epoll_event none = { .events = 0 };
+
+	if (epoll_ctl(w->probe_fd, EPOLL_CTL_ADD, fd, &none) == 0) {
+		(void)epoll_ctl(w->probe_fd, EPOLL_CTL_DEL, fd, NULL);
+		return true;
+	}
+	return errno == ENOSPC || errno == ENOMEM; /* no answer */
+}
+
 void worker_watch_add(struct worker *w, struct worker_watch *watch)
 {
 	assert_on_worker(w);
 	watch->worker = w;
 	watch->gone = NULL;
+	watch->active = false;
 	watch->cqe.complete = watch_complete;
-	watch_arm(watch);
+	if (can_be_polled(w, watch->fd))
+		watch_arm(watch);
 }
 
 void worker_watch_remove(struct worker_watch *watch, void (*gone)(struct worker_watch *))

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 /* How long work in flight keeps a source hot and the worker awake since it was last given some. */
@@ -346,6 +347,8 @@ static void worker_free(struct worker *w)
 {
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
+	if (w->probe_fd >= 0)
+		close(w->probe_fd);
 	sem_destroy(&w->started);
 	free(w);
 }
@@ -365,7 +368,8 @@ int worker_create(const struct worker_config *config, struct worker **ret)
 	list_init(&w->attended);
 	sem_init(&w->started, 0, 0);
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = w->wake_fd < 0 ? -errno : worker_replies_fd();
+	w->probe_fd = epoll_create1(EPOLL_CLOEXEC);
+	r = w->wake_fd < 0 || w->probe_fd < 0 ? -errno : worker_replies_fd();
 	if (r >= 0)
 		r = -pthread_create(&w->thread, NULL, worker_main, w);
 	if (r < 0) {

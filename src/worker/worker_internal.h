@@ -42,6 +42,7 @@ struct worker {
 	int start_result;
 	int tid;
 	int wake_fd;
+	int probe_fd; /* an epoll that never waits; see watch.c */
 	bool stop;
 
 	uint64_t now_ns;

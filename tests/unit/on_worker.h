@@ -24,7 +24,7 @@ static inline void wait_until(const bool *flag)
 		struct pollfd p = { .fd = worker_replies_fd(), .events = POLLIN };
 
 		assert_true(clock_now_ns() < limit);
-		poll(&p, 1, 10);
+		poll(&p, 1, 1);
 		worker_replies_run();
 	}
 }
