@@ -231,7 +231,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 
 	s->now_ns = now;
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
-	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor))
+	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
 	slo_anticipate_served(s, now - p->dispatch_ns);
 	slo_window_completed(s, p, last, now);

@@ -71,7 +71,6 @@ struct slo_class_state {
 	struct hist queue_time, device_time;
 	/* window.c: hits and misses of the latency target, and of a reservation that the device's own queue keeps from it. */
 	int64_t score_p99, score_p50, score_reserve;
-	uint64_t active_ns;	/* last completion with a target */
 	double late_ratio;	/* mean of (device time / target) over recent misses */
 	/* anticipate.c */
 	double think_ns;	/* mean time from completion to the next arrival; 0: not known */
@@ -124,21 +123,31 @@ struct slo_cost {
 	bool frozen;
 };
 
+enum slo_probe {
+	SLO_PROBE_NONE,
+	SLO_PROBE_BASE, /* measuring the size in question */
+	SLO_PROBE_MORE, /* measuring a larger one */
+};
+
 struct slo_window {
 	unsigned depth, size, floor;
 	unsigned peak;		  /* most in flight since the last change */
 	double reference;	  /* throughput (cost per ns) that the device gives when fed well; 0: not known */
-	unsigned reference_size;
+	enum slo_probe probe;
+	unsigned probe_from, probe_epochs; /* the size in question; epochs measured of this phase */
+	double probe_base, probe_sum;	   /* what it gives; the sum over this phase's epochs */
+	unsigned remembered;	  /* the size before the targets fell silent; 0: none */
 	/* The epoch being measured. */
 	bool running, broken, ending;
 	unsigned target, completions, epochs; /* epochs measured at this size */
-	unsigned low_epochs;	  /* in a row, below 95 % */
-	uint64_t start_ns, end_ns, cost;
+	unsigned odd_epochs;	  /* in a row that do not fit the reference */
+	unsigned pending;	  /* in flight at the epoch's end and not yet back */
+	uint64_t start_ns, end_ns;
+	double cost;
 	/* After a change nothing is judged until what was in flight then is gone. */
 	bool settling;
-	uint64_t settled_ns, changed_ns;
+	uint64_t settled_ns;
 	uint64_t floor_ns;	  /* when the floor was last confirmed */
-	uint64_t grow_wait_ns;	  /* how long to be content before trying more */
 	uint64_t latency_ns;	  /* last completion with a target, of any class */
 	uint64_t at_floor_ns;	  /* since when size == floor and a target is missed; 0: not */
 	uint64_t shrinks, grows;
@@ -200,6 +209,7 @@ uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op);
 
 /* window.c */
 void slo_window_init(struct slo_window *w, unsigned depth);
+void slo_window_target_added(struct slo_sched *s);
 void slo_window_dispatched(struct slo_sched *s);
 /* The device could take more and nothing may go: what is measured now is demand, not the device. */
 void slo_window_starved(struct slo_sched *s);

@@ -103,6 +103,8 @@ static void promise_set(struct slo_node *n, const struct slo_promise *p, uint64_
 	/* If the new limit forbids the next piece too, it is found again. */
 	slo_node_unthrottle(n, now);
 	slo_node_reservations(n->kind == SLO_VM ? n : n->parent, now);
+	if (p->p50_ns || p->p99_ns)
+		slo_window_target_added(n->sched);
 }
 
 static void node_init(struct slo_node *n, struct slo_sched *s, struct slo_node *parent, enum slo_kind kind, void *user)

@@ -4,9 +4,15 @@
  * reservation of a depth-1 reader) is kept by keeping the device's own queue short; throughput is kept by not starving it.
  *
  * The window is the pool's depth until a target is missed. Then it shrinks, in proportion when the device alone takes a
- * multiple of the target, never below the *floor*: what is known to be needed for 95 % of the *reference* throughput, which
- * is measured at the full depth before the first shrink. Throughput is measured in epochs of some completions, in cost units,
- * while the window is full. Two low epochs in a row raise the floor and the window; a floor is doubted after half a minute.
+ * multiple of the target, never below the *floor*: what is known to be needed for 95 % of the throughput that the device
+ * gives when well fed. When two epochs in a row give less than that (or more than was known), the cause is either the window
+ * or another mix of requests, and a *probe* tells which: some epochs at this size and some at a quarter more. If throughput
+ * grows, the window was the limit and the floor rises; else what "well fed" means is corrected. With a latency target and
+ * nothing known, the window starts small and finds its size by the same probes, as a deep queue at the start would be missed
+ * targets for as long as it takes to drain.
+ *
+ * Throughput is measured in cost units in epochs of some completions while the window is full; a piece counts with the part
+ * of its time in flight that lies in the epoch, because whole pieces at an epoch's ends would be a tenth of what is measured.
  *
  * A miss of p99 weighs 99 hits (p50: one): the score drifts up exactly when more than 1 % miss, and it speaks after a handful
  * of requests, where a windowed percentile takes minutes at low rates. Called from dispatch.c on the owner's thread.
@@ -14,9 +20,11 @@
 #include "slo/internal.h"
 
 #define WELL_FED 0.95
-#define AS_GOOD 0.98
 #define SURPRISE 1.1
-#define EPOCH_MIN 64
+#define EPOCH_MIN 128
+#define PROBE_EPOCHS 3
+#define GROWTH 1.06
+#define START_SIZE 8
 #define P99_MISS 99
 #define P99_TRIGGER (2 * P99_MISS)
 #define P99_BANK (-10 * P99_MISS)
@@ -28,17 +36,16 @@
 #define SHRINK_MOST 32
 #define FORGET_NS (2 * NSEC_PER_SEC)
 #define DOUBT_NS (30 * NSEC_PER_SEC)
-#define GROW_WAIT_MIN_NS NSEC_PER_SEC
-#define GROW_WAIT_MAX_NS (64 * NSEC_PER_SEC)
 
 void slo_window_init(struct slo_window *w, unsigned depth)
 {
-	*w = (struct slo_window){ .depth = depth, .size = depth, .floor = 1, .grow_wait_ns = GROW_WAIT_MIN_NS };
+	*w = (struct slo_window){ .depth = depth, .size = depth, .floor = 1 };
 }
 
 static void epoch_stop(struct slo_window *w)
 {
 	w->running = w->ending = w->broken = false;
+	w->pending = 0;
 }
 
 static void epoch_start(struct slo_window *w, uint64_t now, bool broken)
@@ -51,7 +58,7 @@ static void epoch_start(struct slo_window *w, uint64_t now, bool broken)
 	w->completions = 0;
 	w->cost = 0;
 	w->start_ns = now;
-	w->target = EPOCH_MIN > 4 * w->size ? EPOCH_MIN : 4 * w->size;
+	w->target = EPOCH_MIN > w->size ? EPOCH_MIN : w->size;
 }
 
 static void resize(struct slo_window *w, unsigned size, uint64_t now)
@@ -63,72 +70,119 @@ static void resize(struct slo_window *w, unsigned size, uint64_t now)
 	else
 		w->grows++;
 	w->size = size;
-	w->epochs = w->low_epochs = 0;
+	w->epochs = w->odd_epochs = 0;
+	w->probe_sum = 0;
+	w->probe_epochs = 0;
+	w->probe = SLO_PROBE_NONE;
 	w->peak = 0;
-	w->changed_ns = now;
 	w->settling = true;
 	w->at_floor_ns = 0;
 	epoch_stop(w);
 }
 
-/* The window needs more than this to feed the device. */
-static void raise_floor(struct slo_window *w, double throughput, uint64_t now)
+static void probe_begin(struct slo_window *w)
 {
-	unsigned more = throughput < w->reference / 2 ? w->size * 2 : w->size + 1;
-
-	w->floor = more < w->depth ? more : w->depth;
-	w->floor_ns = now;
-	resize(w, w->floor, now);
+	w->probe = SLO_PROBE_BASE;
+	w->probe_from = w->size;
 }
 
-static void remeasure(struct slo_window *w, uint64_t now)
+/* The base has been measured: try more. */
+static void probe_more(struct slo_window *w, double base, uint64_t now)
 {
-	w->reference = 0;
-	w->floor = 1;
-	resize(w, w->depth, now);
+	unsigned more = w->size + w->size / 4 + (w->size < 4);
+
+	resize(w, more < w->depth ? more : w->depth, now);
+	w->probe = SLO_PROBE_MORE;
+	w->probe_base = base;
+}
+
+/* Throughput grew with the window: it was the limit. */
+static void probe_limited(struct slo_window *w, double throughput, uint64_t now)
+{
+	/* It grows at most in proportion. */
+	double need = w->probe_from * w->reference * WELL_FED / w->probe_base;
+
+	w->probe = SLO_PROBE_NONE;
+	w->floor = w->size;
+	w->floor_ns = now;
+	if (throughput < w->reference * WELL_FED && need > w->size) {
+		w->floor = need < w->depth ? (unsigned)need : w->depth;
+		resize(w, w->floor, now);
+		return;
+	}
+	if (throughput > w->reference)
+		w->reference = throughput;
+	if (w->size < w->depth)
+		probe_begin(w);
+}
+
+static void probe_end(struct slo_window *w, double throughput, uint64_t now)
+{
+	if (throughput > w->probe_base * GROWTH) {
+		probe_limited(w, throughput, now);
+		return;
+	}
+	w->reference = (throughput + w->probe_base) / 2;
+	resize(w, w->probe_from, now);
 }
 
 /* A whole epoch with the window full. */
 static void judge(struct slo_window *w, double throughput, uint64_t now)
 {
+	bool odd = throughput < w->reference * WELL_FED || throughput > w->reference * SURPRISE;
+
 	w->epochs++;
-	if (throughput > w->reference * SURPRISE && w->size < w->depth) {
-		remeasure(w, now);
-		return;
+	if (w->probe != SLO_PROBE_NONE) {
+		w->probe_sum += throughput;
+		if (++w->probe_epochs < PROBE_EPOCHS)
+			return;
+		throughput = w->probe_sum / PROBE_EPOCHS;
+		w->probe_sum = 0;
+		w->probe_epochs = 0;
+		if (w->probe == SLO_PROBE_BASE && w->size < w->depth)
+			probe_more(w, throughput, now);
+		else
+			probe_end(w, throughput, now);
+	} else if (w->size == w->depth) {
+		w->reference = w->reference > 0 ? w->reference + (throughput - w->reference) / 4 : throughput;
+	} else {
+		w->odd_epochs = odd ? w->odd_epochs + 1 : 0;
+		if (w->odd_epochs >= 2)
+			probe_begin(w);
 	}
-	if (throughput >= w->reference * AS_GOOD && w->size < w->reference_size)
-		w->reference_size = w->size;
-	if (w->size >= w->reference_size || throughput > w->reference)
-		w->reference += (throughput - w->reference) / 8;
-	if (throughput >= w->reference * WELL_FED || w->size >= w->reference_size) {
-		w->low_epochs = 0;
-		if (throughput < w->reference * AS_GOOD && w->size < w->depth && now - w->changed_ns > w->grow_wait_ns)
-			resize(w, w->size + 1 + w->size / 8 < w->depth ? w->size + 1 + w->size / 8 : w->depth, now);
-		return;
-	}
-	if (++w->low_epochs >= 2)
-		raise_floor(w, throughput, now);
 }
 
 static void epoch_finish(struct slo_window *w, uint64_t now)
 {
-	double throughput = (double)w->cost / (double)max_u64(w->end_ns - w->start_ns, 1);
+	double throughput = w->cost / (double)max_u64(w->end_ns - w->start_ns, 1);
 	bool full = !w->broken;
 
 	epoch_stop(w);
-	if (w->reference == 0 && w->size == w->depth) {
-		/* What the load gets without us is what has to be kept, whether or not it fills the depth. */
-		w->reference = throughput;
-		w->reference_size = w->depth;
-		w->epochs++;
-	} else if (w->reference == 0 && full) {
-		remeasure(w, now);
-	} else if (full) {
+	if (full)
 		judge(w, throughput, now);
-	} else {
+	else
 		w->epochs++;
-		if (throughput > w->reference && w->size == w->depth)
-			w->reference = throughput;
+}
+
+/* Adds what of the piece's time in flight lies in the epoch; ends it when all that was in flight at its end is back. */
+static void epoch_count(struct slo_sched *s, const struct slo_piece *p, uint64_t now)
+{
+	struct slo_window *w = &s->window;
+	uint64_t from = max_u64(p->dispatch_ns, w->start_ns), to = w->ending ? min_u64(now, w->end_ns) : now;
+
+	if (!w->running || p->dispatch_ns > to)
+		return;
+	if (to > from)
+		w->cost += (double)p->cost * (double)(to - from) / (double)(now - p->dispatch_ns);
+	if (w->ending) {
+		if (--w->pending == 0)
+			epoch_finish(w, now);
+	} else if (++w->completions >= w->target) {
+		w->ending = true;
+		w->end_ns = now;
+		w->pending = s->root.in_flight - 1;
+		if (!w->pending)
+			epoch_finish(w, now);
 	}
 }
 
@@ -145,8 +199,10 @@ static void shrink(struct slo_window *w, double ratio, uint64_t now)
 		}
 		return;
 	}
-	/* Not before it is known what this size gives. */
-	if (!w->epochs || w->reference == 0)
+	/* Not before it is known that this size is enough, but from the full depth at once. */
+	if (w->probe != SLO_PROBE_NONE || w->odd_epochs)
+		return;
+	if (w->size < w->depth && (!w->epochs || w->reference == 0))
 		return;
 	if (ratio > 1)
 		size = (unsigned)(w->size / (ratio < SHRINK_MOST ? ratio : SHRINK_MOST));
@@ -154,8 +210,6 @@ static void shrink(struct slo_window *w, double ratio, uint64_t now)
 		size = w->peak;
 	if (size >= w->size)
 		size = w->size - 1;
-	if (w->grows)
-		w->grow_wait_ns = min_u64(w->grow_wait_ns * 2, GROW_WAIT_MAX_NS);
 	resize(w, size > w->floor ? size : w->floor, now);
 }
 
@@ -179,11 +233,33 @@ void slo_window_full(struct slo_sched *s, uint64_t now)
 {
 	struct slo_window *w = &s->window;
 
+	if (!w->latency_ns)
+		w->latency_ns = now;
 	if (w->size < w->depth && now - w->latency_ns > FORGET_NS) {
+		w->remembered = w->size;
 		resize(w, w->depth, now);
 		return;
 	}
 	epoch_start(w, now, false);
+}
+
+/* A latency target or a reservation is at work. */
+static void active(struct slo_window *w, uint64_t now)
+{
+	w->latency_ns = now;
+	if (!w->remembered)
+		return;
+	if (w->remembered < w->size)
+		resize(w, w->remembered, now);
+	w->remembered = 0;
+}
+
+void slo_window_target_added(struct slo_sched *s)
+{
+	struct slo_window *w = &s->window;
+
+	if (w->reference == 0 && !w->shrinks && w->size > START_SIZE)
+		resize(w, START_SIZE, s->now_ns);
 }
 
 /* True when the score says "too many misses"; it then starts afresh. */
@@ -211,7 +287,7 @@ static void judge_latency(struct slo_sched *s, struct slo_node *class, uint64_t 
 	b->completed++;
 	b->missed_p99 += p->p99_ns && latency > p->p99_ns;
 	b->missed_p50 += p->p50_ns && latency > p->p50_ns;
-	c->active_ns = w->latency_ns = now;
+	active(w, now);
 	if (!fresh)
 		return;
 	if (latency > target)
@@ -237,7 +313,7 @@ static void judge_reservation(struct slo_sched *s, struct slo_node *class, const
 
 	if (period == 0 || class->held)
 		return;
-	s->window.latency_ns = now;
+	active(&s->window, now);
 	if (score(&class->class->score_reserve, miss, RESERVE_MISS, RESERVE_BANK, RESERVE_TRIGGER))
 		shrink(&s->window, (double)device / period, now);
 }
@@ -249,21 +325,13 @@ void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool l
 	uint64_t device = now - p->dispatch_ns;
 	bool fresh;
 
-	if (w->running && w->ending && now > w->end_ns)
-		epoch_finish(w, now);
+	epoch_count(s, p, now);
 	if (w->settling && s->root.in_flight <= w->size) {
 		w->settling = false;
 		w->settled_ns = now;
 	}
-	if (w->running) {
-		w->cost += p->cost;
-		if (++w->completions >= w->target) {
-			w->ending = true;
-			w->end_ns = now;
-		}
-	}
 	/* What was dispatched into a longer queue says nothing about this size. */
-	fresh = !w->settling && p->dispatch_ns >= w->settled_ns;
+	fresh = !w->settling && w->probe != SLO_PROBE_MORE && p->dispatch_ns >= w->settled_ns;
 	if (last && (class->promise.p99_ns || class->promise.p50_ns))
 		judge_latency(s, class, now - p->req->arrival_ns, device, fresh, now);
 	if (fresh && class->due.any)
