@@ -28,33 +28,51 @@ struct rig_mode {
 	bool packed, event_idx, indirect, inflight;
 };
 
-static inline void rig_init(struct rig *g, const struct rig_mode *m)
+/* Rings and queue from the beginning; the queue is not started. */
+static inline void rig_reset(struct rig *g, const struct rig_mode *m)
 {
 	struct front_ring_config c = { .size = m->size, .packed = m->packed, .event_idx = m->event_idx,
 				       .indirect = m->indirect, .segs_max = 16 };
-	struct memmap_region_spec spec;
 	void *data;
 
-	memset(g, 0, sizeof(*g));
-	assert_int_equal(front_memory_init(&g->memory, 8 << 20, 1, false), 0);
+	virtqueue_stop(&g->queue);
+	memset(&g->queue, 0, sizeof(g->queue));
+	memset(g->memory.base, 0, g->memory.used);
+	g->memory.used = 0;
+	front_ring_fini(&g->ring);
 	assert_int_equal(front_ring_init(&g->ring, &c, &g->memory), 0);
-	data = front_memory_alloc(&g->memory, 1 << 20, 4096);
-	assert_non_null(data);
+	data = g->memory.base + (4 << 20);
 	g->data_gpa = front_memory_gpa(&g->memory, data);
-	spec = (struct memmap_region_spec){ .gpa = g->memory.region[0].gpa, .size = g->memory.region[0].size,
-					    .uva = g->memory.region[0].uva, .fd = g->memory.fd };
-	assert_int_equal(memmap_create(&spec, 1, &g->map), 0);
+	free(g->setup.inflight);
 	g->setup = (struct virtqueue_setup){
 		.size = m->size, .packed = m->packed, .event_idx = m->event_idx, .indirect = m->indirect,
 		.desc_uva = front_memory_uva(g->ring.desc), .avail_uva = front_memory_uva(g->ring.driver),
 		.used_uva = front_memory_uva(g->ring.device), .base = front_ring_base(&g->ring),
 	};
-	if (m->inflight) {
-		g->setup.inflight_bytes = virtqueue_inflight_bytes(m->size, m->packed);
-		g->setup.inflight = aligned_alloc(CACHE_LINE, g->setup.inflight_bytes);
-		assert_non_null(g->setup.inflight);
-		memset(g->setup.inflight, 0, g->setup.inflight_bytes);
-	}
+	if (!m->inflight)
+		return;
+	g->setup.inflight_bytes = virtqueue_inflight_bytes(m->size, m->packed);
+	g->setup.inflight = aligned_alloc(CACHE_LINE, g->setup.inflight_bytes);
+	assert_non_null(g->setup.inflight);
+	memset(g->setup.inflight, 0, g->setup.inflight_bytes);
+}
+
+/* All but started. */
+static inline void rig_prepare(struct rig *g, const struct rig_mode *m)
+{
+	struct memmap_region_spec spec;
+
+	memset(g, 0, sizeof(*g));
+	assert_int_equal(front_memory_init(&g->memory, 8 << 20, 1, false), 0);
+	spec = (struct memmap_region_spec){ .gpa = g->memory.region[0].gpa, .size = g->memory.region[0].size,
+					    .uva = g->memory.region[0].uva, .fd = g->memory.fd };
+	assert_int_equal(memmap_create(&spec, 1, &g->map), 0);
+	rig_reset(g, m);
+}
+
+static inline void rig_init(struct rig *g, const struct rig_mode *m)
+{
+	rig_prepare(g, m);
 	assert_int_equal(virtqueue_start(&g->queue, &g->setup, g->map), 0);
 }
 
