@@ -125,19 +125,20 @@ static void request_count(struct thread *t, const struct request *r, int result,
 {
 	uint64_t now = now_ns(), took = now - r->began_ns;
 
-	if (now < window_ns)
-		return;
-	if (result != (int)t->job.bytes) {
+	if (result != (int)t->job.bytes)
 		t->errors++;
+	if (now < window_ns || result != (int)t->job.bytes)
 		return;
-	}
 	t->ops++;
 	t->bucket[bucket_of(took)]++;
 	t->sum_ns += took;
 	t->max_ns = took > t->max_ns ? took : t->max_ns;
 }
 
-/* Keeps `depth` requests in flight until the window closes; what is then in flight is waited for and not counted. */
+/*
+ * Keeps `depth` requests in flight until the window closes or one fails; what is then in flight is waited for and not
+ * counted.
+ */
 static int thread_loop(struct thread *t, struct io_uring *ring, int fd, struct request *r)
 {
 	uint64_t open_ns, close_ns;
@@ -152,7 +153,7 @@ static int thread_loop(struct thread *t, struct io_uring *ring, int fd, struct r
 	while (in_flight > 0) {
 		int ret = io_uring_submit_and_wait(ring, 1);
 		unsigned n;
-		bool closed = now_ns() >= close_ns;
+		bool closed = t->errors || now_ns() >= close_ns;
 
 		if (ret < 0 && ret != -EINTR)
 			return ret;

@@ -17,6 +17,7 @@ SOURCES = ROOT / "tests" / "system" / "guest"
 TOOLS = ("agent", "blocks", "load")
 # Loaded in this order at boot, each with what it needs before it. Those a kernel lacks (or has built in) are left out.
 MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4", "bfq", "mq-deadline", "kyber-iosched")
+# busybox prefers its own applets, so these are called by their whole path.
 DYNAMIC = ("mke2fs", "e2fsck", "blkdiscard")
 
 INIT = r"""#!/bin/busybox sh
@@ -28,7 +29,7 @@ INIT = r"""#!/bin/busybox sh
 /bin/busybox mount -t tmpfs tmp /tmp
 /bin/busybox mount -t tmpfs run /run
 /bin/busybox --install -s /bin
-export PATH=/bin:/sbin:/tools HOME=/
+export PATH=/tools:/bin HOME=/
 while read -r name file; do
 	options=
 	for word in $(cat /proc/cmdline); do
