@@ -61,6 +61,7 @@ struct ledger_node {
 	struct ledger_promise promise;
 	uint64_t entitled; /* credits/s it would get if everybody wanted everything: above is borrowed, below is lent */
 	uint64_t born;	   /* generation of the set that opened it, as a slot may be used again; 0: not in use */
+	uint64_t closed;   /* not in use: generation of the set that closed what was there; 0: nothing ever was */
 	uint32_t parent;   /* accounts: index of the VM's node */
 	uint32_t first, count; /* VMs: its accounts are order[first .. first + count) of the set */
 	uint16_t vm, class;
@@ -78,11 +79,12 @@ struct ledger_set {
 
 /*
  * The set that follows `old` (NULL: none yet) under `spec`, whose accounts' slots are set. Accounts that stay keep theirs.
- * 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate), -ENOENT (a class without its VM), -ENOSPC (more than
+ * `planned`: generation of the set of the last plan. A slot closed later is used again only if there is no other: what the
+ * old account spent since that plan would be charged to the new one. 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate), -ENOENT (a class without its VM), -ENOSPC (more than
  * `accounts_max`), -ENOMEM.
  */
 int ledger_set_create(const struct ledger_set *old, struct ledger_spec *spec, uint16_t resource, uint32_t workers,
-		      uint32_t accounts_max, struct ledger_set **ret);
+		      uint32_t accounts_max, uint64_t planned, struct ledger_set **ret);
 void ledger_set_destroy(struct ledger_set *set);
 /* For those who fill the nodes themselves (replay): an empty set, and what follows from the nodes. 0 or -ENOMEM. */
 int ledger_set_alloc(uint32_t vms, uint32_t accounts, struct ledger_set **ret);

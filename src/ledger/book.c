@@ -191,12 +191,15 @@ void ledger_book_destroy(struct ledger_book *b)
 int ledger_book_apply(struct ledger_book *b, struct ledger_spec *spec)
 {
 	cleanup_free struct retired *old = calloc(1, sizeof(*old));
+	const struct ledger_sheet *up = ledger_board_sheet(&b->board, ledger_board_up(&b->board));
 	struct ledger_set *set;
 	int r;
 
 	if (!old)
 		return -ENOMEM;
-	r = ledger_set_create(b->set, spec, b->resource, b->workers, b->accounts_max, &set);
+	/* The sheet may be replaced by a later one meanwhile: that one's set is as new or newer. */
+	r = ledger_set_create(b->set, spec, b->resource, b->workers, b->accounts_max,
+			      load_acquire(&up->state->set_generation), &set);
 	if (r < 0)
 		return r;
 	old->set = (struct ledger_set *)b->set;

@@ -182,7 +182,7 @@ static void bucket_spill(const struct ledger_node *n, struct ledger_bucket *b)
 
 static void bucket_open(const struct ledger_node *n, struct ledger_bucket *b)
 {
-	*b = (struct ledger_bucket){ .born = n->born, .level = has_limit(n) ? level_max(n) : 0 };
+	*b = (struct ledger_bucket){ .born = n->born, .level = n->born && has_limit(n) ? level_max(n) : 0 };
 }
 
 /* What all workers hold of the account goes to the pool, owed or owned. */
@@ -441,9 +441,10 @@ void ledger_plan(const struct ledger_set *set, struct ledger_state *state, const
 	state->tick = state->time_ns / LEDGER_TICK_NS;
 	state->generation++;
 	state->given = 0;
-	book_use(set, state, input);
+	/* Before booking: what a new account spent before its first plan is its own. */
 	if (state->set_generation != set->generation)
 		nodes_open(set, state);
+	book_use(set, state, input);
 	if (elapsed_ns > late_ns) {
 		d.elapsed_ns = elapsed_ns - late_ns;
 		deal_out(&d);

@@ -78,30 +78,38 @@ static uint32_t node_find(const struct ledger_node *node, uint32_t n, uint16_t v
 	return n;
 }
 
-static uint32_t node_free(const struct ledger_node *node, uint32_t n)
+/* A node not in use, if possible one whose last account has been settled by a plan; n if there is none. */
+static uint32_t node_free(const struct ledger_node *node, uint32_t n, uint64_t planned)
 {
-	for (uint32_t i = 0; i < n; i++)
-		if (node[i].born == 0)
+	uint32_t any = n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (node[i].born)
+			continue;
+		if (node[i].closed <= planned)
 			return i;
-	return n;
+		any = any == n ? i : any;
+	}
+	return any;
 }
 
-/* Takes the node of an entry of the spec: the one it had, else a free one. Its index, or n if there is none. */
-static uint32_t node_take(struct ledger_node *node, uint32_t n, uint16_t vm, uint16_t class, uint64_t generation,
-			  const struct ledger_promise *promise)
+/* The node of an entry of the spec: the one it had, else a free one. Its index, or n if there is none. */
+static uint32_t node_take(struct ledger_node *node, uint32_t n, uint16_t vm, uint16_t class, uint64_t planned)
 {
 	uint32_t i = node_find(node, n, vm, class);
 
-	if (i == n)
-		i = node_free(node, n);
-	if (i == n)
-		return n;
-	if (node[i].born == 0)
-		node[i].born = generation;
-	node[i].vm = vm;
-	node[i].class = class;
-	node[i].promise = *promise;
-	return i;
+	return i < n ? i : node_free(node, n, planned);
+}
+
+static void node_set(struct ledger_node *node, uint16_t vm, uint16_t class, const struct ledger_promise *promise,
+		     uint64_t generation)
+{
+	if (node->born == 0)
+		node->born = generation;
+	node->closed = 0;
+	node->vm = vm;
+	node->class = class;
+	node->promise = *promise;
 }
 
 static bool spec_has(const struct ledger_spec *spec, const struct ledger_node *n)
@@ -115,12 +123,15 @@ static bool spec_has(const struct ledger_spec *spec, const struct ledger_node *n
 	return false;
 }
 
-/* Takes over the nodes that the spec still has. */
-static void nodes_inherit(struct ledger_node *node, const struct ledger_node *old, uint32_t n, const struct ledger_spec *spec)
+/* Takes over the nodes that the spec still has, and closes the others. */
+static void nodes_inherit(struct ledger_node *node, const struct ledger_node *old, uint32_t n, const struct ledger_spec *spec,
+			  uint64_t generation)
 {
 	for (uint32_t i = 0; i < n; i++)
-		if (old[i].born && spec_has(spec, &old[i]))
+		if (old[i].born == 0 || spec_has(spec, &old[i]))
 			node[i] = old[i];
+		else
+			node[i].closed = generation;
 }
 
 /* The tail that was never used costs planners nothing. What once was used stays: workers' sums in it go on. */
@@ -192,27 +203,33 @@ int ledger_set_finish(struct ledger_set *s)
 }
 
 /* Puts the spec's entries into the inherited nodes. */
-static int set_fill(struct ledger_set *s, const struct ledger_spec *spec)
+static int set_fill(struct ledger_set *s, const struct ledger_spec *spec, uint64_t planned)
 {
-	for (unsigned i = 0; i < spec->vms; i++)
-		if (node_take(s->vm, s->vms, spec->vm[i].vm, LEDGER_CLASS_VM, s->generation, &spec->vm[i].promise) == s->vms)
+	for (unsigned i = 0; i < spec->vms; i++) {
+		const struct ledger_spec_vm *v = &spec->vm[i];
+		uint32_t vm = node_take(s->vm, s->vms, v->vm, LEDGER_CLASS_VM, planned);
+
+		if (vm == s->vms)
 			return -ENOSPC;
+		node_set(&s->vm[vm], v->vm, LEDGER_CLASS_VM, &v->promise, s->generation);
+	}
 	for (unsigned i = 0; i < spec->accounts; i++) {
 		const struct ledger_spec_account *a = &spec->account[i];
 		uint32_t vm = node_find(s->vm, s->vms, a->vm, LEDGER_CLASS_VM), slot;
 
 		if (vm == s->vms)
 			return -ENOENT;
-		slot = node_take(s->account, s->accounts, a->vm, a->class, s->generation, &a->promise);
+		slot = node_take(s->account, s->accounts, a->vm, a->class, planned);
 		if (slot == s->accounts)
 			return -ENOSPC;
+		node_set(&s->account[slot], a->vm, a->class, &a->promise, s->generation);
 		s->account[slot].parent = vm;
 	}
 	return 0;
 }
 
 int ledger_set_create(const struct ledger_set *old, struct ledger_spec *spec, uint16_t resource, uint32_t workers,
-		      uint32_t accounts_max, struct ledger_set **ret)
+		      uint32_t accounts_max, uint64_t planned, struct ledger_set **ret)
 {
 	struct ledger_set *s;
 	int r = spec_check(spec);
@@ -227,10 +244,10 @@ int ledger_set_create(const struct ledger_set *old, struct ledger_spec *spec, ui
 	s->resource = resource;
 	s->workers = workers;
 	if (old) {
-		nodes_inherit(s->vm, old->vm, old->vms, spec);
-		nodes_inherit(s->account, old->account, old->accounts, spec);
+		nodes_inherit(s->vm, old->vm, old->vms, spec, s->generation);
+		nodes_inherit(s->account, old->account, old->accounts, spec, s->generation);
 	}
-	r = set_fill(s, spec);
+	r = set_fill(s, spec, planned);
 	set_trim(s, old);
 	if (r == 0)
 		r = ledger_set_finish(s);

@@ -210,7 +210,7 @@ static void world_set(struct world *w)
 {
 	struct ledger_set *old = w->set;
 
-	assert_int_equal(ledger_set_create(old, &w->spec, 7, w->workers, VMS * CLASSES, &w->set), 0);
+	assert_int_equal(ledger_set_create(old, &w->spec, 7, w->workers, VMS * CLASSES, 0, &w->set), 0);
 	ledger_set_destroy(old);
 }
 
@@ -415,8 +415,7 @@ static void plans_keep_promises(void **state)
 			uint64_t elapsed = t ? 1 + rnd_to(3 * LEDGER_TICK_NS) : LEDGER_TICK_NS, got = 0;
 
 			w.now += elapsed;
-			if (t) /* what is spent before an account's first plan is written off */
-				world_load(&w);
+			world_load(&w);
 			ledger_state_copy(w.set, before, w.state);
 			ledger_plan(w.set, w.state, w.input, w.now, w.scratch);
 			assert_true(ledger_state_total(w.set, w.state) == LEDGER_SUPPLY);

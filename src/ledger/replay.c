@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Replay: did the planner decide what it says, and would it again? Control thread and tools.
+ *
+ * Plans lie scattered over the workers' logs, each whole in one of them. They are collected, put in order of their
+ * generation, and run again: a checkpoint sets the planner's memory, each plan's GRANT records give its inputs, and every
+ * record that the plan then makes must be the recorded one. Where a plan is missing (overwritten, damaged), what follows
+ * waits for the next checkpoint. A checkpoint that is reached with memory of one's own is compared as well.
+ *
+ * The files are foreign: every number that is used as an index or divisor is checked.
+ */
+#include "ledger/replay.h"
+
+#include "base/clock.h"
+#include "ledger/journal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The records of one plan, all in one log, as indices; its checkpoint, if any, lies before it. */
+struct plan_records {
+	uint64_t generation;
+	size_t checkpoint, tick;
+	unsigned checkpoint_records, records;
+};
+
+struct replay {
+	struct ledger_replay *out;
+	struct ledger_record *record; /* of all logs, one log after the other */
+	size_t records, room;
+	struct plan_records *plan;
+	size_t plans, plan_room;
+	/* The planner's world; `set` NULL until a checkpoint. */
+	struct ledger_set *set;
+	struct ledger_state *before, *after;
+	struct ledger_scratch *scratch;
+	struct ledger_input *input;
+	bool known; /* `after` is what came before the next plan */
+};
+
+/* --- reading --- */
+
+static int grow(void *array, size_t *room, size_t n, size_t size)
+{
+	size_t want = *room ? *room * 2 : 1024;
+	void **p = array, *bigger;
+
+	if (n < *room)
+		return 0;
+	bigger = reallocarray(*p, want, size);
+	if (!bigger)
+		return -ENOMEM;
+	*p = bigger;
+	*room = want;
+	return 0;
+}
+
+static int records_read(struct replay *rp, const struct ledger_log *log)
+{
+	struct ledger_reader rd;
+	struct ledger_record r;
+
+	ledger_reader_init(&rd, log);
+	/* A live log could go on for ever. */
+	for (uint64_t i = 0; i <= log->mask && ledger_reader_next(&rd, &r); i++) {
+		int e = grow(&rp->record, &rp->room, rp->records, sizeof(r));
+
+		if (e < 0)
+			return e;
+		rp->record[rp->records++] = r;
+	}
+	rp->out->lost += rd.lost;
+	rp->out->damaged += rd.damaged;
+	return 0;
+}
+
+static int plan_add(struct replay *rp, size_t checkpoint, size_t tick, size_t end)
+{
+	int e = grow(&rp->plan, &rp->plan_room, rp->plans, sizeof(*rp->plan));
+
+	if (e < 0)
+		return e;
+	rp->plan[rp->plans++] = (struct plan_records){
+		.generation = rp->record[tick].detail,
+		.checkpoint = checkpoint,
+		.checkpoint_records = (unsigned)(tick - checkpoint),
+		.tick = tick,
+		.records = (unsigned)(end - tick + 1),
+	};
+	return 0;
+}
+
+/* Finds the plans of one log that are whole: from TICK, or the BOOK before it, to END, without a gap. */
+static int plans_find(struct replay *rp, size_t from)
+{
+	size_t checkpoint = SIZE_MAX, tick = SIZE_MAX;
+
+	for (size_t i = from; i < rp->records; i++) {
+		const struct ledger_record *r = &rp->record[i];
+		int e = 0;
+
+		if (i > from && r->sequence != rp->record[i - 1].sequence + 1)
+			checkpoint = tick = SIZE_MAX;
+		if (r->op == LEDGER_BOOK) {
+			checkpoint = i;
+			tick = SIZE_MAX;
+		} else if (r->op == LEDGER_TICK) {
+			tick = i;
+			if (checkpoint == SIZE_MAX)
+				checkpoint = i;
+		} else if (r->op == LEDGER_END && tick != SIZE_MAX && r->detail == rp->record[tick].detail) {
+			e = plan_add(rp, checkpoint, tick, i);
+			checkpoint = tick = SIZE_MAX;
+		} else if (r->op == LEDGER_USE) {
+			checkpoint = tick = SIZE_MAX;
+		}
+		if (e < 0)
+			return e;
+	}
+	return 0;
+}
+
+static int log_read(struct replay *rp, const struct ledger_log *log)
+{
+	size_t from = rp->records;
+	int e = records_read(rp, log);
+
+	return e < 0 ? e : plans_find(rp, from);
+}
+
+static int plan_order(const void *a, const void *b)
+{
+	uint64_t x = ((const struct plan_records *)a)->generation, y = ((const struct plan_records *)b)->generation;
+
+	return x < y ? -1 : x > y;
+}
+
+/* --- comparing --- */
+
+struct compare {
+	struct ledger_sink sink;
+	struct replay *rp;
+	const struct ledger_record *recorded;
+	unsigned left;
+};
+
+/* All but what belongs to the log: sequence and check. */
+static bool same(const struct ledger_record *a, const struct ledger_record *b)
+{
+	return a->time_ns == b->time_ns && a->tick == b->tick && a->amount == b->amount && a->balance == b->balance &&
+	       a->detail == b->detail && a->resource == b->resource && a->vm == b->vm && a->class == b->class &&
+	       a->op == b->op && a->worker == b->worker;
+}
+
+static void difference(struct replay *rp, const struct ledger_record *recorded, const struct ledger_record *replayed)
+{
+	static const struct ledger_record none;
+
+	if (rp->out->differences++ == 0) {
+		rp->out->recorded = recorded ? *recorded : none;
+		rp->out->replayed_record = replayed ? *replayed : none;
+	}
+}
+
+static void compare_record(struct ledger_sink *s, struct ledger_record *r)
+{
+	struct compare *c = container_of(s, struct compare, sink);
+
+	if (c->left == 0) {
+		difference(c->rp, NULL, r);
+		return;
+	}
+	if (!same(c->recorded, r))
+		difference(c->rp, c->recorded, r);
+	c->recorded++;
+	c->left--;
+}
+
+static struct compare compare_begin(struct replay *rp, const struct ledger_record *recorded, unsigned n)
+{
+	return (struct compare){ { compare_record }, rp, recorded, n };
+}
+
+static void compare_end(struct compare *c)
+{
+	for (; c->left; c->left--)
+		difference(c->rp, c->recorded++, NULL);
+}
+
+/* --- checkpoints --- */
+
+static bool is_rate(int64_t v)
+{
+	return v >= 0 && v <= (int64_t)LEDGER_RATE_MAX;
+}
+
+/* More than there can be by far, less than could overflow. The pool is above LEDGER_SUPPLY while accounts are in debt. */
+#define CREDIT_MAX (16 * LEDGER_SUPPLY)
+
+static bool is_credit(int64_t v)
+{
+	return v >= -CREDIT_MAX && v <= CREDIT_MAX;
+}
+
+/* BOOK, SHAPE, CLOCK: an empty set and state of the right shape. */
+static int checkpoint_head(const struct ledger_record *r, unsigned n, struct ledger_set **ret_set, struct ledger_state *s)
+{
+	uint32_t workers, vms, accounts;
+	int e;
+
+	if (n < 3 || r[0].op != LEDGER_BOOK || r[1].op != LEDGER_SHAPE || r[2].op != LEDGER_CLOCK)
+		return -EBADMSG;
+	workers = (uint32_t)(r[1].detail >> 48);
+	vms = (uint32_t)(r[1].detail >> 24) & 0xffffff;
+	accounts = (uint32_t)r[1].detail & 0xffffff;
+	if (workers == 0 || workers > LEDGER_WORKERS_MAX || vms > LEDGER_ACCOUNTS_MAX || accounts > LEDGER_ACCOUNTS_MAX ||
+	    !is_rate(r[0].amount) || !is_rate(r[1].amount) || !is_credit(r[0].balance) || r[2].amount < 0 ||
+	    r[2].amount >= (int64_t)NSEC_PER_SEC)
+		return -EBADMSG;
+	e = ledger_set_alloc(vms, accounts, ret_set);
+	if (e < 0)
+		return e;
+	(*ret_set)->capacity = (uint64_t)r[0].amount;
+	(*ret_set)->quantum = (uint64_t)r[1].amount;
+	(*ret_set)->generation = (uint64_t)r[1].balance;
+	(*ret_set)->workers = workers;
+	(*ret_set)->resource = r[0].resource;
+	s->workers = workers;
+	s->pool = r[0].balance;
+	s->generation = r[0].detail;
+	s->capacity_rem = (uint64_t)r[2].amount;
+	s->set_generation = (uint64_t)r[2].balance;
+	s->time_ns = r[2].detail;
+	s->tick = s->time_ns / LEDGER_TICK_NS;
+	return 0;
+}
+
+/* PROMISE, BUCKET, REMAINDER, BIRTH. */
+static int checkpoint_node(const struct ledger_record *r, struct ledger_set *set, struct ledger_state *s)
+{
+	bool vm = r->worker == 1;
+	uint32_t index = ledger_detail_slot(r[0].detail);
+	struct ledger_node *n;
+	struct ledger_bucket *b;
+
+	if (r[1].op != LEDGER_BUCKET || r[2].op != LEDGER_REMAINDER || r[3].op != LEDGER_BIRTH || r->worker > 1 ||
+	    index >= (vm ? set->vms : set->accounts))
+		return -EBADMSG;
+	n = vm ? &set->vm[index] : &set->account[index];
+	b = vm ? &s->vm[index] : &s->account[index];
+	*n = (struct ledger_node){
+		.promise = { (uint64_t)r[0].amount, (uint64_t)r[0].balance, (uint64_t)r[1].amount,
+			     (uint32_t)ledger_detail_value(r[0].detail) },
+		.born = (uint64_t)r[3].amount,
+		.parent = (uint32_t)r[3].balance,
+		.vm = r->vm,
+		.class = r->class,
+	};
+	*b = (struct ledger_bucket){ r[1].balance, (uint64_t)r[2].amount, (uint64_t)r[2].balance, r[2].detail };
+	if (!is_rate(r[0].amount) || (!is_rate(r[0].balance) && n->promise.limit != LEDGER_UNLIMITED) || !is_rate(r[1].amount) ||
+	    n->promise.shares > LEDGER_SHARES_MAX || (n->promise.shares == 0) != (n->born == 0) || b->level < 0 ||
+	    b->level > LEDGER_SUPPLY || b->reservation_rem >= NSEC_PER_SEC || b->limit_rem >= NSEC_PER_SEC)
+		return -EBADMSG;
+	if (!vm)
+		s->mode[index] = r[3].detail;
+	return 0;
+}
+
+static int checkpoint_parents(const struct ledger_set *set)
+{
+	for (uint32_t i = 0; i < set->accounts; i++)
+		if (set->account[i].born && (set->account[i].parent >= set->vms || !set->vm[set->account[i].parent].born))
+			return -EBADMSG;
+	return 0;
+}
+
+static int checkpoint_load(const struct ledger_record *r, unsigned n, struct ledger_set **ret, struct ledger_state *s)
+{
+	struct ledger_set *set = NULL;
+	int64_t sum = 0;
+	int e = checkpoint_head(r, n, &set, s);
+
+	for (unsigned i = 3; i < n && e == 0;) {
+		if (r[i].op == LEDGER_PROMISE && n - i >= 4) {
+			e = checkpoint_node(&r[i], set, s);
+			i += 4;
+		} else if (r[i].op == LEDGER_BALANCE && r[i].worker < set->workers && r[i].amount >= 0 &&
+			   r[i].amount < set->accounts && is_credit(r[i].balance)) {
+			*ledger_state_pair(s, r[i].worker, (uint32_t)r[i].amount) = r[i].balance;
+			sum += r[i].balance < 0 ? -r[i].balance : r[i].balance;
+			e = is_credit(sum) ? 0 : -EBADMSG;
+			i++;
+		} else {
+			e = -EBADMSG;
+		}
+	}
+	if (e == 0)
+		e = checkpoint_parents(set);
+	if (e == 0)
+		e = ledger_set_finish(set);
+	if (e < 0) {
+		ledger_set_destroy(set);
+		return e;
+	}
+	*ret = set;
+	return 0;
+}
+
+/* Takes over a checkpoint, after comparing it with what replay knows by itself. */
+static int checkpoint_take(struct replay *rp, const struct plan_records *p)
+{
+	const struct ledger_record *recorded = &rp->record[p->checkpoint];
+	struct ledger_state *s;
+	struct ledger_set *set;
+	int e = ledger_state_create(LEDGER_ACCOUNTS_MAX, LEDGER_WORKERS_MAX, &s);
+
+	if (e < 0)
+		return e;
+	e = checkpoint_load(recorded, p->checkpoint_records, &set, s);
+	if (e < 0) {
+		ledger_state_destroy(s);
+		return e;
+	}
+	if (rp->known && rp->after->generation == s->generation && set->vms >= rp->set->vms &&
+	    set->accounts >= rp->set->accounts && set->workers == rp->set->workers) {
+		struct compare c = compare_begin(rp, recorded, p->checkpoint_records);
+
+		ledger_journal_checkpoint(set, rp->after, recorded->worker, &c.sink);
+		compare_end(&c);
+		rp->out->checkpoints++;
+	}
+	ledger_set_destroy(rp->set);
+	ledger_state_destroy(rp->after);
+	rp->set = set;
+	rp->after = s;
+	rp->known = true;
+	return 0;
+}
+
+/* --- plans --- */
+
+/* What the plan's GRANT records say was spent and wanted. False: they cannot be from a planner in this state. */
+static bool inputs_load(struct replay *rp, const struct plan_records *p)
+{
+	int64_t sum = 0;
+
+	for (unsigned i = 1; i + 1 < p->records; i++) {
+		const struct ledger_record *r = &rp->record[p->tick + i];
+		uint32_t slot = ledger_detail_slot(r->detail);
+		struct ledger_input *in;
+		int64_t used;
+
+		if (r->op != LEDGER_GRANT)
+			continue;
+		if (slot >= rp->set->accounts || r->worker >= rp->set->workers || !is_credit(r->amount) || !is_credit(r->balance))
+			return false;
+		used = *ledger_state_pair(rp->before, r->worker, slot) + r->amount - r->balance;
+		if (used < 0 || !is_credit(used) || !is_credit(sum += used))
+			return false;
+		in = &rp->input[(size_t)r->worker * LEDGER_ACCOUNTS_MAX + slot];
+		in->used = (uint64_t)used;
+		in->want = min_u64(ledger_detail_value(r->detail), LEDGER_WANT_MAX);
+	}
+	return true;
+}
+
+static void inputs_clear(struct replay *rp)
+{
+	for (uint32_t w = 0; w < rp->set->workers; w++)
+		memset(&rp->input[(size_t)w * LEDGER_ACCOUNTS_MAX], 0, rp->set->accounts * sizeof(*rp->input));
+}
+
+static void plan_replay(struct replay *rp, const struct plan_records *p)
+{
+	const struct ledger_record *tick = &rp->record[p->tick];
+	struct compare c = compare_begin(rp, tick, p->records);
+
+	ledger_state_copy(rp->set, rp->before, rp->after);
+	if (!inputs_load(rp, p)) {
+		difference(rp, tick, NULL);
+		rp->known = false;
+	} else {
+		ledger_plan(rp->set, rp->after, rp->input, tick->time_ns, rp->scratch);
+		ledger_journal_plan(rp->set, rp->before, rp->after, rp->input, tick->worker, &c.sink);
+		compare_end(&c);
+		rp->known = is_credit(rp->after->pool);
+		rp->out->replayed++;
+		rp->out->unsettled += ledger_state_total(rp->set, rp->after) != LEDGER_SUPPLY;
+	}
+	inputs_clear(rp);
+}
+
+static int plans_replay(struct replay *rp)
+{
+	for (size_t i = 0; i < rp->plans; i++) {
+		const struct plan_records *p = &rp->plan[i];
+		int e;
+
+		if (p->checkpoint_records) {
+			e = checkpoint_take(rp, p);
+			if (e < 0)
+				return e;
+		}
+		if (rp->known && rp->after->generation + 1 != p->generation)
+			rp->known = false;
+		if (rp->known)
+			plan_replay(rp, p);
+	}
+	return 0;
+}
+
+static int replay_init(struct replay *rp)
+{
+	int e = ledger_state_create(LEDGER_ACCOUNTS_MAX, LEDGER_WORKERS_MAX, &rp->before);
+
+	if (e == 0)
+		e = ledger_scratch_create(LEDGER_ACCOUNTS_MAX, &rp->scratch);
+	rp->input = calloc((size_t)LEDGER_ACCOUNTS_MAX * LEDGER_WORKERS_MAX, sizeof(*rp->input));
+	return e < 0 ? e : rp->input ? 0 : -ENOMEM;
+}
+
+static void replay_fini(struct replay *rp)
+{
+	ledger_set_destroy(rp->set);
+	ledger_state_destroy(rp->before);
+	ledger_state_destroy(rp->after);
+	ledger_scratch_destroy(rp->scratch);
+	free(rp->input);
+	free(rp->record);
+	free(rp->plan);
+}
+
+int ledger_replay_run(const struct ledger_log *const logs[], unsigned n, struct ledger_replay *ret)
+{
+	struct ledger_replay out = { 0 };
+	struct replay rp = { .out = &out };
+	int e = n ? replay_init(&rp) : -EINVAL;
+
+	for (unsigned i = 0; i < n && e == 0; i++) {
+		e = logs[i]->header->resource == logs[0]->header->resource ? log_read(&rp, logs[i]) : -EINVAL;
+		out.records = rp.records;
+	}
+	if (e == 0) {
+		if (rp.plans)
+			qsort(rp.plan, rp.plans, sizeof(*rp.plan), plan_order);
+		out.plans = rp.plans;
+		e = plans_replay(&rp);
+	}
+	replay_fini(&rp);
+	if (e == 0)
+		*ret = out;
+	return e;
+}
