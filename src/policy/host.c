@@ -96,6 +96,7 @@ static void free_host(struct host *h)
 		worker_destroy(h->team.member[i].worker);
 	sd_event_source_disable_unref(h->replies);
 	sd_event_source_disable_unref(h->balance);
+	sd_event_source_disable_unref(h->save);
 	sd_event_unref(h->event);
 	policy_free(h->policy);
 	if (h->fd >= 0)
@@ -121,6 +122,8 @@ int host_create(sd_event *event, const struct policy_daemon *daemon, const struc
 	if (err >= 0)
 		err = sd_event_add_time_relative(event, &h->balance, CLOCK_MONOTONIC, BLK_TEAM_INTERVAL_NS / NSEC_PER_USEC, 0,
 						 on_balance, h);
+	if (err >= 0)
+		err = host_state_begin(h);
 	if (err < 0)
 		goto fail;
 	err = start_workers(h, daemon, e);
@@ -181,5 +184,7 @@ void host_destroy(struct host *h, host_done done, void *arg)
 	if (!end || !empty)
 		abort(); /* the process ends anyway; the inflight regions keep what was under way */
 	*end = (struct host_end){ h, done, arg };
+	/* Orders to a gate arrive in turn: this is saved before its end. */
+	host_state_save(h, NULL, (struct blk_gate_done){ 0 });
 	host_apply(h, empty, all_gone, end);
 }

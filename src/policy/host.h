@@ -52,6 +52,7 @@ struct host {
 	sd_event_source *replies, *balance;
 	unsigned pools_made; /* owners are dealt round */
 	int fd;		     /* for the next disk that is served; -1: none */
+	sd_event_source *save; /* what was learned, from time to time */
 	struct list changes; /* the first is under way, others wait */
 };
 

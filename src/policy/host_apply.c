@@ -176,7 +176,7 @@ static int make_pools(struct host_change *c)
 
 		if (host_pool_find(c->host, c->policy->pools[i].name))
 			continue;
-		err = host_pool_make(c->host, &c->policy->pools[i], &pool, &c->error);
+		err = host_pool_make(c->host, c->policy, &c->policy->pools[i], &pool, &c->error);
 		if (err < 0)
 			return err;
 		pool->fresh = true;

@@ -9,7 +9,7 @@
 void host_error_set(struct host_error *e, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* host_pool.c */
-int host_pool_make(struct host *h, const struct policy_pool *p, struct host_pool **ret, struct host_error *e);
+int host_pool_make(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool **ret, struct host_error *e);
 /* No disk is left: frees it; then gone, from the event loop or at once. */
 void host_pool_end(struct host_pool *pool, void (*gone)(void *arg), void *arg);
 /*
@@ -18,6 +18,13 @@ void host_pool_end(struct host_pool *pool, void (*gone)(void *arg), void *arg);
  */
 void host_pool_promise(struct host_pool *pool, const struct policy *policy, void (*began)(void *arg),
 		       struct blk_gate_done each);
+
+/* host_state.c */
+/* What requests cost on the pool, as learned in earlier runs: 0, -ENOENT, -EINVAL (not such a file). */
+int host_state_load(const struct policy *policy, const char *pool, struct slo_cost_model *ret);
+/* Saves what every scheduled pool has learned; `began` (may be NULL) is called for each, later `each`. A folder that is not there is none. */
+void host_state_save(struct host *h, void (*began)(void *arg), struct blk_gate_done each);
+int host_state_begin(struct host *h);
 
 /* host_disk.c */
 int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *d, struct host_pool *pool,

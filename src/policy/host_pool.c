@@ -23,20 +23,23 @@ static struct store_pool_options store_options(const struct policy_pool *p)
 	};
 }
 
-static int make_gate(struct host *h, const struct policy_pool *p, struct host_pool *pool)
+static int make_gate(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool *pool)
 {
 	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	struct slo_cost_model cost;
 
 	o.depth = (unsigned)p->depth;
 	o.split_bytes = p->split_bytes;
 	/* A model's device does one thing per channel: more in flight only waits where the scheduler cannot order it. */
 	if (p->type == POLICY_POOL_MODEL && p->channels < p->depth)
 		o.depth = (unsigned)p->channels;
+	if (host_state_load(policy, p->name, &cost) == 0)
+		o.cost = &cost;
 	pool->owner = h->pools_made % h->team.n;
 	return blk_gate_create(&o, &h->team, pool->owner, &pool->blk->gate);
 }
 
-int host_pool_make(struct host *h, const struct policy_pool *p, struct host_pool **ret, struct host_error *e)
+int host_pool_make(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool **ret, struct host_error *e)
 {
 	struct store_pool_options options = store_options(p);
 	struct host_pool *pool = calloc(1, sizeof(*pool));
@@ -49,7 +52,7 @@ int host_pool_make(struct host *h, const struct policy_pool *p, struct host_pool
 	memcpy(pool->name, p->name, sizeof(pool->name));
 	err = store_pool_create(&options, &pool->blk->store);
 	if (err == 0 && p->slo)
-		err = make_gate(h, p, pool);
+		err = make_gate(h, policy, p, pool);
 	if (err < 0)
 		goto fail;
 	h->pools_made++;

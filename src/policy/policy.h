@@ -178,6 +178,7 @@ struct policy_daemon {
 	char *control; /* default /run/fairlead/control.sock */
 	char *socket_group; /* NULL: the process's own */
 	unsigned socket_mode; /* default 0660 */
+	char *state; /* folder for what is learned; default /var/lib/fairlead */
 	struct policy_cpus workers; /* n 0: not given; the daemon takes one CPU that it may run on */
 	enum policy_poll poll;
 	uint64_t poll_idle_ns; /* default 50us */

@@ -339,6 +339,8 @@ void loader_resolve(struct loader *l)
 
 	if (!p->daemon.control)
 		set_string(l, &p->daemon.control, strdup("/run/fairlead/control.sock"));
+	if (!p->daemon.state)
+		set_string(l, &p->daemon.state, strdup("/var/lib/fairlead"));
 	drop_stale_classes(l);
 	drop_stale_vms(l);
 	add_default_class(l);

@@ -77,6 +77,7 @@ static const struct schema_field daemon_fields[] = {
 	FIELD(struct policy_daemon, "control", control, SCHEMA_STRING),
 	FIELD(struct policy_daemon, "socket_group", socket_group, SCHEMA_STRING),
 	FIELD(struct policy_daemon, "socket_mode", socket_mode, SCHEMA_MODE, .initial = 0660),
+	FIELD(struct policy_daemon, "state", state, SCHEMA_STRING),
 	FIELD(struct policy_daemon, "workers", workers, SCHEMA_CPUS),
 	FIELD(struct policy_daemon, "poll", poll, SCHEMA_WORD, .words = poll_words),
 	QUANTITY(struct policy_daemon, "poll_idle", poll_idle_ns, UNITS_DURATION, .most = 10 * NSEC_PER_SEC,
