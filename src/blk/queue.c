@@ -84,7 +84,6 @@ static void answer(struct blk_queue *q, struct blk_request *r, uint8_t status, u
 	virtqueue_push(&q->vq, r->chain, written);
 	q->outstanding--;
 	q->unpublished = true;
-	worker_source_wake(&q->source);
 }
 
 static uint8_t status_of(int result)
@@ -113,8 +112,8 @@ static void part_done(struct blk_queue *q, struct blk_request *r, struct blk_par
 		blk_port_part_done(part, result);
 	if (r->undone_bytes == 0)
 		finish_request(q, r);
-	if (unlikely(q->state == BLK_QUEUE_QUIESCING))
-		check_quiet(q);
+	/* A queue that quiesces looks in its next turn: here, the store is still in the middle of its own. */
+	worker_source_wake(&q->source);
 }
 
 static void whole_done(struct blk_request *r, int result)
@@ -269,8 +268,10 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 		publish(q);
 	if (q->port)
 		blk_port_flush(q->port);
-	if (unlikely(q->state != BLK_QUEUE_SERVING))
+	if (unlikely(q->state != BLK_QUEUE_SERVING)) {
+		check_quiet(q);
 		return published;
+	}
 	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
 	if (n == 0) {
 		counter_add(&q->counters.polls_empty, 1);

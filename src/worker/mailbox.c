@@ -21,13 +21,18 @@
 
 __thread struct worker *worker_self;
 
-/* Returns true if it was empty. The release pairs with the acquire in stack_take: the message is complete when seen. */
+/*
+ * Returns true if it was empty. The release pairs with the acquire in stack_take: the message is complete when seen. Once
+ * pushed it belongs to the other side: it is not looked at again.
+ */
 static bool stack_push(struct worker_msg **head, struct worker_msg *m)
 {
-	m->next = load_relaxed(head);
-	while (!__atomic_compare_exchange_n(head, &m->next, m, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
-	return m->next == NULL;
+	struct worker_msg *first = load_relaxed(head);
+
+	do
+		m->next = first;
+	while (!__atomic_compare_exchange_n(head, &first, m, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	return first == NULL;
 }
 
 /* All messages, first pushed first. */
