@@ -73,7 +73,7 @@ struct blk_port {
 	struct slo_flow *flow[BLK_CLASSES_MAX]; /* made at the first request of each class */
 	/* One of each is enough: they are sent one after the other. */
 	struct blk_note ask, answer, full;
-} cache_aligned;
+};
 
 struct blk_core_class {
 	char name[BLK_NAME_MAX];
