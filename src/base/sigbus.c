@@ -7,7 +7,6 @@
 #include "base/sigbus.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,8 +29,6 @@ unsigned sigbus_faults;
 
 static struct chunk first_chunk;
 static struct sigaction previous;
-static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
-static int handler_error;
 
 /* False if the slot changed meanwhile; then the range was removed, and nobody may touch a range that is being removed. */
 static bool slot_read(const struct slot *s, struct slot *copy)
@@ -85,13 +82,18 @@ static void handle(int signal, siginfo_t *info, void *context)
 	errno = saved_errno;
 }
 
-static void install(void)
+/* Looked at every time: a library, or a test's framework, may have put its own in our place. */
+static int install(void)
 {
-	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK }, now;
 
+	if (sigaction(SIGBUS, NULL, &now) < 0)
+		return -errno;
+	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == handle)
+		return 0;
+	previous = now;
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGBUS, &action, &previous) < 0)
-		handler_error = -errno;
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
 
 static struct slot *slot_find(uintptr_t base)
@@ -132,12 +134,13 @@ static void slot_write(struct slot *s, uintptr_t base, size_t length, bool *faul
 int sigbus_guard_add(void *base, size_t length, bool *faulted)
 {
 	struct slot *s;
+	int r;
 
 	if (!base || !length)
 		return -EINVAL;
-	pthread_once(&handler_once, install);
-	if (handler_error)
-		return handler_error;
+	r = install();
+	if (r)
+		return r;
 	s = slot_new();
 	if (!s)
 		return -ENOMEM;

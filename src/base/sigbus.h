@@ -16,7 +16,7 @@ extern unsigned sigbus_faults;
 
 /*
  * Guards the page-aligned [base, base+length) until sigbus_guard_remove(); `faulted` must live as long. Installs the
- * handler at the first call. Returns 0, -EINVAL or -ENOMEM.
+ * handler where it is missing. Returns 0, -EINVAL or -ENOMEM.
  */
 int sigbus_guard_add(void *base, size_t length, bool *faulted);
 /* Call before the range is unmapped. Removing what was never added is harmless. */
