@@ -32,7 +32,8 @@ struct vhost_device_ops {
 	/*
 	 * A queue's rings are known and it is enabled: serve it. `map` stays referenced by the session until queue_stop is done.
 	 * kick_fd, call_fd, err_fd: given to the device, which closes them (-1: none; without kick_fd the queue is polled).
-	 * done(0) once served; done(-errno): refused, the fds are closed.
+	 * done(0) once served; done(-errno): refused, the fds are closed. -EAGAIN: not yet (another process still holds the
+	 * image, say): it is asked again every moment until it can or the driver's front-end stops the queue.
 	 */
 	void (*queue_start)(struct vhost_device *, unsigned queue, const struct virtqueue_setup *, struct memmap *map,
 			    int kick_fd, int call_fd, int err_fd, struct vhost_done done);
@@ -41,7 +42,10 @@ struct vhost_device_ops {
 	 * keep_inflight: the front-end follows the inflight region, held requests may stay recorded there.
 	 */
 	void (*queue_stop)(struct vhost_device *, unsigned queue, bool keep_inflight, struct vhost_done done);
-	/* SET_VRING_CALL / KICK / ERR on a running queue: new fd (-1: none). */
+	/*
+	 * SET_VRING_CALL / KICK / ERR on a running queue: new fd (-1: none). A new call fd is signalled once: what completed
+	 * before went to the old one, which nobody may read any more.
+	 */
 	void (*queue_call_fd)(struct vhost_device *, unsigned queue, int fd);
 	void (*queue_kick_fd)(struct vhost_device *, unsigned queue, int fd);
 	/* Optional. */

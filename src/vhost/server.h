@@ -30,7 +30,10 @@ struct vhost_server_events {
 	void (*refused)(void *arg, int error);
 	/* Connecting has begun to fail; it goes on trying and tells again only after it has succeeded. */
 	void (*connect_failed)(void *arg, int error);
-	/* A queue whose set-up is complete cannot be served (its addresses, its inflight region, the image ...). */
+	/*
+	 * A queue whose set-up is complete cannot be served (its addresses, its inflight region ...). -EAGAIN: not yet (the
+	 * image is locked by another process); it is tried again until it can be.
+	 */
 	void (*queue_refused)(void *arg, unsigned queue, int error);
 };
 

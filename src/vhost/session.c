@@ -30,6 +30,8 @@
 #define MESSAGES_PER_TURN 16
 /* How soon a truncated file is noticed. The accuracy lets all sessions' timers share one wake-up. */
 #define WATCH_USEC UINT64_C(1000000)
+/* How soon a queue that could not be served yet is tried again. */
+#define AGAIN_USEC UINT64_C(50000)
 
 enum {
 	REPLIES = 1, /* has a reply of its own, which is its acknowledgement too */
@@ -102,6 +104,14 @@ static const struct message_rule *rule_of(const struct vhost_message *m)
 
 /* --- the end --- */
 
+static void sources_remove(struct vhost_session *s)
+{
+	sd_event_source_disable_unref(s->source);
+	sd_event_source_disable_unref(s->watch_source);
+	sd_event_source_disable_unref(s->again_source);
+	sd_event_source_disable_unref(s->last_source);
+}
+
 static int session_last(sd_event_source *source, void *arg)
 {
 	struct vhost_session *s = arg;
@@ -117,9 +127,7 @@ static int session_last(sd_event_source *source, void *arg)
 	vhost_log_free(s->log);
 	vhost_inflight_free(s->inflight);
 	memmap_put(s->map);
-	sd_event_source_disable_unref(s->source);
-	sd_event_source_disable_unref(s->watch_source);
-	sd_event_source_disable_unref(s->last_source);
+	sources_remove(s);
 	cleanup_close_fd(&s->socket);
 	sd_event_unref(s->event);
 	free(s);
@@ -157,6 +165,7 @@ void vhost_session_end(struct vhost_session *s, const char *reason)
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
 	sd_event_source_set_enabled(s->source, SD_EVENT_OFF);
 	sd_event_source_set_enabled(s->watch_source, SD_EVENT_OFF);
+	sd_event_source_set_enabled(s->again_source, SD_EVENT_OFF);
 	/* A message that is being handled goes first: vhost_session_answer() comes back here. */
 	if (!s->answering)
 		teardown(s);
@@ -239,6 +248,15 @@ static void end_refused(struct vhost_session *s, const struct message_rule *rule
 	vhost_session_end(s, reason);
 }
 
+static void go_on(struct vhost_session *s)
+{
+	s->answering = false;
+	if (s->ending)
+		teardown(s);
+	else
+		sd_event_source_set_enabled(s->source, SD_EVENT_ON);
+}
+
 void vhost_session_answer(struct vhost_session *s, int result)
 {
 	const struct message_rule *rule = rule_of(&s->message);
@@ -254,11 +272,7 @@ void vhost_session_answer(struct vhost_session *s, int result)
 	else if (result < 0 && !(rule->flags & TOLERATED) && !s->tolerated)
 		end_refused(s, rule, result);
 	vhost_message_reset(&s->message);
-	s->answering = false;
-	if (s->ending)
-		teardown(s);
-	else
-		sd_event_source_set_enabled(s->source, SD_EVENT_ON);
+	go_on(s);
 }
 
 /* --- messages --- */
@@ -347,6 +361,37 @@ static int session_readable(sd_event_source *source, int fd, uint32_t revents, v
 	return 0;
 }
 
+/* --- queues that could not be served yet --- */
+
+void vhost_session_try_later(struct vhost_session *s)
+{
+	if (s->ending)
+		return;
+	sd_event_source_set_time_relative(s->again_source, AGAIN_USEC);
+	sd_event_source_set_enabled(s->again_source, SD_EVENT_ONESHOT);
+}
+
+static void tried_again(struct vhost_session *s, int result)
+{
+	go_on(s);
+}
+
+static int session_try_again(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct vhost_session *s = arg;
+
+	if (s->answering) {
+		vhost_session_try_later(s);
+		return 0;
+	}
+	s->answering = true;
+	sd_event_source_set_enabled(s->source, SD_EVENT_OFF);
+	vhost_wait_begin(s, tried_again);
+	vhost_vrings_start_again(s);
+	vhost_wait_end(s);
+	return 0;
+}
+
 /* --- truncated files --- */
 
 static int session_watch(sd_event_source *source, uint64_t usec, void *arg)
@@ -384,6 +429,12 @@ static int sources_add(struct vhost_session *s)
 	r = sd_event_source_set_enabled(s->watch_source, SD_EVENT_ON);
 	if (r < 0)
 		return r;
+	r = sd_event_add_time_relative(s->event, &s->again_source, CLOCK_MONOTONIC, AGAIN_USEC, 0, session_try_again, s);
+	if (r < 0)
+		return r;
+	r = sd_event_source_set_enabled(s->again_source, SD_EVENT_OFF);
+	if (r < 0)
+		return r;
 	r = sd_event_add_defer(s->event, &s->last_source, session_last, s);
 	if (r < 0)
 		return r;
@@ -412,9 +463,7 @@ int vhost_session_create(sd_event *event, struct vhost_device *device, int socke
 	vhost_vrings_init(s, n);
 	r = sources_add(s);
 	if (r < 0) {
-		sd_event_source_disable_unref(s->source);
-		sd_event_source_disable_unref(s->watch_source);
-		sd_event_source_disable_unref(s->last_source);
+		sources_remove(s);
 		sd_event_unref(s->event);
 		free(s);
 		close(socket);

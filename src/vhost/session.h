@@ -17,7 +17,10 @@ struct vhost_session_events {
 	 * freed. A new one may begin. `reason` says why it ended, for people.
 	 */
 	void (*ended)(void *arg, const char *reason);
-	/* A queue whose set-up is complete could not be served; it stays stopped. */
+	/*
+	 * A queue whose set-up is complete could not be served; it stays stopped. -EAGAIN: not yet (told once), it is tried
+	 * again until it can be or is stopped.
+	 */
 	void (*queue_refused)(void *arg, unsigned queue, int error);
 };
 

@@ -31,7 +31,9 @@ struct vhost_vring {
 	bool kicked;	   /* SET_VRING_KICK came since the last GET_VRING_BASE: "started" in the protocol's words */
 	bool enabled;	   /* SET_VRING_ENABLE */
 	bool based;	   /* base is known */
-	bool refused;	   /* the device could not serve it; not tried again before something changes */
+	bool refused;	   /* the device could not serve it; not tried again before something changes ... */
+	bool again;	   /* ... or, where it said "not yet", a moment later */
+	bool told_again;
 	uint32_t base;
 	uint64_t used_gpa; /* as the device was given it */
 	struct vhost_vring_addresses addresses;
@@ -79,11 +81,11 @@ struct vhost_session {
 	void *arg;
 
 	int socket;
-	sd_event_source *source, *last_source, *watch_source;
+	sd_event_source *source, *last_source, *watch_source, *again_source;
 	pid_t peer_pid;
 
 	struct vhost_message message;
-	bool answering; /* a message is being handled; no other is read */
+	bool answering; /* a message is being handled (or queues are tried again); no other is read */
 	bool replied;	/* ... and its own reply has been sent */
 	bool tolerated; /* ... and a failure does not end the session */
 	char why[120];	/* ... and this is wrong with it */
@@ -120,6 +122,8 @@ static inline bool vhost_driver_has(const struct vhost_session *s, unsigned bit)
 /* session.c */
 void vhost_session_answer(struct vhost_session *s, int result);
 int vhost_session_reply(struct vhost_session *s, const void *payload, uint32_t size, int fd);
+/* Has vhost_vrings_start_again() called in a moment. */
+void vhost_session_try_later(struct vhost_session *s);
 /* Notes what is wrong with a message; returns `error`. */
 int vhost_session_refuse(struct vhost_session *s, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -142,6 +146,7 @@ vhost_handler vhost_set_vring_num, vhost_set_vring_addr, vhost_set_vring_base, v
 void vhost_vrings_init(struct vhost_session *s, unsigned n);
 /* In a waiting group: starts every queue whose set-up has become complete; stops all that run. */
 void vhost_vrings_start(struct vhost_session *s);
+void vhost_vrings_start_again(struct vhost_session *s);
 void vhost_vrings_stop(struct vhost_session *s, bool keep_inflight);
 unsigned vhost_vrings_running(const struct vhost_session *s);
 /* All queues are stopped: forgets what the front-end said of them. */

@@ -132,11 +132,17 @@ static void vring_started(void *arg, int result, uint32_t value)
 
 	v->state = result < 0 ? VRING_STOPPED : VRING_RUNNING;
 	v->refused = result < 0;
+	v->again = result == -EAGAIN;
 	if (v->refused) {
 		vhost_session_refuse(s, result, "queue %u cannot be served: %s", v->index, strerror(-result));
-		s->events->queue_refused(s->arg, v->index, result);
+		if (!v->again || !v->told_again)
+			s->events->queue_refused(s->arg, v->index, result);
 	}
-	vhost_wait_leave(s, result);
+	v->told_again = v->again;
+	/* Not yet is no refusal: the driver waits for its requests, not the front-end for an answer. */
+	if (v->again)
+		vhost_session_try_later(s);
+	vhost_wait_leave(s, v->again ? 0 : result);
 }
 
 static void vring_start(struct vhost_vring *v)
@@ -201,6 +207,14 @@ void vhost_vrings_retry(struct vhost_session *s)
 {
 	for (unsigned i = 0; i < s->n_vrings; i++)
 		s->vring[i].refused = false;
+}
+
+void vhost_vrings_start_again(struct vhost_session *s)
+{
+	for (unsigned i = 0; i < s->n_vrings; i++)
+		if (s->vring[i].again)
+			s->vring[i].refused = false;
+	vhost_vrings_start(s);
 }
 
 /* The message was right, whatever became of the queue: without being asked for an acknowledgement we go on. */
@@ -293,7 +307,7 @@ static void base_stopped(struct vhost_session *s, int result)
 	struct vhost_vring *v = vring_of(s, s->message.payload.number.index);
 	struct vhost_vring_number reply = { .index = v->index, .num = v->base };
 
-	v->kicked = false;
+	v->kicked = v->again = false;
 	cleanup_close_fd(&v->kick_fd);
 	v->kick_fd = -1;
 	vhost_session_reply(s, &reply, sizeof(reply), -1);
@@ -389,13 +403,8 @@ int vhost_set_vring_kick(struct vhost_session *s, struct vhost_message *m)
 int vhost_set_vring_call(struct vhost_session *s, struct vhost_message *m)
 {
 	struct vhost_vring *v;
-	int r = vring_fd(s, m, offsetof(struct vhost_vring, call_fd), s->device->ops->queue_call_fd, &v);
 
-	/* What completed before this descriptor came was signalled to the one before it, or to none: a call too many is harmless. */
-	if (r == 0 && v->state == VRING_RUNNING && v->call_fd >= 0 && write(v->call_fd, &(uint64_t){ 1 }, 8) < 0 &&
-	    errno != EAGAIN)
-		return -errno;
-	return r;
+	return vring_fd(s, m, offsetof(struct vhost_vring, call_fd), s->device->ops->queue_call_fd, &v);
 }
 
 int vhost_set_vring_err(struct vhost_session *s, struct vhost_message *m)

@@ -363,15 +363,44 @@ static void test_refused_queue_leaves_the_session(void **state)
 	end(&c, "disconnected");
 }
 
+/* The image is locked by another process, say: the front-end goes on, and the queue starts when it can. */
+static void test_queues_that_must_wait(void **state)
+{
+	struct client c;
+
+	begin(&c, 0);
+	c.need_reply = true;
+	model.start_result = -EAGAIN;
+	client_set_memory(&c);
+	client_set_queue(&c, 0);
+	assert_int_equal(refused_error, -EAGAIN);
+	refused_error = 0;
+	assert_int_equal(client_set_fd(&c, VHOST_SET_VRING_KICK, 0, c.kick), 0);
+	/* While the session waits for something else, too. */
+	client_set_queue(&c, 1);
+	model.answers = MODEL_LATER;
+	model.start_result = 0;
+	while (model.starts < 2)
+		assert_true(sd_event_run(c.event, UINT64_C(60000000)) > 0);
+	loop_settle(c.event);
+	serves_one_request(&c, 0);
+	/* One that waits can be stopped. */
+	model.start_result = -EAGAIN;
+	client_set_queue(&c, 2);
+	assert_int_equal(client_get_base(&c, 2), 0);
+	client_set_queue(&c, 3);
+	end(&c, "disconnected");
+}
+
 static void test_refused_queue_without_acknowledgements(void **state)
 {
 	struct client c;
 
 	begin(&c, 0);
-	model.start_result = -EAGAIN;
+	model.start_result = -EPERM;
 	client_set_memory(&c);
 	client_set_queue(&c, 0);
-	assert_int_equal(refused_error, -EAGAIN);
+	assert_int_equal(refused_error, -EPERM);
 	assert_non_null(session);
 	model.start_result = 0;
 	client_set_fd(&c, VHOST_SET_VRING_KICK, 0, c.kick);
@@ -1163,6 +1192,7 @@ int main(void)
 		cmocka_unit_test(test_addresses_change_while_running),
 		cmocka_unit_test(test_queues_of_all_sizes_and_numbers),
 		cmocka_unit_test(test_refused_queue_leaves_the_session),
+		cmocka_unit_test(test_queues_that_must_wait),
 		cmocka_unit_test(test_refused_queue_without_acknowledgements),
 		cmocka_unit_test(test_split_sizes_are_powers_of_two),
 		cmocka_unit_test(test_memory_changes_while_running),

@@ -178,6 +178,8 @@ static void model_queue_stop(struct vhost_device *d, unsigned i, bool keep_infli
 static void model_call_fd(struct vhost_device *d, unsigned i, int fd)
 {
 	model_fd_replace(&model_of(d)->queue[i].call, fd);
+	if (fd >= 0 && write(fd, &(uint64_t){ 1 }, 8) < 0 && errno != EAGAIN)
+		abort();
 }
 
 static void model_kick_fd(struct vhost_device *d, unsigned i, int fd)
@@ -289,7 +291,8 @@ static inline unsigned model_poll(struct model *m)
 			model_fill(m, chain[k]);
 			virtqueue_push(&q->vq, chain[k], chain[k]->in_bytes);
 		}
-		if (q->running && virtqueue_publish(&q->vq) && q->call >= 0 && write(q->call, &(uint64_t){ 1 }, 8) < 0)
+		if (q->running && virtqueue_publish(&q->vq) && q->call >= 0 && write(q->call, &(uint64_t){ 1 }, 8) < 0 &&
+		    errno != EAGAIN)
 			abort();
 		total += n;
 	}
