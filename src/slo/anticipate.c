@@ -113,6 +113,12 @@ static bool pause_begin(struct slo_sched *s, struct slo_node *class, uint64_t no
 	return true;
 }
 
+void slo_anticipate_expire(struct slo_sched *s, uint64_t now)
+{
+	if (s->anticipation.node && now >= s->anticipation.until_ns)
+		slo_anticipate_stop(s, now, false);
+}
+
 bool slo_anticipate(struct slo_sched *s, uint64_t now)
 {
 	struct slo_anticipation *a = &s->anticipation;
@@ -120,12 +126,8 @@ bool slo_anticipate(struct slo_sched *s, uint64_t now)
 	/* One place is kept, not the whole device. */
 	if (s->root.in_flight + 1 < s->window.size)
 		return false;
-	if (a->node) {
-		if (now < a->until_ns)
-			return true;
-		slo_anticipate_stop(s, now, false);
-		return false;
-	}
+	if (a->node)
+		return true;
 	while (slo_heap_key(&s->expect) <= now) {
 		struct slo_node *class = slo_heap_top(&s->expect, struct slo_node, in_expect);
 

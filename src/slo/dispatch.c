@@ -178,6 +178,7 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 {
 	s->now_ns = now;
 	timers_run(s, now);
+	slo_anticipate_expire(s, now);
 	while (s->root.by_share.n) {
 		bool due = false, vm_due, class_due = false;
 		struct slo_node *vm, *class;

@@ -223,6 +223,8 @@ void slo_anticipate_idle(struct slo_node *class, uint64_t now);
 void slo_anticipate_served(struct slo_sched *s, uint64_t device_ns);
 void slo_anticipate_wake(struct slo_node *class, uint64_t now);
 void slo_anticipate_stop(struct slo_sched *s, uint64_t now, bool came);
+/* Ends a pause whose time is over. */
+void slo_anticipate_expire(struct slo_sched *s, uint64_t now);
 void slo_anticipate_forget(struct slo_node *class);
 
 /* cost.c */

@@ -19,6 +19,8 @@
  */
 #include "slo/internal.h"
 
+#include <math.h>
+
 #define WELL_FED 0.95
 #define SURPRISE 1.1
 #define EPOCH_MIN 128
@@ -31,7 +33,9 @@
 #define P50_TRIGGER 8
 #define P50_BANK (-16)
 #define RESERVE_MISS 9
-#define RESERVE_TRIGGER (2 * RESERVE_MISS)
+#define RESERVE_TRIGGER (8 * RESERVE_MISS)
+/* The device's own queue at least doubles a piece's time. */
+#define QUEUED 2
 #define RESERVE_BANK (-10 * RESERVE_MISS)
 #define SHRINK_MOST 32
 #define FORGET_NS (2 * NSEC_PER_SEC)
@@ -199,10 +203,10 @@ static void shrink(struct slo_window *w, double ratio, uint64_t now)
 		}
 		return;
 	}
-	/* Not before it is known that this size is enough, but from the full depth at once. */
+	/* Not before it is known that this size is enough, but at once from a full depth that is much too deep. */
 	if (w->probe != SLO_PROBE_NONE || w->odd_epochs)
 		return;
-	if (w->size < w->depth && (!w->epochs || w->reference == 0))
+	if ((w->size < w->depth || ratio < 2) && (!w->epochs || w->reference == 0))
 		return;
 	if (ratio > 1)
 		size = (unsigned)(w->size / (ratio < SHRINK_MOST ? ratio : SHRINK_MOST));
@@ -304,18 +308,23 @@ static void judge_latency(struct slo_sched *s, struct slo_node *class, uint64_t 
 	}
 }
 
-/* A reader with all it has in flight: does the device return it soon enough for its reservation? */
+/*
+ * A reader with all it has in flight, and its reservation overdue: is it the device's queue that keeps it so long? One that
+ * is not overdue gets enough, however long its requests take.
+ */
 static void judge_reservation(struct slo_sched *s, struct slo_node *class, const struct slo_piece *p, uint64_t device,
 			      uint64_t now)
 {
-	double period = class->due.ns_per_unit[SLO_IOPS] * 1000 * class->in_flight;
-	bool miss = (double)device > period && p->in_flight > class->in_flight;
+	double period = class->due.ns_per_unit[SLO_IOPS] * 1000;
+	bool overdue = (double)class->due.tag_ns[SLO_IOPS] + period < (double)now;
+	double queued = (double)device / (double)p->cost;
+	bool slow = (double)device > period * class->in_flight && p->in_flight > class->in_flight && queued > QUEUED;
 
 	if (period == 0 || class->held)
 		return;
 	active(&s->window, now);
-	if (score(&class->class->score_reserve, miss, RESERVE_MISS, RESERVE_BANK, RESERVE_TRIGGER))
-		shrink(&s->window, (double)device / period, now);
+	if (score(&class->class->score_reserve, overdue && slow, RESERVE_MISS, RESERVE_BANK, RESERVE_TRIGGER))
+		shrink(&s->window, fmin((double)device / (period * class->in_flight), queued), now);
 }
 
 void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool last, uint64_t now)

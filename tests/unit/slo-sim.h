@@ -64,6 +64,8 @@ struct sim {
 	struct list free;
 	/* Called after each piece that goes out. */
 	void (*dispatched)(struct sim *, const struct slo_piece *);
+	/* Called when the scheduler has given out what it wants to at this time. */
+	void (*settled)(struct sim *);
 	void *arg;
 };
 
@@ -286,6 +288,8 @@ static inline void sim_run(struct sim *m, uint64_t until)
 			sim_step(m, sim_event_pop(m));
 		while (m->sched && slo_dispatch(m->sched, m->now, &p))
 			sim_submit(m, &p);
+		if (m->settled)
+			m->settled(m);
 	}
 	m->now = until;
 }

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: a VM that claims every class it can, with 256 outstanding, mixed sizes, discards and flush storms, gains
+ * nothing over its envelope, and its neighbour's p99 stays in target. The pool's costs are known from a calibration.
+ */
+#include "slo-sim.h"
+
+#define CHANNELS 8
+#define NASTY 7
+
+static struct sim_client good, steady, nasty[NASTY];
+
+static const struct sim_client kinds[NASTY] = {
+	{ .op = SLO_READ, .bytes = 512, .depth = 64 },
+	{ .op = SLO_READ, .bytes = 4096, .bytes_max = 1 << 20, .depth = 64 },
+	{ .op = SLO_WRITE, .bytes = 131072, .depth = 64 },
+	{ .op = SLO_WRITE, .bytes = 4 << 20, .depth = 16 },
+	{ .op = SLO_DISCARD, .bytes = 64 << 20, .depth = 32 },
+	{ .op = SLO_FLUSH, .depth = 8, .think_ns = 50 * NSEC_PER_USEC },
+	{ .op = SLO_WRITE_ZEROES, .bytes = 1 << 20, .depth = 16 },
+};
+
+static void device_init(struct sim *m, struct slo_sched *s, uint64_t seed)
+{
+	sim_init(m, s, CHANNELS, 77419, 5513, seed);
+	m->latency_ns[SLO_FLUSH] = 20 * NSEC_PER_USEC;
+	m->latency_ns[SLO_DISCARD] = 300 * NSEC_PER_USEC;
+}
+
+/* One request at a time of each kind: what the calibration of a pool does. */
+static struct slo_cost_model calibrate(void)
+{
+	static const uint64_t sizes[] = { 512, 4096, 16384, 65536, 131072 };
+	struct slo_sched *s = sim_sched(1);
+	struct slo_node *class = sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 });
+	struct sim_client c, *list[1] = { &c };
+	struct slo_cost_model model;
+
+	for (unsigned op = 0; op < SLO_OPS; op++)
+		for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+			struct sim m;
+
+			device_init(&m, s, 20);
+			c = (struct sim_client){ .flow = sim_flow(class), .op = op, .depth = 1,
+						 .bytes = sizes[i] << (op == SLO_DISCARD || op == SLO_WRITE_ZEROES ? 6 : 0) };
+			sim_client_start(&m, &c);
+			sim_run_for(&m, 50 * NSEC_PER_MSEC);
+			sim_fini(&m, list, 1);
+		}
+	model = *slo_sched_cost(s);
+	slo_sched_destroy(s);
+	return model;
+}
+
+static void start_nasty(struct sim *m, struct slo_node *vm, struct sim_client **list)
+{
+	for (unsigned i = 0; i < NASTY; i++) {
+		/* Every class that the policy has, with the best promises that the policy gives them. */
+		struct slo_promise p = { .shares = i % 2 ? 10000 : 100 };
+
+		nasty[i] = kinds[i];
+		nasty[i].flow = sim_flow(sim_class(vm, p));
+		list[i] = &nasty[i];
+		sim_client_start(m, &nasty[i]);
+	}
+}
+
+static uint64_t device_ns(struct sim_client *const list[], unsigned n)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		sum += list[i]->device_ns;
+	return sum;
+}
+
+static void adversary(void **state)
+{
+	struct sim_client *list[NASTY + 2] = { &good, &steady };
+	struct slo_cost_model model = calibrate();
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	struct slo_node *mine, *theirs;
+	uint64_t mine_ns, theirs_ns, p99;
+	static struct hist before;
+	struct slo_sched *s;
+	struct sim m;
+	double part;
+
+	(void)state;
+	o.depth = 256;
+	o.cost = &model;
+	assert_int_equal(slo_sched_create(&o, &s), 0);
+	mine = sim_vm(s, (struct slo_promise){ 0 });
+	theirs = sim_vm(s, (struct slo_promise){ 0 });
+	device_init(&m, s, 21);
+	good = (struct sim_client){ .flow = sim_flow(sim_class(mine, (struct slo_promise){ .p99_ns = 2 * NSEC_PER_MSEC })),
+				    .op = SLO_READ, .bytes = 4096, .rate = 8000 };
+	steady = (struct sim_client){ .flow = sim_flow(sim_class(mine, (struct slo_promise){ 0 })), .op = SLO_WRITE,
+				      .bytes = 65536, .depth = 32 };
+	sim_client_start(&m, &good);
+	sim_client_start(&m, &steady);
+	start_nasty(&m, theirs, list + 2);
+	sim_run_for(&m, NSEC_PER_SEC);
+	mine_ns = device_ns(list, 2);
+	theirs_ns = device_ns(list + 2, NASTY);
+	before = good.latency;
+	sim_run_for(&m, 10 * NSEC_PER_SEC);
+	mine_ns = device_ns(list, 2) - mine_ns;
+	theirs_ns = device_ns(list + 2, NASTY) - theirs_ns;
+	hist_subtract(&good.latency, &before);
+	p99 = hist_quantile(&good.latency, 990);
+	part = (double)theirs_ns / (double)(theirs_ns + mine_ns);
+	print_message("  adversary: %.3f of the device's time (envelope 0.500), neighbour's p99 %llu us of 2000, window %u, busy %.1f %%\n",
+		      part, (unsigned long long)p99 / 1000, slo_window(s),
+		      (double)(theirs_ns + mine_ns) / (10e9 * CHANNELS) * 100);
+	assert_true(part <= 0.5 * 1.05 && part >= 0.5 * 0.9);
+	assert_true(p99 <= 2 * NSEC_PER_MSEC);
+	assert_true((double)(theirs_ns + mine_ns) >= 10e9 * CHANNELS * 0.95);
+	sim_fini(&m, list, NASTY + 2);
+	slo_sched_destroy(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(adversary),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
