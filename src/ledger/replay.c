@@ -90,32 +90,51 @@ static int plan_add(struct replay *rp, size_t checkpoint, size_t tick, size_t en
 	return 0;
 }
 
+/* Where in a plan a log's records have come to. */
+struct plan_scan {
+	size_t checkpoint, tick; /* where they began; SIZE_MAX: not begun */
+	bool whole;		 /* there was no gap since the end of something */
+};
+
+static bool scan_expects(const struct plan_scan *s, unsigned op)
+{
+	if (s->tick != SIZE_MAX)
+		return op == LEDGER_GRANT || op == LEDGER_SETTLE;
+	if (s->checkpoint != SIZE_MAX)
+		return op == LEDGER_TICK || (op > LEDGER_BOOK && op < LEDGER_OPS);
+	return !s->whole || op == LEDGER_USE || op == LEDGER_TICK || op == LEDGER_BOOK;
+}
+
 /* Finds the plans of one log that are whole: from TICK, or the BOOK before it, to END, without a gap. */
 static int plans_find(struct replay *rp, size_t from)
 {
-	size_t checkpoint = SIZE_MAX, tick = SIZE_MAX;
+	const struct plan_scan start = { SIZE_MAX, SIZE_MAX, false };
+	struct plan_scan s = start;
 
 	for (size_t i = from; i < rp->records; i++) {
 		const struct ledger_record *r = &rp->record[i];
-		int e = 0;
 
 		if (i > from && r->sequence != rp->record[i - 1].sequence + 1)
-			checkpoint = tick = SIZE_MAX;
-		if (r->op == LEDGER_BOOK) {
-			checkpoint = i;
-			tick = SIZE_MAX;
-		} else if (r->op == LEDGER_TICK) {
-			tick = i;
-			if (checkpoint == SIZE_MAX)
-				checkpoint = i;
-		} else if (r->op == LEDGER_END && tick != SIZE_MAX && r->detail == rp->record[tick].detail) {
-			e = plan_add(rp, checkpoint, tick, i);
-			checkpoint = tick = SIZE_MAX;
-		} else if (r->op == LEDGER_USE) {
-			checkpoint = tick = SIZE_MAX;
+			s = start;
+		if (s.tick != SIZE_MAX && r->op == LEDGER_END && r->detail == rp->record[s.tick].detail) {
+			int e = plan_add(rp, s.checkpoint, s.tick, i);
+
+			if (e < 0)
+				return e;
+			s = (struct plan_scan){ SIZE_MAX, SIZE_MAX, true };
+			continue;
 		}
-		if (e < 0)
-			return e;
+		if (!scan_expects(&s, r->op)) {
+			rp->out->broken++;
+			s = start;
+		}
+		if (r->op == LEDGER_BOOK)
+			s.checkpoint = i;
+		if (r->op == LEDGER_TICK) {
+			s.checkpoint = s.checkpoint == SIZE_MAX ? i : s.checkpoint;
+			s.tick = i;
+		}
+		s.whole |= r->op == LEDGER_USE;
 	}
 	return 0;
 }
@@ -306,6 +325,22 @@ static int checkpoint_load(const struct ledger_record *r, unsigned n, struct led
 	return 0;
 }
 
+/* Compares a checkpoint with what replay has come to. Promises may differ only in a newer set. */
+static void checkpoint_compare(struct replay *rp, const struct plan_records *p, const struct ledger_set *set)
+{
+	const struct ledger_record *recorded = &rp->record[p->checkpoint];
+	struct compare c = compare_begin(rp, recorded, p->checkpoint_records);
+
+	rp->out->checkpoints++;
+	if (set->generation < rp->set->generation || set->workers != rp->set->workers || set->vms < rp->set->vms ||
+	    set->accounts < rp->set->accounts) {
+		difference(rp, recorded, NULL);
+		return;
+	}
+	ledger_journal_checkpoint(set->generation == rp->set->generation ? rp->set : set, rp->after, recorded->worker, &c.sink);
+	compare_end(&c);
+}
+
 /* Takes over a checkpoint, after comparing it with what replay knows by itself. */
 static int checkpoint_take(struct replay *rp, const struct plan_records *p)
 {
@@ -321,14 +356,8 @@ static int checkpoint_take(struct replay *rp, const struct plan_records *p)
 		ledger_state_destroy(s);
 		return e;
 	}
-	if (rp->known && rp->after->generation == s->generation && set->vms >= rp->set->vms &&
-	    set->accounts >= rp->set->accounts && set->workers == rp->set->workers) {
-		struct compare c = compare_begin(rp, recorded, p->checkpoint_records);
-
-		ledger_journal_checkpoint(set, rp->after, recorded->worker, &c.sink);
-		compare_end(&c);
-		rp->out->checkpoints++;
-	}
+	if (rp->known && rp->after->generation == s->generation)
+		checkpoint_compare(rp, p, set);
 	ledger_set_destroy(rp->set);
 	ledger_state_destroy(rp->after);
 	rp->set = set;
