@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of commands. `help`, the shell completions and fairlead(1)'s list follow from it.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+
+static const struct cli_option disk_add_options[] = {
+	{ "pool", "POOL", "where it lives; needed" },
+	{ "image", "PATH", "file pools: beneath the pool's directory (VM-NAME.raw)" },
+	{ "size", "SIZE", "like 20GiB; needed unless the image exists" },
+	{ "queues", "N", "as in the policy (1)" },
+	{ "workers", "N", "as in the policy (auto)" },
+	{ "ioprio", "WORD", "linux or ignore (linux)" },
+	{ "socket", "PATH", "as in the policy" },
+	{ "read-only", NULL, "the guest may not write" },
+	{ "connect", NULL, "connect to the socket instead of listening" },
+	{ NULL },
+};
+
+static const struct cli_option stats_options[] = {
+	{ "names", NULL, "what each counter means" },
+	{ NULL },
+};
+
+static const struct cli_option top_options[] = {
+	{ "interval", "SECONDS", "between two looks (1)" },
+	{ "count", "N", "end after so many (never)" },
+	{ NULL },
+};
+
+const struct cli_command cli_commands[] = {
+	{ "check", "[FILE…]", "find every mistake in a policy, without a daemon", cli_check, 0, CLI_ARGS_MAX, NULL },
+	{ "apply", "[FILE…]", "make a policy run, all of it or nothing; without FILE, the daemon's own", cli_apply, 0, CLI_ARGS_MAX,
+	  NULL },
+	{ "diff", "[[OLD] FILE]", "what a policy would change in the running one, or in OLD", cli_diff, 0, 2, NULL },
+	{ "status", "", "the daemon, its workers, pools and disks", cli_status, 0, 0, NULL },
+	{ "stats", "", "counters of workers, disks, queues and pools", cli_stats, 0, 0, stats_options },
+	{ "events", "[EVENT…]", "print events as they come", cli_events, 0, CLI_ARGS_MAX, NULL },
+	{ "vm list", "", "VMs with their disks and front-ends", cli_vm_list, 0, 0, NULL },
+	{ "disk add", "VM/DISK --pool POOL", "attach a disk, for good", cli_disk_add, 1, 2, disk_add_options },
+	{ "disk remove", "VM/DISK", "detach a disk, for good; its image stays", cli_disk_remove, 1, 2, NULL },
+	{ "disk resize", "VM/DISK SIZE", "change a disk's size; a running guest sees it", cli_disk_resize, 2, 3, NULL },
+	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL },
+	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM", cli_slo_set, 2,
+	  CLI_ARGS_MAX, NULL },
+	{ "slo unset", "TARGET", "back to what the policy's files promise", cli_slo_unset, 1, 1, NULL },
+	{ "top", "", "the same as slo, live", cli_top, 0, 0, top_options },
+	{ "pool show", "[POOL]", "a pool's scheduler and what its requests cost", cli_pool_show, 0, 1, NULL },
+	{ "pool calibrate", "POOL", "learn anew what a pool's requests cost", cli_pool_calibrate, 1, 1, NULL },
+	{ "ledger show", "[POOL]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
+	{ "ledger dump", "FILE…", "print the records of logs", cli_ledger_dump, 1, CLI_ARGS_MAX, NULL },
+	{ "ledger replay", "FILE…", "plan anew from logs and compare with what was planned", cli_ledger_replay, 1, CLI_ARGS_MAX, NULL },
+	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
+	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
+	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },
+	{ "completion", "bash|zsh", "print a shell's completion", cli_completion, 1, 1, NULL },
+	{ "help", "[COMMAND]", "tell what there is, or how one is used", cli_help, 0, 2, NULL },
+	{ NULL },
+};
+
+/* --- help --- */
+
+static void print_options(const struct cli_option *options)
+{
+	for (const struct cli_option *o = options; o && o->name; o++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		printf("  %-22s %s\n", name, o->doc);
+	}
+}
+
+static int print_command(const struct cli_command *command)
+{
+	printf("usage: fairlead %s%s%s\n%s\n", command->name, *command->args ? " " : "", command->args, command->doc);
+	if (command->options) {
+		fputs("\noptions:\n", stdout);
+		print_options(command->options);
+	}
+	fputs("\noptions of every command:\n", stdout);
+	print_options(cli_options);
+	return CLI_OK;
+}
+
+static int print_commands(void)
+{
+	fputs("usage: fairlead [--json] [--control PATH] COMMAND …\n\n", stdout);
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		printf("  %-16s %s\n", command->name, command->doc);
+	fputs("\noptions of every command:\n", stdout);
+	print_options(cli_options);
+	return CLI_OK;
+}
+
+/* All commands as data: for programs that build on this one, and for the manual's check. */
+static json_t *describe_commands(void)
+{
+	json_t *list = json_array();
+
+	for (const struct cli_command *command = cli_commands; command->name; command++) {
+		json_t *options = json_array();
+
+		for (const struct cli_option *o = command->options; o && o->name; o++)
+			json_array_append_new(options, json_pack("{s:s, s:s?, s:s}", "name", o->name, "arg", o->arg, "doc",
+								 o->doc));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "name", command->name, "args", command->args, "doc",
+						      command->doc, "options", options));
+	}
+	return json_pack("{s:s, s:o}", "version", FAIRLEAD_VERSION, "commands", list);
+}
+
+int cli_help(struct cli *c)
+{
+	char name[64] = "";
+
+	if (c->json)
+		return cli_print_json(describe_commands());
+	if (c->command && c->command->run != cli_help)
+		return print_command(c->command);
+	if (c->argc > 0)
+		snprintf(name, sizeof(name), "%s%s%s", c->argv[0], c->argc > 1 ? " " : "", c->argc > 1 ? c->argv[1] : "");
+	if (!name[0])
+		return print_commands();
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (strcmp(command->name, name) == 0)
+			return print_command(command);
+	return cli_usage(c, "no command '%s'", name);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ledger show: accounts as the daemon has them. ledger dump, replay: logs in files.
+ */
+#include "cli/cli.h"
+
+#include "ledger/log.h"
+#include "ledger/record.h"
+#include "ledger/replay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* --- show --- */
+
+static void print_accounts(const json_t *book)
+{
+	static const char *const headings[] = { "TARGET", "ENTITLED/S", "BALANCE", "DEBT", "DEMAND", "GRANTED", "USED", "LENT",
+						"BORROWED", "MODE" };
+	static const char *const counts[] = { "entitled", "balance", "debt", "demand", "granted", "used", "lent", "borrowed" };
+	struct cli_table t;
+	json_t *a;
+	size_t i;
+
+	cli_table_begin(&t, headings, ARRAY_SIZE(headings), 0xffu << 1);
+	json_array_foreach (json_object_get(book, "accounts"), i, a) {
+		const char *class = cli_text(a, "class");
+
+		cli_cell(&t, "%s%s%s", cli_text(a, "vm"), *class ? "/" : "", class);
+		for (size_t j = 0; j < ARRAY_SIZE(counts); j++)
+			cli_cell(&t, "%" JSON_INTEGER_FORMAT, cli_integer(a, counts[j]));
+		cli_cell(&t, "%s", cli_text(a, "mode"));
+	}
+	cli_table_end(&t, stdout);
+}
+
+static void print_book(const json_t *book)
+{
+	printf("pool %s: tick %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " credits in the pool, %" JSON_INTEGER_FORMAT
+	       " with accounts, %" JSON_INTEGER_FORMAT " plans, %" JSON_INTEGER_FORMAT " of them unsettled\n",
+	       cli_text(book, "pool"), cli_integer(book, "tick"), cli_integer(book, "pool_credits"), cli_integer(book, "outstanding"),
+	       cli_integer(book, "plans"), cli_integer(book, "unsettled"));
+	print_accounts(book);
+}
+
+static json_t *show_params(const struct cli *c)
+{
+	return c->argc ? json_pack("{s:s}", "pool", c->argv[0]) : NULL;
+}
+
+int cli_ledger_show(struct cli *c)
+{
+	json_t *result, *book;
+	int status = cli_call(c, "ledger.show", show_params(c), &result);
+	size_t i;
+
+	if (status != CLI_OK)
+		return status;
+	if (c->json)
+		return cli_print_json(result);
+	json_array_foreach (json_object_get(result, "books"), i, book) {
+		if (i)
+			putchar('\n');
+		print_book(book);
+	}
+	if (json_array_size(json_object_get(result, "books")) == 0)
+		puts("no pool is sliced; one that a single worker schedules needs no ledger");
+	json_decref(result);
+	return CLI_OK;
+}
+
+/* --- logs in files --- */
+
+struct logs {
+	struct ledger_log *log;
+	const struct ledger_log **list;
+	unsigned n;
+};
+
+static void close_logs(struct logs *l)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		ledger_log_close(&l->log[i]);
+	free(l->log);
+	free(l->list);
+}
+
+/* All that are named on the command line; also a running daemon's, as /proc/PID/fd/N. */
+static int open_logs(const struct cli *c, struct logs *ret)
+{
+	*ret = (struct logs){ calloc((size_t)c->argc, sizeof(*ret->log)), calloc((size_t)c->argc, sizeof(*ret->list)), 0 };
+	for (int i = 0; ret->log && ret->list && i < c->argc; i++) {
+		int fd = open(c->argv[i], O_RDONLY | O_CLOEXEC);
+		int r = fd < 0 ? -errno : ledger_log_open(&ret->log[i], fd);
+
+		if (r < 0) {
+			cli_error("%s: %s", c->argv[i], r == -EBADMSG ? "not a ledger's log" : strerror(-r));
+			close_logs(ret);
+			return EX_NOINPUT;
+		}
+		ret->list[ret->n++] = &ret->log[i];
+	}
+	return CLI_OK;
+}
+
+static void print_line(void *to, const char *text)
+{
+	fprintf(to, "%s\n", text);
+}
+
+/* With --json a record a line, as logs are long. */
+int cli_ledger_dump(struct cli *c)
+{
+	struct ledger_dump_options options = { .json = c->json };
+	struct logs l;
+	int status = open_logs(c, &l);
+
+	if (status != CLI_OK)
+		return status;
+	if (ledger_dump(l.list, l.n, &options, print_line, stdout) < 0)
+		status = EX_OSERR;
+	close_logs(&l);
+	return status;
+}
+
+static json_t *replay_json(const struct ledger_replay *r)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", (json_int_t)r->records, "lost", (json_int_t)r->lost,
+			 "damaged", (json_int_t)r->damaged, "plans", (json_int_t)r->plans, "replayed", (json_int_t)r->replayed,
+			 "checkpoints", (json_int_t)r->checkpoints, "differences", (json_int_t)r->differences, "unsettled",
+			 (json_int_t)r->unsettled);
+}
+
+static void print_difference(const char *what, const struct ledger_record *r)
+{
+	printf("  %s: %s of vm %u class %u at %" PRIu64 " ns: amount %" PRId64 ", balance %" PRId64 "\n", what,
+	       ledger_op_name(r->op), r->vm, r->class, r->time_ns, r->amount, r->balance);
+}
+
+/* Logs of one book. A difference means that what was planned does not follow from what the planner knew. */
+int cli_ledger_replay(struct cli *c)
+{
+	struct ledger_replay r;
+	struct logs l;
+	int status = open_logs(c, &l), result;
+
+	if (status != CLI_OK)
+		return status;
+	result = ledger_replay_run(l.list, l.n, &r);
+	close_logs(&l);
+	if (result < 0) {
+		cli_error("%s", result == -EINVAL  ? "these are not the logs of one book" :
+			  result == -EBADMSG ? "a checkpoint cannot be what a planner wrote" : strerror(-result));
+		return CLI_FAILED;
+	}
+	if (c->json) {
+		cli_print_json(replay_json(&r));
+	} else {
+		json_t *o = replay_json(&r);
+
+		cli_print_tree(stdout, o, 0);
+		json_decref(o);
+		if (r.differences) {
+			print_difference("recorded", &r.recorded);
+			print_difference("replayed", &r.replayed_record);
+		}
+	}
+	return r.differences || r.unsettled || r.damaged ? CLI_FAILED : CLI_OK;
+}
