@@ -253,6 +253,10 @@ void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, b
 			for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
 				slo_limit_charge(&n->limit[i], a->units[i], now);
 	}
-	if (due)
-		slo_due_rekey(f->node.parent);
+	if (!due)
+		return;
+	/* A flush may go while its class has nothing held, or is throttled, and the VM has other classes that could go. */
+	slo_due_rekey(f->node.parent);
+	if (!slo_heap_has(&f->node.parent->in_share))
+		slo_due_rekey(f->node.parent->parent);
 }
