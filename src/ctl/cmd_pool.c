@@ -2,9 +2,14 @@
 /*
  * pool.*: the pools, and what the scheduler has learned that their requests cost.
  */
+#include "base/clock.h"
+#include "blk/calibrate.h"
 #include "ctl/commands.h"
 #include "ctl/slo_snapshot.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 struct looking {
@@ -82,6 +87,113 @@ static void show(struct ctl_call *call, json_t *params, void *context)
 	blk_gate_visit(p->blk->gate, look, l, (struct blk_gate_done){ looked, l });
 }
 
+/* --- calibrate --- */
+
+struct calibrating {
+	struct ctl_context *context;
+	struct ctl_call *call;
+	char name[POLICY_NAME_MAX];
+	char path[PATH_MAX]; /* of the scratch image; "": none */
+	struct store_disk *disk;
+	struct blk_calibration measured;
+};
+
+static void calibrating_end(struct calibrating *k, int err, const char *what)
+{
+	const struct blk_calibration *m = &k->measured;
+
+	store_disk_close(k->disk);
+	if (k->path[0])
+		unlink(k->path);
+	if (err < 0)
+		ctl_fail(k->call, CTL_ERROR_FAILED, NULL, "pool %s: %s: %s", k->name, what, strerror(-err));
+	else
+		ctl_reply(k->call, json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:o}", "name", k->name, "read_iops", m->read_iops,
+					     "write_iops", m->write_iops, "read_bandwidth", m->read_bandwidth,
+					     "write_bandwidth", m->write_bandwidth, "errors", (json_int_t)m->errors, "costs",
+					     costs_json(&m->cost)));
+	free(k);
+}
+
+static void learn(struct blk_gate *g, struct slo_sched *s, void *arg)
+{
+	struct calibrating *k = arg;
+
+	(void)g;
+	slo_sched_set_cost(s, &k->measured.cost);
+}
+
+static void learned(void *arg, int result)
+{
+	calibrating_end(arg, result, "handing the costs to the scheduler");
+}
+
+static void measured(void *arg, int result, const struct blk_calibration *c)
+{
+	struct calibrating *k = arg;
+	struct host_pool *p = host_pool_find(k->context->host, k->name);
+
+	k->measured = *c;
+	if (result < 0 || !p || !p->blk->gate)
+		calibrating_end(k, result, "measuring");
+	else
+		blk_gate_visit(p->blk->gate, learn, k, (struct blk_gate_done){ learned, k });
+}
+
+/* A disk of its own: a hidden image in a file pool's folder, memory elsewhere. */
+static int open_scratch(struct calibrating *k, struct host_pool *p)
+{
+	const struct policy *policy = k->context->host->policy;
+	int i = policy_pool_find(policy, k->name);
+	const char *directory = i < 0 ? NULL : policy->pools[i].directory;
+	struct store_disk_options o = { .name = "calibrate", .size_bytes = BLK_CALIBRATE_BYTES, .fd = -1 };
+
+	if (directory) {
+		o.image = ".fairlead-calibrate.raw";
+		snprintf(k->path, sizeof(k->path), "%s/%s", directory, o.image);
+	}
+	return store_disk_open(p->blk->store, &o, &k->disk);
+}
+
+static void calibrate(struct ctl_call *call, json_t *params, void *context)
+{
+	struct ctl_context *c = context;
+	const char *name = json_string_value(json_object_get(params, "name"));
+	json_int_t seconds = json_integer_value(json_object_get(params, "seconds"));
+	struct host_pool *p = host_pool_find(c->host, name);
+	struct calibrating *k;
+	int err;
+
+	if (!p) {
+		ctl_fail(call, CTL_ERROR_NOT_FOUND, "`fairlead status' shows all pools", "there is no pool %s", name);
+		return;
+	}
+	if (seconds < 0 || seconds > 60) {
+		ctl_fail(call, CTL_ERROR_PARAMS, NULL, "seconds: 1 to 60 for each step");
+		return;
+	}
+	k = calloc(1, sizeof(*k));
+	if (!k) {
+		ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "out of memory");
+		return;
+	}
+	k->context = c;
+	k->call = call;
+	memcpy(k->name, p->name, sizeof(k->name));
+	err = open_scratch(k, p);
+	if (err == 0)
+		err = blk_calibrate(p->blk, k->disk, c->host->team.member[p->owner].worker, p->blk->store->depth,
+				    (seconds ? (uint64_t)seconds * NSEC_PER_SEC : NSEC_PER_SEC / 2), measured, k);
+	if (err < 0)
+		calibrating_end(k, err, "the scratch disk");
+}
+
+static const struct ctl_param calibrate_params[] = {
+	{ "name", CTL_STRING, true, "the pool" },
+	{ "seconds", CTL_INTEGER, false, "for each of eleven steps; half a second without it" },
+	{ 0 },
+};
+
 static const struct ctl_param which_pool[] = {
 	{ "name", CTL_STRING, true, "the pool" },
 	{ 0 },
@@ -89,5 +201,6 @@ static const struct ctl_param which_pool[] = {
 
 const struct ctl_method cmd_pool[] = {
 	{ "pool.show", which_pool, show, "a pool's scheduler and what its requests cost" },
+	{ "pool.calibrate", calibrate_params, calibrate, "measure what requests cost, on a scratch disk, and go by that" },
 	{ 0 },
 };

@@ -306,6 +306,11 @@ const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s)
 	return &s->cost.model;
 }
 
+void slo_sched_set_cost(struct slo_sched *s, const struct slo_cost_model *m)
+{
+	slo_cost_init(&s->cost, m, s->cost.frozen);
+}
+
 void slo_sched_freeze_cost(struct slo_sched *s, bool frozen)
 {
 	s->cost.frozen = frozen;

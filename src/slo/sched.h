@@ -180,4 +180,6 @@ const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s);
 int slo_cost_format(const struct slo_cost_model *m, char *buf, size_t size);
 /* -EINVAL: not such a text; `ret` is then untouched. */
 int slo_cost_parse(const char *text, struct slo_cost_model *ret);
+/* Replaces what was learned. */
+void slo_sched_set_cost(struct slo_sched *s, const struct slo_cost_model *m);
 void slo_sched_freeze_cost(struct slo_sched *s, bool frozen);
