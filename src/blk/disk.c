@@ -4,6 +4,9 @@
  */
 #include "blk/disk.h"
 
+#include "blk/place.h"
+#include "vhost/session.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,23 +90,12 @@ static void fail(struct vhost_done done, int err)
 		done.fn(done.arg, err, 0);
 }
 
-/* --- placement --- */
-
 static unsigned member_of(const struct blk_team *t, const struct worker *w)
 {
 	for (unsigned i = 0; i < t->n; i++)
 		if (t->member[i].worker == w)
 			return i;
 	return 0;
-}
-
-static unsigned place_queue(struct blk_disk *d, unsigned queue)
-{
-	if (d->running == 0)
-		d->home = blk_team_quietest(d->team);
-	if (d->workers_wanted == 0)
-		return d->home;
-	return (d->home + queue % d->workers_wanted) % d->team->n;
 }
 
 /* --- starting and stopping queues --- */
@@ -217,7 +209,7 @@ static void disk_queue_start(struct vhost_device *v, unsigned queue, const struc
 		fail(done, err);
 		return;
 	}
-	place(d, s, place_queue(d, queue));
+	place(d, s, blk_place(d, queue));
 	op->setup = *setup;
 	op->map = map;
 	op->kick_fd = kick_fd;
@@ -345,7 +337,10 @@ static void disk_session_began(struct vhost_device *v, struct vhost_session *ses
 {
 	struct blk_disk *d = disk_of(v);
 
-	d->session = session;
+	struct vhost_session_status status;
+
+	vhost_session_status_get(session, &status);
+	d->peer = status.peer_pid;
 	d->config.wce = 1;
 	d->features = 0;
 	update_cache_mode(d);
@@ -353,7 +348,7 @@ static void disk_session_began(struct vhost_device *v, struct vhost_session *ses
 
 static void disk_session_ended(struct vhost_device *v)
 {
-	disk_of(v)->session = NULL;
+	disk_of(v)->peer = 0;
 	disk_of(v)->log = NULL;
 }
 

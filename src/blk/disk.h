@@ -8,6 +8,7 @@
 #include "blk/team.h"
 
 #include <linux/virtio_blk.h>
+#include <sys/types.h>
 
 #define BLK_QUEUES_MAX 64u
 
@@ -36,7 +37,7 @@ struct blk_disk {
 	unsigned home;		/* index in the team of its first worker */
 	unsigned running;	/* queues; the image is locked while there are any */
 	struct dirty_log *log;
-	struct vhost_session *session;
+	pid_t peer; /* the front-end's process; 0: none */
 	struct blk_slot *slot[BLK_QUEUES_MAX]; /* made at a queue's first start */
 };
 

@@ -202,6 +202,11 @@ void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_gate *g, struct sl
 	worker_post(g->owner, &o->msg);
 }
 
+struct worker *blk_gate_owner(const struct blk_gate *g)
+{
+	return g->owner;
+}
+
 uint64_t blk_gate_now_ns(const struct blk_gate *g)
 {
 	return worker_now_ns(g->owner);

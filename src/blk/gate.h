@@ -61,6 +61,8 @@ void blk_gate_remove_vm(struct blk_gate *g, const char *name, struct blk_gate_do
 void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_gate *g, struct slo_sched *s, void *arg), void *arg,
 		    struct blk_gate_done done);
 
+struct worker *blk_gate_owner(const struct blk_gate *g);
+
 /* For a visitor: the time the scheduler goes by. */
 uint64_t blk_gate_now_ns(const struct blk_gate *g);
 

@@ -26,20 +26,16 @@ int blk_team_init(struct blk_team *t, struct worker *const worker[], unsigned n)
 	list_init(&t->disks);
 	for (unsigned i = 0; i < n; i++)
 		t->member[i].worker = worker[i];
+	/* Without it, placement goes by load alone. */
+	if (n > 1 && topology_create(NULL, &t->topology) < 0)
+		t->topology = NULL;
 	return 0;
 }
 
-unsigned blk_team_quietest(const struct blk_team *t)
+void blk_team_fini(struct blk_team *t)
 {
-	unsigned best = 0;
-
-	for (unsigned i = 1; i < t->n; i++) {
-		const struct blk_team_member *m = &t->member[i], *b = &t->member[best];
-
-		if (m->queues < b->queues || (m->queues == b->queues && m->busy < b->busy - 0.1))
-			best = i;
-	}
-	return best;
+	topology_destroy(t->topology);
+	t->topology = NULL;
 }
 
 static void measure(struct blk_team *t, uint64_t now_ns)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "worker/topology.h"
 #include "worker/worker.h"
 
 #define BLK_TEAM_MAX 64u
@@ -25,12 +26,12 @@ struct blk_team {
 	unsigned n;
 	struct blk_team_member member[BLK_TEAM_MAX];
 	struct list disks;
+	struct topology *topology; /* NULL: not known */
 	uint64_t last_ns;
 };
 
 int blk_team_init(struct blk_team *t, struct worker *const worker[], unsigned n);
-/* The member with the fewest queues. */
-unsigned blk_team_quietest(const struct blk_team *t);
+void blk_team_fini(struct blk_team *t);
 
 /* Call about every BLK_TEAM_INTERVAL_NS: measures, and moves at most one queue. True if it moved one. */
 #define BLK_TEAM_INTERVAL_NS (100 * UINT64_C(1000000))

@@ -92,6 +92,7 @@ static int start_workers(struct host *h, const struct policy_daemon *daemon, str
 
 static void free_host(struct host *h)
 {
+	blk_team_fini(&h->team);
 	for (unsigned i = 0; i < h->team.n; i++)
 		worker_destroy(h->team.member[i].worker);
 	sd_event_source_disable_unref(h->replies);
