@@ -47,10 +47,11 @@ static void make_file(const char *name, const void *data, size_t bytes)
 
 static void *pages(size_t bytes)
 {
-	void *p = aligned_alloc(4096, bytes);
+	size_t whole = (bytes + 4095) / 4096 * 4096;
+	void *p = aligned_alloc(4096, whole);
 
 	assert_non_null(p);
-	memset(p, 0x5a, bytes);
+	memset(p, 0x5a, whole);
 	return p;
 }
 

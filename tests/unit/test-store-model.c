@@ -72,6 +72,7 @@ struct run {
 	uint8_t data[4096 * 8];
 	unsigned submitted, completed;
 	uint64_t busy_ns, seed;
+	uint64_t offset_bytes; /* where it reads and writes */
 	bool done;
 };
 
@@ -98,7 +99,7 @@ static unsigned run_poll(struct worker_source *s, uint64_t now_ns)
 		q->arrival_ns = now_ns;
 		q->iov = (struct iovec){ .iov_base = r->data, .iov_len = (next_random(&r->seed) % 8 + 1) * 512 };
 		q->io = (struct store_io){ .op = next_random(&r->seed) % 2 ? STORE_READ : STORE_WRITE, .iov = &q->iov, .iovcnt = 1,
-					   .length_bytes = q->iov.iov_len, .disk = r->disk, .done = request_done };
+					   .offset_bytes = r->offset_bytes, .length_bytes = q->iov.iov_len, .disk = r->disk, .done = request_done };
 		store_submit(r->channel, &q->io);
 		n++;
 	}
@@ -222,6 +223,7 @@ static void shared_lane(void **state)
 		r[i].w = new_worker(i, WORKER_POLL_ADAPTIVE);
 		r[i].disk = d;
 		r[i].seed = next_random(&seed);
+		r[i].offset_bytes = i * (UINT64_C(1) << 19);
 	}
 	for (unsigned i = 0; i < 2; i++)
 		on_worker(r[i].w, run_begin, &r[i]);
