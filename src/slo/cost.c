@@ -109,16 +109,18 @@ uint64_t slo_cost_of(const struct slo_cost *c, enum slo_op op, bool sequential, 
 {
 	double ns = line_at(&c->line[op][sequential][size_class(bytes)], (double)bytes);
 
-	return (uint64_t)fmin(fmax(ns, NS_MIN), NS_MAX);
+	return ns > NS_MIN ? (ns < NS_MAX ? (uint64_t)ns : (uint64_t)NS_MAX) : (uint64_t)NS_MIN;
 }
 
 void slo_cost_learn(struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes, uint64_t ns)
 {
 	struct slo_cost_cell *cell = &c->model.cell[op][sequential][size_class(bytes)];
-	double sample = fmin(fmax((double)ns, NS_MIN), NS_MAX), weight;
+	double sample, weight;
 
-	if (c->frozen)
+	/* A settled cell needs only some of its samples. */
+	if (c->frozen || (cell->samples >= SLOW && c->skipped++ % 8))
 		return;
+	sample = fmin(fmax((double)ns, NS_MIN), NS_MAX);
 	if (trusted(cell))
 		sample = fmin(fmax(sample, cell->ns / OUTLIER), cell->ns * OUTLIER);
 	cell->samples++;

@@ -2,7 +2,8 @@
 /*
  * Requests in, pieces out: who is next. Due reservations first, the earliest deadline among them; then the smallest share
  * tag; at both levels, VM and class, then the class's flows by turns of equal cost. What its limit forbids is put aside until
- * it may go. Called by the gate on the owner's thread; each decision walks three small heaps.
+ * it may go. Called by the gate on the owner's thread; each decision walks three small heaps, and none is touched while
+ * nothing is held.
  */
 #include "slo/internal.h"
 
@@ -45,25 +46,31 @@ static void piece_make(struct slo_flow *f, struct slo_req *r, uint64_t now, stru
 	ret->cost = slo_cost_of(&s->cost, r->op, ret->sequential, bytes);
 }
 
-/* Books what goes out; by reservation of its VM, its class, or both, or not. */
-static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a, bool vm_due, bool class_due)
+/* Counts what goes out. */
+static void piece_count(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a)
 {
-	struct slo_sched *s = f->node.sched;
 	struct slo_req *r = p->req;
 	struct slo_bucket_counts *b = slo_meter_bucket(&f->node.meter, p->dispatch_ns);
 
 	f->next_offset[r->op] = r->offset_bytes + r->given_bytes + p->bytes;
 	r->given_bytes += p->bytes;
 	r->pieces++;
-	slo_charge(f, a, p->cost, vm_due, class_due, p->dispatch_ns);
-	slo_flight_add(f, p->dispatch_ns);
-	p->in_flight = s->root.in_flight;
 	b->requests += a->units[SLO_IOPS] / 1000;
 	b->bytes += a->units[SLO_BANDWIDTH];
 	b->cost += p->cost;
+	slo_flight_add(f, p->dispatch_ns);
+	p->in_flight = f->node.sched->root.in_flight;
+	if (f->node.sched->targets)
+		slo_window_dispatched(f->node.sched);
+}
+
+/* Books what goes out; by reservation of its VM, its class, or both, or not. */
+static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a, bool vm_due, bool class_due)
+{
 	if (p->start_bytes == 0)
-		hist_add(&f->node.parent->class->queue_time, p->dispatch_ns - r->arrival_ns);
-	slo_window_dispatched(s);
+		hist_add(&f->node.parent->class->queue_time, p->dispatch_ns - p->req->arrival_ns);
+	slo_charge(f, a, p->cost, vm_due, class_due, p->dispatch_ns);
+	piece_count(f, p, a);
 }
 
 static void req_arrive(struct slo_flow *f, struct slo_req *r, uint64_t now)
@@ -74,16 +81,15 @@ static void req_arrive(struct slo_flow *f, struct slo_req *r, uint64_t now)
 	r->flow = f;
 }
 
-static bool limits_allow(const struct slo_flow *f, const struct slo_amount *a, uint64_t now)
+static bool limits_allow(const struct slo_node *class, const struct slo_node *vm, const struct slo_amount *a, uint64_t now)
 {
-	const struct slo_node *class = f->node.parent, *vm = class->parent;
-
 	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
 }
 
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
 	struct slo_sched *s = f->node.sched;
+	struct slo_node *class = f->node.parent, *vm = class->parent;
 	struct slo_amount a;
 
 	if (s->root.held || s->root.in_flight >= s->window.size || s->anticipation.node)
@@ -92,15 +98,21 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
 		return false;
 	a = slo_amount_of(s, r->op, r->bytes);
-	if ((a.units[SLO_IOPS] > 1000 && !r->whole) || !limits_allow(f, &a, now))
+	if ((a.units[SLO_IOPS] > 1000 && !r->whole) || !limits_allow(class, vm, &a, now))
 		return false;
 	req_arrive(f, r, now);
-	slo_node_wake(f->node.parent, now);
-	slo_node_wake(f->node.parent->parent, now);
+	if (s->targets) {
+		slo_node_wake(class, now);
+		slo_node_wake(vm, now);
+		slo_window_starved(s);
+	}
 	piece_make(f, r, now, ret);
-	piece_give(f, ret, &a, false, false);
+	/* What goes while nobody waits takes nothing from anybody: it is not charged to shares. */
+	if (class->rated || vm->rated)
+		slo_charge_rates(f, &a, false, false, now);
+	hist_add(&class->class->queue_time, 0);
+	piece_count(f, ret, &a);
 	s->fast++;
-	slo_window_starved(s);
 	return true;
 }
 
@@ -186,7 +198,8 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		struct slo_amount a;
 
 		if (s->root.in_flight >= s->window.size) {
-			slo_window_full(s, now);
+			if (s->targets)
+				slo_window_full(s, now);
 			return false;
 		}
 		vm = child_next(&s->root, now, &due);
@@ -208,7 +221,7 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 			held_leave(f, ret->req, now);
 		return true;
 	}
-	if (s->root.in_flight < s->window.size)
+	if (s->targets && s->root.in_flight < s->window.size)
 		slo_window_starved(s);
 	return false;
 }
@@ -234,10 +247,13 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
-	slo_anticipate_served(s, now - p->dispatch_ns);
-	slo_window_completed(s, p, last, now);
+	if (s->targets) {
+		slo_anticipate_served(s, now - p->dispatch_ns);
+		slo_window_completed(s, p, last, now);
+	}
 	slo_flight_remove(f, now);
-	if (!class->held && !class->in_flight)
+	/* Where nobody waits, nobody has to be waited for. */
+	if (class->due.any && !class->held && !class->in_flight && s->root.held)
 		slo_anticipate_idle(class, now);
 	return last;
 }

@@ -99,6 +99,8 @@ struct slo_node {
 	struct slo_due due;
 	struct slo_limit limit[SLO_DIMENSIONS];
 	bool limited, throttled;
+	bool rated;  /* has a limit or a reservation */
+	bool target; /* has a reservation or a latency target: counted in the scheduler's `targets` */
 
 	unsigned held, in_flight; /* of the subtree: requests, pieces */
 	uint64_t idle_ns;	  /* since when neither */
@@ -121,6 +123,7 @@ struct slo_cost {
 	struct slo_cost_model model;
 	struct slo_cost_line line[SLO_OPS][2][SLO_COST_SIZES];
 	bool frozen;
+	unsigned skipped;
 };
 
 enum slo_probe {
@@ -167,6 +170,7 @@ struct slo_sched {
 	struct slo_heap timers; /* throttled nodes by when they may go on */
 	struct slo_heap expect; /* idle classes with a reservation, by when it is due */
 	unsigned nodes;		/* VMs and classes: room in the two heaps above */
+	unsigned targets;	/* nodes with a reservation or a latency target; without, window and pauses are idle */
 	uint64_t split_bytes;
 	uint64_t now_ns;	/* last seen */
 	struct slo_window window;
@@ -202,6 +206,8 @@ void slo_flight_remove(struct slo_flow *f, uint64_t now);
 /* A piece goes out: share, reservation and limit tags of flow, class and VM. */
 void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_share(struct slo_node *n, uint64_t cost);
+/* Reservation and limit tags alone. */
+void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
 void slo_tags_rebase(struct slo_node *parent);
 
 /* dispatch.c */

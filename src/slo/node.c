@@ -52,6 +52,17 @@ static void due_set(struct slo_due *d, enum slo_dimension i, double rate, uint64
 	d->any = d->ns_per_unit[SLO_IOPS] != 0 || d->ns_per_unit[SLO_BANDWIDTH] != 0;
 }
 
+/* Keeps count of those that window and pauses work for. */
+static void node_rate(struct slo_node *n)
+{
+	bool target = n->due.any || n->promise.p50_ns || n->promise.p99_ns;
+
+	n->rated = n->limited || n->due.any;
+	if (target != n->target)
+		n->sched->targets += target ? 1 : -1u;
+	n->target = target;
+}
+
 static uint64_t reserved(const struct slo_node *n, enum slo_dimension i)
 {
 	const struct slo_rate *r = &n->promise.reservation;
@@ -77,8 +88,10 @@ void slo_node_reservations(struct slo_node *vm, uint64_t now)
 	list_for_each(n, &vm->children, siblings) {
 		if (!n->due.any)
 			slo_anticipate_forget(n);
+		node_rate(n);
 		slo_due_rekey(n);
 	}
+	node_rate(vm);
 	slo_due_rekey(vm);
 }
 
@@ -221,6 +234,7 @@ static int node_remove(struct slo_node *n)
 	p->children_n--;
 	if (n->kind != SLO_FLOW)
 		n->sched->nodes--;
+	n->sched->targets -= n->target;
 	slo_meter_fold(&p->meter, &n->meter);
 	if (n->kind == SLO_CLASS)
 		slo_node_reservations(p, n->sched->now_ns);

@@ -187,23 +187,41 @@ void slo_held_remove(struct slo_flow *f, uint64_t now)
 	}
 }
 
+/* Busy time tells low demand from a missed reservation: it is booked where there is one. */
+static void flight_add(struct slo_node *n, uint64_t now)
+{
+	if (n->in_flight++ == 0 && !n->held && n->due.any)
+		show_state(n, now);
+}
+
+static void flight_remove(struct slo_node *n, uint64_t now)
+{
+	assert(n->in_flight);
+	if (--n->in_flight || n->held)
+		return;
+	n->idle_ns = now;
+	if (n->due.any)
+		show_state(n, now);
+}
+
 void slo_flight_add(struct slo_flow *f, uint64_t now)
 {
-	for (struct slo_node *n = &f->node; n; n = n->parent)
-		if (n->in_flight++ == 0 && !n->held && (n->kind == SLO_CLASS || n->kind == SLO_VM))
-			show_state(n, now);
+	struct slo_node *class = f->node.parent;
+
+	f->node.in_flight++;
+	flight_add(class, now);
+	flight_add(class->parent, now);
+	f->node.sched->root.in_flight++;
 }
 
 void slo_flight_remove(struct slo_flow *f, uint64_t now)
 {
-	for (struct slo_node *n = &f->node; n; n = n->parent) {
-		assert(n->in_flight);
-		if (--n->in_flight || n->held)
-			continue;
-		n->idle_ns = now;
-		if (n->kind == SLO_CLASS || n->kind == SLO_VM)
-			show_state(n, now);
-	}
+	struct slo_node *class = f->node.parent;
+
+	f->node.in_flight--;
+	flight_remove(class, now);
+	flight_remove(class->parent, now);
+	f->node.sched->root.in_flight--;
 }
 
 void slo_tags_rebase(struct slo_node *parent)
@@ -239,24 +257,28 @@ void slo_charge_share(struct slo_node *n, uint64_t cost)
 		slo_tags_rebase(p);
 }
 
-void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now)
+void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now)
 {
-	bool due = false;
+	struct slo_node *class = f->node.parent, *vm = class->parent;
 
-	for (struct slo_node *n = &f->node; n->parent; n = n->parent) {
-		slo_charge_share(n, cost);
-		if (n->due.any) {
-			due_charge(&n->due, a, n->kind == SLO_VM ? vm_due : class_due, now);
-			due = true;
-		}
+	for (struct slo_node *n = class; n->parent; n = n->parent) {
+		if (n->due.any)
+			due_charge(&n->due, a, n == vm ? vm_due : class_due, now);
 		if (n->limited)
 			for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
 				slo_limit_charge(&n->limit[i], a->units[i], now);
 	}
-	if (!due)
+	if (!class->due.any && !vm->due.any)
 		return;
 	/* A flush may go while its class has nothing held, or is throttled, and the VM has other classes that could go. */
-	slo_due_rekey(f->node.parent);
-	if (!slo_heap_has(&f->node.parent->in_share))
-		slo_due_rekey(f->node.parent->parent);
+	slo_due_rekey(class);
+	if (!slo_heap_has(&class->in_share))
+		slo_due_rekey(vm);
+}
+
+void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now)
+{
+	for (struct slo_node *n = &f->node; n->parent; n = n->parent)
+		slo_charge_share(n, cost);
+	slo_charge_rates(f, a, vm_due, class_due, now);
 }
