@@ -4,6 +4,7 @@
  */
 #include "ledger/board.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -93,6 +94,7 @@ bool ledger_board_publish(struct ledger_board *b, uint64_t up, uint32_t w, unsig
 	struct ledger_sheet *s = &b->sheet[w * 2 + sheet];
 	uint64_t mine = state->generation << 8 | w << 1 | sheet;
 
+	assert((up & UINT8_MAX) != (mine & UINT8_MAX));
 	store_release(&s->vms, set->vms);
 	store_release(&s->accounts, set->accounts);
 	words_store(s->state, state, STATE_WORDS);

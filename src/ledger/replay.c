@@ -30,6 +30,7 @@ struct replay {
 	size_t records, room;
 	struct plan_records *plan;
 	size_t plans, plan_room;
+	uint32_t workers, accounts; /* the largest that any checkpoint speaks of: sizes of what follows */
 	/* The planner's world; `set` NULL until a checkpoint. */
 	struct ledger_set *set;
 	struct ledger_state *before, *after;
@@ -76,7 +77,13 @@ static int records_read(struct replay *rp, const struct ledger_log *log)
 
 static int plan_add(struct replay *rp, size_t checkpoint, size_t tick, size_t end)
 {
-	int e = grow(&rp->plan, &rp->plan_room, rp->plans, sizeof(*rp->plan));
+	int e;
+
+	if (checkpoint < tick && rp->record[checkpoint].detail + 1 != rp->record[tick].detail) {
+		rp->out->broken++;
+		return 0;
+	}
+	e = grow(&rp->plan, &rp->plan_room, rp->plans, sizeof(*rp->plan));
 
 	if (e < 0)
 		return e;
@@ -93,7 +100,7 @@ static int plan_add(struct replay *rp, size_t checkpoint, size_t tick, size_t en
 /* Where in a plan a log's records have come to. */
 struct plan_scan {
 	size_t checkpoint, tick; /* where they began; SIZE_MAX: not begun */
-	bool whole;		 /* there was no gap since the end of something */
+	bool whole;		 /* what comes next begins here: no gap since something ended */
 };
 
 static bool scan_expects(const struct plan_scan *s, unsigned op)
@@ -130,11 +137,12 @@ static int plans_find(struct replay *rp, size_t from)
 		}
 		if (r->op == LEDGER_BOOK)
 			s.checkpoint = i;
-		if (r->op == LEDGER_TICK) {
+		/* After a gap, a TICK without a checkpoint may have lost it: with an old set it would come out otherwise. */
+		if (r->op == LEDGER_TICK && (s.checkpoint != SIZE_MAX || s.whole)) {
 			s.checkpoint = s.checkpoint == SIZE_MAX ? i : s.checkpoint;
 			s.tick = i;
 		}
-		s.whole |= r->op == LEDGER_USE;
+		s.whole |= r->op == LEDGER_USE || r->op == LEDGER_END;
 	}
 	return 0;
 }
@@ -221,6 +229,15 @@ static bool is_credit(int64_t v)
 	return v >= -CREDIT_MAX && v <= CREDIT_MAX;
 }
 
+/* The sizes in a SHAPE record. False: there are no such books. */
+static bool shape_read(const struct ledger_record *r, uint32_t *workers, uint32_t *vms, uint32_t *accounts)
+{
+	*workers = (uint32_t)(r->detail >> 48);
+	*vms = (uint32_t)(r->detail >> 24) & 0xffffff;
+	*accounts = (uint32_t)r->detail & 0xffffff;
+	return *workers && *workers <= LEDGER_WORKERS_MAX && *vms <= LEDGER_ACCOUNTS_MAX && *accounts <= LEDGER_ACCOUNTS_MAX;
+}
+
 /* BOOK, SHAPE, CLOCK: an empty set and state of the right shape. */
 static int checkpoint_head(const struct ledger_record *r, unsigned n, struct ledger_set **ret_set, struct ledger_state *s)
 {
@@ -229,11 +246,7 @@ static int checkpoint_head(const struct ledger_record *r, unsigned n, struct led
 
 	if (n < 3 || r[0].op != LEDGER_BOOK || r[1].op != LEDGER_SHAPE || r[2].op != LEDGER_CLOCK)
 		return -EBADMSG;
-	workers = (uint32_t)(r[1].detail >> 48);
-	vms = (uint32_t)(r[1].detail >> 24) & 0xffffff;
-	accounts = (uint32_t)r[1].detail & 0xffffff;
-	if (workers == 0 || workers > LEDGER_WORKERS_MAX || vms > LEDGER_ACCOUNTS_MAX || accounts > LEDGER_ACCOUNTS_MAX ||
-	    !is_rate(r[0].amount) || !is_rate(r[1].amount) || !is_credit(r[0].balance) || r[2].amount < 0 ||
+	if (!shape_read(&r[1], &workers, &vms, &accounts) || !is_rate(r[0].amount) || !is_rate(r[1].amount) || !is_credit(r[0].balance) || r[2].amount < 0 ||
 	    r[2].amount >= (int64_t)NSEC_PER_SEC)
 		return -EBADMSG;
 	e = ledger_set_alloc(vms, accounts, ret_set);
@@ -347,7 +360,7 @@ static int checkpoint_take(struct replay *rp, const struct plan_records *p)
 	const struct ledger_record *recorded = &rp->record[p->checkpoint];
 	struct ledger_state *s;
 	struct ledger_set *set;
-	int e = ledger_state_create(LEDGER_ACCOUNTS_MAX, LEDGER_WORKERS_MAX, &s);
+	int e = ledger_state_create(rp->accounts, rp->workers, &s);
 
 	if (e < 0)
 		return e;
@@ -386,7 +399,7 @@ static bool inputs_load(struct replay *rp, const struct plan_records *p)
 		used = *ledger_state_pair(rp->before, r->worker, slot) + r->amount - r->balance;
 		if (used < 0 || !is_credit(used) || !is_credit(sum += used))
 			return false;
-		in = &rp->input[(size_t)r->worker * LEDGER_ACCOUNTS_MAX + slot];
+		in = &rp->input[(size_t)r->worker * rp->accounts + slot];
 		in->used = (uint64_t)used;
 		in->want = min_u64(ledger_detail_value(r->detail), LEDGER_WANT_MAX);
 	}
@@ -396,7 +409,7 @@ static bool inputs_load(struct replay *rp, const struct plan_records *p)
 static void inputs_clear(struct replay *rp)
 {
 	for (uint32_t w = 0; w < rp->set->workers; w++)
-		memset(&rp->input[(size_t)w * LEDGER_ACCOUNTS_MAX], 0, rp->set->accounts * sizeof(*rp->input));
+		memset(&rp->input[(size_t)w * rp->accounts], 0, rp->set->accounts * sizeof(*rp->input));
 }
 
 static void plan_replay(struct replay *rp, const struct plan_records *p)
@@ -438,13 +451,24 @@ static int plans_replay(struct replay *rp)
 	return 0;
 }
 
+/* After reading: makes room for the largest checkpoint. */
 static int replay_init(struct replay *rp)
 {
-	int e = ledger_state_create(LEDGER_ACCOUNTS_MAX, LEDGER_WORKERS_MAX, &rp->before);
+	uint32_t workers, vms, accounts;
+	int e;
 
+	rp->workers = rp->accounts = 1;
+	for (size_t i = 0; i < rp->records; i++)
+		if (rp->record[i].op == LEDGER_SHAPE && shape_read(&rp->record[i], &workers, &vms, &accounts)) {
+			rp->workers = workers > rp->workers ? workers : rp->workers;
+			/* VMs' states have as many entries. */
+			rp->accounts = accounts > rp->accounts ? accounts : rp->accounts;
+			rp->accounts = vms > rp->accounts ? vms : rp->accounts;
+		}
+	e = ledger_state_create(rp->accounts, rp->workers, &rp->before);
 	if (e == 0)
-		e = ledger_scratch_create(LEDGER_ACCOUNTS_MAX, &rp->scratch);
-	rp->input = calloc((size_t)LEDGER_ACCOUNTS_MAX * LEDGER_WORKERS_MAX, sizeof(*rp->input));
+		e = ledger_scratch_create(rp->accounts, &rp->scratch);
+	rp->input = calloc((size_t)rp->accounts * rp->workers, sizeof(*rp->input));
 	return e < 0 ? e : rp->input ? 0 : -ENOMEM;
 }
 
@@ -463,12 +487,14 @@ int ledger_replay_run(const struct ledger_log *const logs[], unsigned n, struct 
 {
 	struct ledger_replay out = { 0 };
 	struct replay rp = { .out = &out };
-	int e = n ? replay_init(&rp) : -EINVAL;
+	int e = n ? 0 : -EINVAL;
 
 	for (unsigned i = 0; i < n && e == 0; i++) {
 		e = logs[i]->header->resource == logs[0]->header->resource ? log_read(&rp, logs[i]) : -EINVAL;
 		out.records = rp.records;
 	}
+	if (e == 0)
+		e = replay_init(&rp);
 	if (e == 0) {
 		if (rp.plans)
 			qsort(rp.plan, rp.plans, sizeof(*rp.plan), plan_order);

@@ -11,7 +11,7 @@ struct ledger_replay {
 	uint64_t records;     /* read from all logs */
 	uint64_t lost, damaged; /* as the readers count them */
 	uint64_t plans;	      /* whole in the logs */
-	uint64_t broken;      /* begun and not ended although no record is missing */
+	uint64_t broken;      /* no plan, although no record is missing */
 	uint64_t replayed;    /* of them: those that a checkpoint, or a replayed plan right before, leads to */
 	uint64_t checkpoints; /* compared with what replay had come to by itself */
 	uint64_t differences; /* records that came out otherwise */
