@@ -14,57 +14,57 @@
 
 #define GRANTS_PER_TURN 64u
 
-static uint64_t now_of(const struct blk_gate *g)
+static uint64_t now_of(const struct blk_core *core)
 {
-	return worker_now_ns(g->owner);
+	return worker_now_ns(core->owner);
 }
 
-static bool is_local(const struct blk_gate *g, const struct blk_port *p)
+static bool is_local(const struct blk_core *core, const struct blk_port *p)
 {
-	return p->reply == &g->reply[g->owner_index];
+	return p->reply == &core->gate->reply[core->index];
 }
 
-static void note_to_worker(struct blk_gate *g, struct blk_port *p, struct blk_note *n, enum blk_note_kind kind)
+static void note_to_worker(struct blk_core *core, struct blk_port *p, struct blk_note *n, enum blk_note_kind kind)
 {
 	n->kind = kind;
-	blk_outbox_add(&g->reply_out[p->reply - g->reply], n);
-	worker_source_wake(&g->source);
+	blk_outbox_add(&core->reply_out[p->reply - core->gate->reply], n);
+	worker_source_wake(&core->source);
 }
 
-void blk_core_flush(struct blk_gate *g)
+void blk_core_flush(struct blk_core *core)
 {
-	for (unsigned i = 0; i < g->n_workers; i++)
-		blk_outbox_send(&g->reply_out[i], &g->reply[i]);
+	for (unsigned i = 0; i < core->gate->n_workers; i++)
+		blk_outbox_send(&core->reply_out[i], &core->gate->reply[i]);
 }
 
 /* --- VMs, classes, flows --- */
 
-static struct blk_core_vm *vm_find(struct blk_gate *g, const char *name)
+static struct blk_core_vm *vm_find(struct blk_core *core, const char *name)
 {
 	struct blk_core_vm *vm;
 
-	list_for_each(vm, &g->vms, node)
+	list_for_each(vm, &core->vms, node)
 		if (strcmp(vm->name, name) == 0)
 			return vm;
 	return NULL;
 }
 
-void blk_core_join(struct blk_gate *g, struct blk_port *p)
+void blk_core_join(struct blk_core *core, struct blk_port *p)
 {
 	if (p->vm)
 		return;
-	p->vm = vm_find(g, p->vm_name);
+	p->vm = vm_find(core, p->vm_name);
 	/* Control adds a VM before its disks are served. */
 	assert(p->vm);
 	list_append(&p->vm->ports, &p->node);
 }
 
-static struct slo_flow *flow_of(struct blk_gate *g, struct blk_port *p, uint16_t ioprio)
+static struct slo_flow *flow_of(struct blk_core *core, struct blk_port *p, uint16_t ioprio)
 {
 	struct blk_core_vm *vm = p->vm;
 	unsigned c = vm->place[slo_classmap_lookup(&vm->map, ioprio)];
 
-	(void)g;
+	(void)core;
 	if (likely(p->flow[c]))
 		return p->flow[c];
 	/* Once per queue and class. Without memory the request goes with the default class or, at worst, with any that exists. */
@@ -104,7 +104,7 @@ static void bury_dead_classes(struct blk_core_vm *vm)
 }
 
 /* What a class that left the policy holds goes to the VM's default class. */
-static void empty_class(struct blk_gate *g, struct blk_core_vm *vm, unsigned c)
+static void empty_class(struct blk_core *core, struct blk_core_vm *vm, unsigned c)
 {
 	struct blk_port *p;
 
@@ -114,13 +114,13 @@ static void empty_class(struct blk_gate *g, struct blk_core_vm *vm, unsigned c)
 		if (!p->flow[c])
 			continue;
 		list_init(&held);
-		slo_flow_take(p->flow[c], now_of(g), &held);
+		slo_flow_take(p->flow[c], now_of(core), &held);
 		while (!list_empty(&held)) {
 			struct slo_req *r = list_first(&held, struct slo_req, node);
-			struct slo_flow *f = flow_of(g, p, 0);
+			struct slo_flow *f = flow_of(core, p, 0);
 
 			list_remove(&r->node);
-			slo_enqueue(f ? f : p->flow[c], r, now_of(g));
+			slo_enqueue(f ? f : p->flow[c], r, now_of(core));
 		}
 		flow_drop(p, c);
 	}
@@ -139,19 +139,23 @@ static int class_place(const struct blk_core_vm *vm, const char *name)
 	return empty;
 }
 
-static int set_class(struct blk_gate *g, struct blk_core_vm *vm, const struct blk_gate_class *spec, uint8_t *ret_place)
+static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct blk_gate_class *spec, uint8_t *ret_place)
 {
 	int c = class_place(vm, spec->name);
+	struct slo_promise promise;
 	struct blk_core_class *k;
 	int err;
 
 	if (c < 0)
 		return c;
 	k = &vm->class[c];
+	k->whole = spec->promise;
+	k->slot = spec->slot;
+	promise = blk_slice_promise(core, &spec->promise);
 	if (k->node) {
-		err = slo_update(k->node, &spec->promise, now_of(g));
+		err = slo_update(k->node, &promise, now_of(core));
 	} else {
-		err = slo_class_add(vm->slo, &spec->promise, k, &k->node);
+		err = slo_class_add(vm->slo, &promise, k, &k->node);
 		memcpy(k->name, spec->name, sizeof(k->name));
 	}
 	if (err < 0)
@@ -161,21 +165,23 @@ static int set_class(struct blk_gate *g, struct blk_core_vm *vm, const struct bl
 	return 0;
 }
 
-static int vm_add(struct blk_gate *g, const struct blk_gate_vm *spec, struct blk_core_vm **ret)
+static int vm_add(struct blk_core *core, const struct blk_gate_vm *spec, struct blk_core_vm **ret)
 {
 	struct blk_core_vm *vm = calloc(1, sizeof(*vm));
+	struct slo_promise promise;
 	int err;
 
 	if (!vm)
 		return -ENOMEM;
-	err = slo_vm_add(g->sched, &spec->promise, vm, &vm->slo);
+	promise = blk_slice_promise(core, &spec->promise);
+	err = slo_vm_add(core->sched, &promise, vm, &vm->slo);
 	if (err < 0) {
 		free(vm);
 		return err;
 	}
 	memcpy(vm->name, spec->name, sizeof(vm->name));
 	list_init(&vm->ports);
-	list_append(&g->vms, &vm->node);
+	list_append(&core->vms, &vm->node);
 	*ret = vm;
 	return 0;
 }
@@ -188,16 +194,18 @@ static bool in_spec(const struct blk_gate_vm *spec, const char *name)
 	return false;
 }
 
-int blk_core_set_vm(struct blk_gate *g, const struct blk_gate_vm *spec)
+int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *spec)
 {
-	struct blk_core_vm *vm = vm_find(g, spec->name);
+	struct blk_core_vm *vm = vm_find(core, spec->name);
+	struct slo_promise promise = blk_slice_promise(core, &spec->promise);
 	uint8_t place[BLK_CLASSES_MAX] = { 0 };
-	int err = vm ? slo_update(vm->slo, &spec->promise, now_of(g)) : vm_add(g, spec, &vm);
+	int err = vm ? slo_update(vm->slo, &promise, now_of(core)) : vm_add(core, spec, &vm);
 
 	for (unsigned i = 0; err == 0 && i < spec->n_classes; i++)
-		err = set_class(g, vm, &spec->class[i], &place[i]);
+		err = set_class(core, vm, &spec->class[i], &place[i]);
 	if (err < 0)
 		return err;
+	vm->whole = spec->promise;
 	memcpy(vm->place, place, sizeof(place));
 	vm->map = spec->map;
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
@@ -206,18 +214,18 @@ int blk_core_set_vm(struct blk_gate *g, const struct blk_gate_vm *spec)
 		if (!k->node || k->dead || in_spec(spec, k->name))
 			continue;
 		k->dead = true;
-		empty_class(g, vm, c);
+		empty_class(core, vm, c);
 	}
 	bury_dead_classes(vm);
 	/* Promises may let go now what was held a moment ago. */
-	blk_core_run(g);
-	worker_source_wake(&g->source);
+	blk_core_run(core);
+	worker_source_wake(&core->source);
 	return 0;
 }
 
-void blk_core_remove_vm(struct blk_gate *g, const char *name)
+void blk_core_remove_vm(struct blk_core *core, const char *name)
 {
-	struct blk_core_vm *vm = vm_find(g, name);
+	struct blk_core_vm *vm = vm_find(core, name);
 
 	if (!vm)
 		return;
@@ -232,102 +240,104 @@ void blk_core_remove_vm(struct blk_gate *g, const char *name)
 
 /* --- requests --- */
 
-static void ticket_free(struct blk_gate *g, struct blk_ticket *t)
+static void ticket_free(struct blk_core *core, struct blk_ticket *t)
 {
-	if (is_local(g, t->port))
+	if (is_local(core, t->port))
 		blk_port_freed(t);
 	else
-		note_to_worker(g, t->port, &t->note, BLK_NOTE_FREE);
+		note_to_worker(core, t->port, &t->note, BLK_NOTE_FREE);
 }
 
-static void grant(struct blk_gate *g, struct blk_part *part)
+static void grant(struct blk_core *core, struct blk_part *part)
 {
 	struct blk_ticket *t = part->ticket;
 
-	if (is_local(g, t->port))
+	if (is_local(core, t->port))
 		blk_port_granted(part);
 	else
-		note_to_worker(g, t->port, &part->note, BLK_NOTE_GRANT);
+		note_to_worker(core, t->port, &part->note, BLK_NOTE_GRANT);
 }
 
 /* The part that carries a piece: the ticket's own for a whole request. */
-static struct blk_part *part_for(struct blk_gate *g, const struct slo_piece *piece)
+static struct blk_part *part_for(struct blk_core *core, const struct slo_piece *piece)
 {
 	struct blk_ticket *t = container_of(piece->req, struct blk_ticket, slo);
 	struct blk_part *part = &t->whole;
 
 	if (unlikely(piece->bytes != piece->req->bytes)) {
-		part = g->free_part;
-		g->free_part = part->next_free;
+		part = core->free_part;
+		core->free_part = part->next_free;
 	}
 	part->ticket = t;
 	part->slo = *piece;
+	if (core->gate->slices)
+		blk_slice_used(core, slo_node_user(slo_node_parent(slo_flow_node(piece->flow))), piece->cost);
 	return part;
 }
 
-void blk_core_enqueue(struct blk_gate *g, struct blk_ticket *t)
+void blk_core_enqueue(struct blk_core *core, struct blk_ticket *t)
 {
 	struct slo_flow *f;
 	struct slo_piece piece;
 
-	blk_core_join(g, t->port);
-	f = flow_of(g, t->port, t->ioprio);
+	blk_core_join(core, t->port);
+	f = flow_of(core, t->port, t->ioprio);
 	if (unlikely(!f)) {
 		/* No memory for a single flow: the request passes unscheduled rather than not at all. */
 		t->whole.ticket = t;
 		t->whole.slo = (struct slo_piece){ 0 };
-		grant(g, &t->whole);
+		grant(core, &t->whole);
 		return;
 	}
 	if (t->flush) {
-		slo_bypass(f, &t->slo, now_of(g), &piece);
-		grant(g, part_for(g, &piece));
-	} else if (slo_admit_fast(f, &t->slo, now_of(g), &piece)) {
-		grant(g, part_for(g, &piece));
+		slo_bypass(f, &t->slo, now_of(core), &piece);
+		grant(core, part_for(core, &piece));
+	} else if (slo_admit_fast(f, &t->slo, now_of(core), &piece)) {
+		grant(core, part_for(core, &piece));
 	} else {
-		slo_enqueue(f, &t->slo, now_of(g));
-		worker_source_wake(&g->source);
+		slo_enqueue(f, &t->slo, now_of(core));
+		worker_source_wake(&core->source);
 	}
 }
 
-void blk_core_done(struct blk_gate *g, struct blk_part *part)
+void blk_core_done(struct blk_core *core, struct blk_part *part)
 {
 	struct blk_ticket *t = part->ticket;
 	bool last = true;
 
 	if (likely(part->slo.req))
-		last = slo_complete(&part->slo, now_of(g), part->result);
+		last = slo_complete(&part->slo, now_of(core), part->result);
 	if (part != &t->whole) {
-		part->next_free = g->free_part;
-		g->free_part = part;
+		part->next_free = core->free_part;
+		core->free_part = part;
 	}
 	if (last)
-		ticket_free(g, t);
-	if (slo_held(g->sched))
-		worker_source_wake(&g->source);
+		ticket_free(core, t);
+	if (slo_held(core->sched))
+		worker_source_wake(&core->source);
 }
 
-unsigned blk_core_run(struct blk_gate *g)
+unsigned blk_core_run(struct blk_core *core)
 {
 	struct slo_piece piece;
 	unsigned n = 0;
 
 	/* A piece may need a part of its own, so without one nothing is decided. */
-	while (n < GRANTS_PER_TURN && g->free_part && slo_dispatch(g->sched, now_of(g), &piece)) {
-		grant(g, part_for(g, &piece));
+	while (n < GRANTS_PER_TURN && core->free_part && slo_dispatch(core->sched, now_of(core), &piece)) {
+		grant(core, part_for(core, &piece));
 		n++;
 	}
 	return n;
 }
 
-void blk_core_recall(struct blk_gate *g, struct blk_port *p)
+void blk_core_recall(struct blk_core *core, struct blk_port *p)
 {
 	struct list held;
 
 	list_init(&held);
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
 		if (p->flow[c])
-			slo_flow_take(p->flow[c], now_of(g), &held);
+			slo_flow_take(p->flow[c], now_of(core), &held);
 	while (!list_empty(&held)) {
 		struct slo_req *r = list_first(&held, struct slo_req, node);
 		struct blk_ticket *t = container_of(r, struct blk_ticket, slo);
@@ -337,16 +347,16 @@ void blk_core_recall(struct blk_gate *g, struct blk_port *p)
 		t->has_parts = r->pieces > 0;
 		/* The last part that is out ends the ticket; the rest will come with another one. */
 		r->bytes = r->given_bytes;
-		if (is_local(g, p))
+		if (is_local(core, p))
 			blk_port_returned(t);
 		else
-			note_to_worker(g, p, &t->back, BLK_NOTE_RETURN);
+			note_to_worker(core, p, &t->back, BLK_NOTE_RETURN);
 	}
 }
 
-void blk_core_leave(struct blk_gate *g, struct blk_port *p)
+void blk_core_leave(struct blk_core *core, struct blk_port *p)
 {
-	(void)g;
+	(void)core;
 	if (!p->vm)
 		return;
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
@@ -362,7 +372,7 @@ void blk_core_leave(struct blk_gate *g, struct blk_port *p)
 
 void blk_core_deliver(struct blk_box *inbox, struct blk_note *first)
 {
-	struct blk_gate *g = container_of(inbox, struct blk_gate, inbox);
+	struct blk_core *core = container_of(inbox, struct blk_core, inbox);
 
 	for (struct blk_note *next, *n = first; n; n = next) {
 		struct blk_port *p;
@@ -370,42 +380,49 @@ void blk_core_deliver(struct blk_box *inbox, struct blk_note *first)
 		next = n->next;
 		switch ((enum blk_note_kind)n->kind) {
 		case BLK_NOTE_SUBMIT:
-			blk_core_enqueue(g, container_of(n, struct blk_ticket, note));
+			blk_core_enqueue(core, container_of(n, struct blk_ticket, note));
 			break;
 		case BLK_NOTE_DONE:
-			blk_core_done(g, container_of(n, struct blk_part, note));
+			blk_core_done(core, container_of(n, struct blk_part, note));
 			break;
 		case BLK_NOTE_RECALL:
 			p = container_of(n, struct blk_port, ask);
-			blk_core_recall(g, p);
-			note_to_worker(g, p, &p->answer, BLK_NOTE_RECALLED);
+			blk_core_recall(core, p);
+			note_to_worker(core, p, &p->answer, BLK_NOTE_RECALLED);
 			break;
 		case BLK_NOTE_LEAVE:
 			p = container_of(n, struct blk_port, ask);
-			blk_core_leave(g, p);
-			note_to_worker(g, p, &p->answer, BLK_NOTE_LEFT);
+			blk_core_leave(core, p);
+			note_to_worker(core, p, &p->answer, BLK_NOTE_LEFT);
 			break;
 		case BLK_NOTE_FULL:
 			p = container_of(n, struct blk_port, full);
 			if (p->vm)
-				slo_vm_ring_full(p->vm->slo, now_of(g));
+				slo_vm_ring_full(p->vm->slo, now_of(core));
 			store_release(&p->full_told, false);
 			break;
 		default:
 			assert(!"a note that is not for the owner");
 		}
 	}
-	blk_core_run(g);
-	blk_core_flush(g);
+	blk_core_run(core);
+	blk_core_flush(core);
+}
+
+unsigned blk_core_turn(struct blk_core *core)
+{
+	if (core->gate->slices)
+		blk_slice_turn(core);
+	return blk_core_run(core);
 }
 
 static unsigned core_poll(struct worker_source *s, uint64_t now_ns)
 {
-	struct blk_gate *g = container_of(s, struct blk_gate, source);
-	unsigned n = blk_core_run(g);
+	struct blk_core *core = container_of(s, struct blk_core, source);
+	unsigned n = blk_core_turn(core);
 
 	(void)now_ns;
-	blk_core_flush(g);
+	blk_core_flush(core);
 	return n;
 }
 
@@ -417,9 +434,9 @@ static bool core_arm(struct worker_source *s)
 
 static uint64_t core_deadline(const struct worker_source *s)
 {
-	const struct blk_gate *g = container_of(s, struct blk_gate, source);
+	const struct blk_core *core = container_of(s, struct blk_core, source);
 
-	return slo_next_ns(g->sched);
+	return min_u64(slo_next_ns(core->sched), blk_slice_deadline_ns(core));
 }
 
 const struct worker_source_ops blk_core_source = {

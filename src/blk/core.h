@@ -56,6 +56,7 @@ struct blk_ticket {
 
 struct blk_port {
 	struct blk_gate *gate;
+	struct blk_core *core; /* that schedules it: the owner's, or its own worker's slice */
 	struct blk_queue *queue;
 	char vm_name[BLK_NAME_MAX];
 	bool ioprio_ignore;
@@ -79,6 +80,11 @@ struct blk_core_class {
 	char name[BLK_NAME_MAX];
 	struct slo_node *node; /* NULL: the place is free */
 	bool dead;	       /* not in the policy any more; goes with its last request in flight */
+	/* Slices: its account in the ledger, and what a piece of it costs on average (for wants). */
+	uint32_t slot;
+	uint64_t mean_cost;
+	uint64_t granted;	  /* pieces since the last balance */
+	struct slo_promise whole; /* as promised; limits are divided among slices */
 };
 
 struct blk_core_vm {
@@ -88,12 +94,15 @@ struct blk_core_vm {
 	struct blk_core_class class[BLK_CLASSES_MAX];
 	uint8_t place[BLK_CLASSES_MAX]; /* index in the policy's list -> index in `class` */
 	struct slo_classmap map;
+	struct slo_promise whole; /* slices, as above */
 };
 
-struct blk_gate {
+/* One scheduler and what it needs, on one worker. */
+struct blk_core {
+	struct blk_gate *gate;
 	struct slo_sched *sched;
 	struct worker *owner;
-	unsigned owner_index; /* in `reply` */
+	unsigned index; /* of its worker */
 	struct worker_msg begin;
 	struct worker_source source;
 	struct list vms;
@@ -102,9 +111,18 @@ struct blk_gate {
 	size_t part_iov_bytes;
 	unsigned n_parts;
 	struct blk_box inbox;
+	struct blk_outbox *reply_out; /* one per worker */
+	bool wanting;		      /* slices: some class has been told to want credit */
+} cache_aligned;
+
+struct blk_gate {
 	unsigned n_workers;
-	struct blk_box *reply;	  /* one per worker */
-	struct blk_outbox *reply_out; /* the owner's, one per worker */
+	struct blk_box *reply; /* one per worker */
+	unsigned n_cores;      /* 1: an owner; otherwise a slice per worker, by the worker's number */
+	struct blk_core *core;
+	unsigned depth;
+	bool balancing; /* control thread: a balance is under way */
+	struct blk_slices *slices; /* slices.c; NULL with an owner */
 };
 
 /* --- the owner's side --- */
@@ -112,16 +130,28 @@ struct blk_gate {
 extern const struct worker_source_ops blk_core_source;
 void blk_core_deliver(struct blk_box *inbox, struct blk_note *first);
 /* Into the scheduler; the caller runs blk_core_run when its batch is complete. */
-void blk_core_enqueue(struct blk_gate *g, struct blk_ticket *t);
-void blk_core_done(struct blk_gate *g, struct blk_part *p);
+void blk_core_enqueue(struct blk_core *core, struct blk_ticket *t);
+void blk_core_done(struct blk_core *core, struct blk_part *p);
 /* Grants what may go. Returns how many. */
-unsigned blk_core_run(struct blk_gate *g);
-void blk_core_join(struct blk_gate *g, struct blk_port *p);
-void blk_core_recall(struct blk_gate *g, struct blk_port *p);
-void blk_core_leave(struct blk_gate *g, struct blk_port *p);
-int blk_core_set_vm(struct blk_gate *g, const struct blk_gate_vm *vm);
-void blk_core_remove_vm(struct blk_gate *g, const char *name);
-void blk_core_flush(struct blk_gate *g);
+unsigned blk_core_run(struct blk_core *core);
+/* The same, after looking for new credit. */
+unsigned blk_core_turn(struct blk_core *core);
+void blk_core_join(struct blk_core *core, struct blk_port *p);
+void blk_core_recall(struct blk_core *core, struct blk_port *p);
+void blk_core_leave(struct blk_core *core, struct blk_port *p);
+int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *vm);
+void blk_core_remove_vm(struct blk_core *core, const char *name);
+void blk_core_flush(struct blk_core *core);
+
+/* --- slices (slices.c); all of these do nothing for an owner --- */
+
+/* A piece of the class went out at this cost. */
+void blk_slice_used(struct blk_core *core, struct blk_core_class *class, uint64_t cost);
+/* Takes new credit, and tells what waits. Once per turn. */
+void blk_slice_turn(struct blk_core *core);
+uint64_t blk_slice_deadline_ns(const struct blk_core *core);
+/* The part of a promise that a slice keeps by itself. */
+struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *whole);
 
 /* --- the queue's side --- */
 

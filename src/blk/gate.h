@@ -19,7 +19,9 @@
 #define BLK_NAME_MAX 32u
 #define BLK_CLASSES_MAX 64u
 
+struct blk_core;
 struct blk_gate;
+struct ledger_book;
 struct blk_port;
 struct blk_queue;
 struct blk_request;
@@ -30,6 +32,7 @@ struct blk_team;
 struct blk_gate_class {
 	char name[BLK_NAME_MAX];
 	struct slo_promise promise;
+	uint32_t slot; /* internal: its account in the ledger */
 };
 
 /* What the policy says of a VM on one pool. */
@@ -49,6 +52,19 @@ struct blk_gate_done {
 
 /* `owner` is one of the team's workers. -ENOMEM and what slo_sched_create returns. */
 int blk_gate_create(const struct slo_sched_options *options, struct blk_team *team, unsigned owner, struct blk_gate **ret);
+/*
+ * The same promises kept by a scheduler on every worker, each for its own queues: for pools that are too fast for one. What
+ * each slice may spend of an account comes from a ledger, settled every millisecond. `capacity_iops`: 4 KiB reads per second
+ * that the pool gives. Costs are not learned meanwhile: all slices must reckon alike.
+ */
+int blk_gate_create_sliced(const struct slo_sched_options *options, struct blk_team *team, uint64_t capacity_iops,
+			   struct blk_gate **ret);
+/* Slices only, ten times a second: limits and the window are divided anew by who asks for how much. */
+void blk_gate_balance(struct blk_gate *g);
+/* NULL with an owner. */
+struct ledger_book *blk_gate_book(const struct blk_gate *g);
+/* Names of a book's account; false: none has that id. */
+bool blk_gate_account_name(const struct blk_gate *g, unsigned vm, unsigned class, const char **ret_vm, const char **ret_class);
 /* No port is left; the owner's part ends first, then done. */
 void blk_gate_destroy(struct blk_gate *g, struct blk_gate_done done);
 
@@ -57,21 +73,23 @@ void blk_gate_set_vm(struct blk_gate *g, const struct blk_gate_vm *vm, struct bl
 /* The VM's ports have been closed. */
 void blk_gate_remove_vm(struct blk_gate *g, const char *name, struct blk_gate_done done);
 
-/* Runs `fn` on the owner: for reading statistics and the cost model. */
-void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_gate *g, struct slo_sched *s, void *arg), void *arg,
+/* Runs `fn` on the owner, or on one slice after the other: for reading statistics and the cost model. */
+void blk_gate_visit(struct blk_gate *g, void (*fn)(struct blk_core *core, struct slo_sched *s, void *arg), void *arg,
 		    struct blk_gate_done done);
 
+/* NULL: sliced. */
 struct worker *blk_gate_owner(const struct blk_gate *g);
 
 /* For a visitor: the time the scheduler goes by. */
-uint64_t blk_gate_now_ns(const struct blk_gate *g);
+uint64_t blk_core_now_ns(const struct blk_core *core);
 
 /* For a visitor: the VMs and classes, by index; false past the last. */
 struct blk_gate_node {
 	const char *vm, *class; /* class NULL: the VM itself */
 	struct slo_node *node;
+	const struct slo_promise *promise; /* as a whole, where slices keep parts of it */
 };
-bool blk_gate_node_at(struct blk_gate *g, unsigned index, struct blk_gate_node *ret);
+bool blk_core_node_at(struct blk_core *core, unsigned index, struct blk_gate_node *ret);
 
 /* --- ports --- */
 

@@ -80,7 +80,7 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 		t->slo.bytes = blk_request_range_bytes(r, p->queue->map);
 	}
 	if (p->local)
-		blk_core_enqueue(p->gate, t);
+		blk_core_enqueue(p->core, t);
 	else
 		note_to_owner(p, &t->note, BLK_NOTE_SUBMIT);
 }
@@ -88,9 +88,9 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 void blk_port_flush(struct blk_port *p)
 {
 	if (p->local)
-		blk_core_run(p->gate);
+		blk_core_turn(p->core);
 	else
-		blk_outbox_send(&p->outbox, &p->gate->inbox);
+		blk_outbox_send(&p->outbox, &p->core->inbox);
 }
 
 /* --- what comes back --- */
@@ -114,7 +114,7 @@ void blk_port_part_done(struct blk_part *part, int result)
 
 	part->result = result;
 	if (p->local)
-		blk_core_done(p->gate, part);
+		blk_core_done(p->core, part);
 	else
 		note_to_owner(p, &part->note, BLK_NOTE_DONE);
 }
@@ -171,17 +171,18 @@ void blk_port_deliver(struct blk_box *reply, struct blk_note *first)
 
 void blk_port_attach(struct blk_port *p)
 {
-	p->local = p->queue->worker == p->gate->owner;
+	p->core = &p->gate->core[p->gate->n_cores > 1 ? worker_index(p->queue->worker) : 0];
+	p->local = p->queue->worker == p->core->owner;
 	p->reply = &p->gate->reply[worker_index(p->queue->worker)];
 	p->full_told = false;
 	if (p->local)
-		blk_core_join(p->gate, p);
+		blk_core_join(p->core, p);
 }
 
 void blk_port_recall(struct blk_port *p)
 {
 	if (p->local) {
-		blk_core_recall(p->gate, p);
+		blk_core_recall(p->core, p);
 		blk_queue_recalled(p->queue);
 		return;
 	}
@@ -192,7 +193,7 @@ void blk_port_recall(struct blk_port *p)
 void blk_port_leave(struct blk_port *p)
 {
 	if (p->local) {
-		blk_core_leave(p->gate, p);
+		blk_core_leave(p->core, p);
 		blk_queue_left(p->queue);
 		return;
 	}
@@ -204,7 +205,7 @@ void blk_port_ring_full(struct blk_port *p)
 {
 	if (p->local) {
 		if (p->vm)
-			slo_vm_ring_full(p->vm->slo, worker_now_ns(p->gate->owner));
+			slo_vm_ring_full(p->vm->slo, worker_now_ns(p->core->owner));
 		return;
 	}
 	/* One at a time is under way; telling it again adds nothing. */

@@ -20,12 +20,12 @@ struct looking {
 	struct slo_cost_model cost;
 };
 
-static void look(struct blk_gate *g, struct slo_sched *s, void *arg)
+static void look(struct blk_core *core, struct slo_sched *s, void *arg)
 {
 	struct looking *l = arg;
 
-	(void)g;
-	slo_sched_report(s, &l->report);
+	(void)core;
+	slo_sched_report_add(&l->report, s);
 	l->cost = *slo_sched_cost(s);
 }
 
@@ -115,11 +115,11 @@ static void calibrating_end(struct calibrating *k, int err, const char *what)
 	free(k);
 }
 
-static void learn(struct blk_gate *g, struct slo_sched *s, void *arg)
+static void learn(struct blk_core *core, struct slo_sched *s, void *arg)
 {
 	struct calibrating *k = arg;
 
-	(void)g;
+	(void)core;
 	slo_sched_set_cost(s, &k->measured.cost);
 }
 

@@ -82,15 +82,24 @@ json_t *report_vms(struct host *h)
 	return vms;
 }
 
+static const char *schedule_name(const struct host_pool *p)
+{
+	if (!p->blk->gate)
+		return "none";
+	return blk_gate_owner(p->blk->gate) ? "owner" : "sliced";
+}
+
 static json_t *pools_status(struct host *h)
 {
 	json_t *pools = json_array();
 	struct host_pool *p;
 
 	list_for_each(p, &h->pools, node)
-		json_array_append_new(pools, json_pack("{s:s, s:s, s:b, s:i, s:i}", "name", p->name, "type",
-						       p->blk->store->ops->type, "slo", p->blk->gate != NULL, "owner",
-						       p->blk->gate ? (int)p->owner : -1, "disks", (int)p->disks));
+		json_array_append_new(
+			pools, json_pack("{s:s, s:s, s:b, s:s, s:i, s:i}", "name", p->name, "type", p->blk->store->ops->type, "slo",
+					 p->blk->gate != NULL, "schedule", schedule_name(p), "owner",
+					 p->blk->gate && blk_gate_owner(p->blk->gate) ? (int)p->owner : -1, "disks",
+					 (int)p->disks));
 	return pools;
 }
 

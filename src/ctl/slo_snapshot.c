@@ -4,6 +4,8 @@
  */
 #include "ctl/slo_snapshot.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -33,41 +35,134 @@ const struct slo_seen *slo_snapshot_find(const struct slo_snapshot *s, const cha
 	return NULL;
 }
 
-/* --- on the owner --- */
+/* --- on the owner, or on one slice after the other --- */
 
-static void name_culprit(struct blk_gate *g, struct slo_seen *seen)
+void slo_sched_report_add(struct slo_sched_report *sum, const struct slo_sched *s)
 {
-	const struct slo_node *culprit = seen->report.reservation[SLO_SPAN_10S].culprit;
+	struct slo_sched_report r;
+
+	slo_sched_report(s, &r);
+	sum->depth += r.depth;
+	sum->window += r.window;
+	sum->window_floor += r.window_floor;
+	sum->held += r.held;
+	sum->in_flight += r.in_flight;
+	sum->latency_unreachable |= r.latency_unreachable;
+	sum->anticipated_ns += r.anticipated_ns;
+	sum->anticipations += r.anticipations;
+	sum->anticipations_lost += r.anticipations_lost;
+	sum->fast += r.fast;
+	sum->dispatched += r.dispatched;
+	sum->due += r.due;
+	sum->steps += r.steps;
+	sum->window_shrinks += r.window_shrinks;
+	sum->window_grows += r.window_grows;
+}
+
+static void attained_add(struct slo_attained *sum, const struct slo_attained *a)
+{
+	sum->span_ns = max_u64(sum->span_ns, a->span_ns);
+	sum->requests += a->requests;
+	sum->bytes += a->bytes;
+	sum->cost += a->cost;
+	sum->completed += a->completed;
+	sum->missed_p50 += a->missed_p50;
+	sum->missed_p99 += a->missed_p99;
+	sum->busy_ns = max_u64(sum->busy_ns, a->busy_ns);
+	sum->held_ns = max_u64(sum->held_ns, a->held_ns);
+	sum->throttled_ns = max_u64(sum->throttled_ns, a->throttled_ns);
+}
+
+static void report_add(struct slo_report *sum, const struct slo_report *r)
+{
+	for (unsigned i = 0; i < SLO_SPANS; i++) {
+		attained_add(&sum->attained[i], &r->attained[i]);
+		/* A latency target is missed if it is in any slice. */
+		if (!r->latency[i].kept)
+			sum->latency[i] = r->latency[i];
+	}
+	sum->throttled |= r->throttled;
+	sum->held += r->held;
+	sum->in_flight += r->in_flight;
+}
+
+static void name_culprit(struct blk_core *core, struct slo_seen *seen, const struct slo_report *r)
+{
+	const struct slo_node *culprit = r->reservation[SLO_SPAN_10S].culprit;
 	struct blk_gate_node node;
 
 	if (!culprit)
-		culprit = seen->report.latency[SLO_SPAN_10S].culprit;
-	for (unsigned i = 0; culprit && blk_gate_node_at(g, i, &node); i++)
+		culprit = r->latency[SLO_SPAN_10S].culprit;
+	for (unsigned i = 0; culprit && blk_core_node_at(core, i, &node); i++)
 		if (node.node == culprit)
 			snprintf(seen->culprit, sizeof(seen->culprit), "%s%s%s", node.vm, node.class ? "/" : "",
 				 node.class ? node.class : "");
 }
 
-static void look(struct blk_gate *g, struct slo_sched *s, void *arg)
+static struct slo_seen *seen_for(struct slo_pool_seen *p, const struct blk_gate_node *node, bool *ret_new)
+{
+	const char *class = node->class ? node->class : "";
+
+	*ret_new = false;
+	for (unsigned i = 0; i < p->n; i++)
+		if (strcmp(p->seen[i].vm, node->vm) == 0 && strcmp(p->seen[i].class, class) == 0)
+			return &p->seen[i];
+	if (p->n == p->room)
+		return NULL;
+	*ret_new = true;
+	snprintf(p->seen[p->n].vm, BLK_NAME_MAX, "%s", node->vm);
+	snprintf(p->seen[p->n].class, BLK_NAME_MAX, "%s", class);
+	return &p->seen[p->n++];
+}
+
+static void look(struct blk_core *core, struct slo_sched *s, void *arg)
 {
 	struct slo_pool_seen *p = arg;
 	struct blk_gate_node node;
 
-	p->now_ns = blk_gate_now_ns(g);
-	slo_sched_report(s, &p->sched);
-	for (unsigned i = 0; p->n < p->room && blk_gate_node_at(g, i, &node); i++) {
-		struct slo_seen *seen = &p->seen[p->n++];
+	p->now_ns = blk_core_now_ns(core);
+	slo_sched_report_add(&p->sched, s);
+	for (unsigned i = 0; blk_core_node_at(core, i, &node); i++) {
+		struct slo_report report;
+		bool is_new;
+		struct slo_seen *seen = seen_for(p, &node, &is_new);
 
-		snprintf(seen->vm, sizeof(seen->vm), "%s", node.vm);
-		snprintf(seen->class, sizeof(seen->class), "%s", node.class ? node.class : "");
-		seen->promise = *slo_node_promise(node.node);
-		slo_node_report(node.node, p->now_ns, &seen->report);
+		if (!seen)
+			return;
+		slo_node_report(node.node, p->now_ns, &report);
+		seen->promise = *node.promise;
+		if (is_new)
+			seen->report = report;
+		else
+			report_add(&seen->report, &report);
 		slo_node_times(node.node, &seen->queue_time, &seen->device_time);
-		name_culprit(g, seen);
+		name_culprit(core, seen, &report);
 	}
 }
 
 /* --- control thread --- */
+
+/*
+ * Slices do not know reservations, so what all of them attained is judged here: kept if it is there to within the tick's
+ * tolerance, or if less was asked for, which shows in a queue that is empty most of the time.
+ */
+static void judge_sum(struct slo_seen *s)
+{
+	const struct slo_rate *r = &s->promise.reservation;
+
+	for (unsigned i = 0; i < SLO_SPANS; i++) {
+		const struct slo_attained *a = &s->report.attained[i];
+		double seconds = (double)a->span_ns / NSEC_PER_SEC;
+		bool enough = (double)a->requests * 1000 >= 0.95 * seconds * (double)r->milli_iops &&
+			      (double)a->bytes >= 0.95 * seconds * (double)r->bandwidth;
+		bool asked = a->held_ns > a->span_ns / 2;
+
+		s->report.reservation[i] = (struct slo_verdict){
+			.kept = enough || !asked,
+			.reason = enough ? SLO_REASON_NONE : asked ? SLO_REASON_SATURATED : SLO_REASON_DEMAND,
+		};
+	}
+}
 
 static void one_done(void *arg, int result)
 {
@@ -76,6 +171,9 @@ static void one_done(void *arg, int result)
 	(void)result;
 	if (--t->waits > 0)
 		return;
+	for (unsigned i = 0; i < t->snapshot->n; i++)
+		for (unsigned k = 0; t->snapshot->pool[i].sliced && k < t->snapshot->pool[i].n; k++)
+			judge_sum(&t->snapshot->pool[i].seen[k]);
 	t->done(t->arg, t->snapshot);
 	free(t);
 }
@@ -108,6 +206,7 @@ static struct slo_snapshot *make(struct host *h)
 		s->n++;
 		memcpy(p->name, pool->name, sizeof(p->name));
 		p->room = room;
+		p->sliced = blk_gate_book(pool->blk->gate) != NULL;
 		p->seen = calloc(room ? room : 1, sizeof(*p->seen));
 		if (!p->seen) {
 			slo_snapshot_free(s);

@@ -18,6 +18,7 @@ struct slo_seen {
 
 struct slo_pool_seen {
 	char name[POLICY_NAME_MAX];
+	bool sliced;
 	uint64_t now_ns;
 	struct slo_sched_report sched;
 	struct slo_seen *seen;
@@ -28,6 +29,9 @@ struct slo_snapshot {
 	unsigned n;
 	struct slo_pool_seen pool[];
 };
+
+/* Adds a scheduler's report to those of other slices. */
+void slo_sched_report_add(struct slo_sched_report *sum, const struct slo_sched *s);
 
 /* Calls done from the event loop, or at once when nothing is scheduled; NULL without memory. The callee frees it. */
 void slo_snapshot_take(struct host *h, void (*done)(void *arg, struct slo_snapshot *s), void *arg);

@@ -54,8 +54,12 @@ static int on_replies(sd_event_source *s, int fd, uint32_t revents, void *arg)
 static int on_balance(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct host *h = arg;
+	struct host_pool *pool;
 
 	blk_team_balance(&h->team, clock_now_ns());
+	list_for_each(pool, &h->pools, node)
+		if (pool->blk->gate)
+			blk_gate_balance(pool->blk->gate);
 	sd_event_source_set_time(s, usec + BLK_TEAM_INTERVAL_NS / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

@@ -23,6 +23,19 @@ static struct store_pool_options store_options(const struct policy_pool *p)
 	};
 }
 
+/*
+ * An owner is exact and costs a note each way for queues on other workers, so it is the choice up to what one worker decides
+ * with ease. A slice needs to know what the pool can do.
+ */
+#define OWNER_IOPS_MAX 50000u
+
+static bool is_sliced(const struct host *h, const struct policy_pool *p)
+{
+	if (p->schedule == POLICY_SCHEDULE_AUTO)
+		return h->team.n > 1 && p->type != POLICY_POOL_MODEL && p->capacity.iops > OWNER_IOPS_MAX;
+	return p->schedule == POLICY_SCHEDULE_SLICED;
+}
+
 static int make_gate(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool *pool)
 {
 	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
@@ -35,6 +48,8 @@ static int make_gate(struct host *h, const struct policy *policy, const struct p
 		o.depth = (unsigned)p->channels;
 	if (host_state_load(policy, p->name, &cost) == 0)
 		o.cost = &cost;
+	if (is_sliced(h, p))
+		return blk_gate_create_sliced(&o, &h->team, p->capacity.iops, &pool->blk->gate);
 	pool->owner = h->pools_made % h->team.n;
 	return blk_gate_create(&o, &h->team, pool->owner, &pool->blk->gate);
 }

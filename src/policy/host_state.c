@@ -53,11 +53,11 @@ struct saving {
 	struct blk_gate_done done;
 };
 
-static void look(struct blk_gate *g, struct slo_sched *s, void *arg)
+static void look(struct blk_core *core, struct slo_sched *s, void *arg)
 {
 	struct saving *save = arg;
 
-	(void)g;
+	(void)core;
 	save->cost = *slo_sched_cost(s);
 }
 

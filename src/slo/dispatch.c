@@ -92,7 +92,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	struct slo_node *class = f->node.parent, *vm = class->parent;
 	struct slo_amount a;
 
-	if (s->root.held || s->root.in_flight >= s->window.size || s->anticipation.node)
+	if (s->root.held || s->root.in_flight >= s->window.size || s->anticipation.node || class->held_back)
 		return false;
 	/* The last free place may have to wait for somebody whose reservation is due. */
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)

@@ -98,7 +98,7 @@ struct slo_node {
 
 	struct slo_due due;
 	struct slo_limit limit[SLO_DIMENSIONS];
-	bool limited, throttled;
+	bool limited, throttled, held_back;
 	bool rated;  /* has a limit or a reservation */
 	bool target; /* has a reservation or a latency target: counted in the scheduler's `targets` */
 

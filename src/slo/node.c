@@ -320,6 +320,16 @@ const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s)
 	return &s->cost.model;
 }
 
+uint64_t slo_sched_estimate(const struct slo_sched *s, enum slo_op op, uint64_t bytes)
+{
+	return slo_cost_of(&s->cost, op, false, bytes);
+}
+
+unsigned slo_node_held(const struct slo_node *n)
+{
+	return n->held;
+}
+
 void slo_sched_set_cost(struct slo_sched *s, const struct slo_cost_model *m)
 {
 	slo_cost_init(&s->cost, m, s->cost.frozen);

@@ -86,6 +86,11 @@ const struct slo_promise *slo_node_promise(const struct slo_node *n);
 
 /* A new promise for a VM or a class, at once; what is in flight is untouched, what is held stays held. 0 or -EINVAL. */
 int slo_update(struct slo_node *n, const struct slo_promise *p, uint64_t now);
+/*
+ * For a pool that several schedulers share: a class that has no credit left anywhere is held back until it has. What it queues
+ * waits; its flushes go.
+ */
+void slo_class_hold(struct slo_node *class, bool hold, uint64_t now);
 /* Another largest window (a slice of a pool is given its part of the pool's depth). */
 void slo_sched_set_depth(struct slo_sched *s, unsigned depth);
 
@@ -157,6 +162,7 @@ unsigned slo_in_flight(const struct slo_sched *s); /* pieces */
 unsigned slo_flow_held(const struct slo_flow *f);
 unsigned slo_flow_in_flight(const struct slo_flow *f);
 unsigned slo_window(const struct slo_sched *s);
+unsigned slo_node_held(const struct slo_node *n); /* requests queued below a VM or class */
 
 /* The guest's ring of this VM had no free descriptor left to show us more: demand may be hidden. Called when seen. */
 void slo_vm_ring_full(struct slo_node *vm, uint64_t now);
@@ -180,6 +186,8 @@ const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s);
 int slo_cost_format(const struct slo_cost_model *m, char *buf, size_t size);
 /* -EINVAL: not such a text; `ret` is then untouched. */
 int slo_cost_parse(const char *text, struct slo_cost_model *ret);
+/* What a request would cost, were it dispatched now (not sequential). */
+uint64_t slo_sched_estimate(const struct slo_sched *s, enum slo_op op, uint64_t bytes);
 /* Replaces what was learned. */
 void slo_sched_set_cost(struct slo_sched *s, const struct slo_cost_model *m);
 void slo_sched_freeze_cost(struct slo_sched *s, bool frozen);

@@ -117,7 +117,7 @@ void slo_node_activate(struct slo_node *n)
 			slo_due_rekey(n);
 			return;
 		}
-		if (n->throttled || !has_work(n))
+		if (n->throttled || n->held_back || !has_work(n))
 			return;
 		n->start_tag = max_u64(n->start_tag, p->vtime);
 		slo_heap_set(&p->by_share, &n->in_share, n->start_tag);
@@ -144,7 +144,7 @@ static void show_state(struct slo_node *n, uint64_t now)
 {
 	slo_meter_state(&n->meter,
 			(uint8_t)((n->held || n->in_flight ? SLO_STATE_BUSY : 0) | (n->held ? SLO_STATE_HELD : 0) |
-				  (n->throttled && n->held ? SLO_STATE_THROTTLED : 0)),
+				  ((n->throttled || n->held_back) && n->held ? SLO_STATE_THROTTLED : 0)),
 			now);
 }
 
@@ -164,6 +164,18 @@ void slo_node_unthrottle(struct slo_node *n, uint64_t now)
 	slo_heap_remove(&n->sched->timers, &n->in_timer);
 	show_state(n, now);
 	slo_node_activate(n);
+}
+
+void slo_class_hold(struct slo_node *n, bool hold, uint64_t now)
+{
+	if (n->held_back == hold)
+		return;
+	n->held_back = hold;
+	if (hold)
+		slo_node_deactivate(n);
+	show_state(n, now);
+	if (!hold)
+		slo_node_activate(n);
 }
 
 void slo_held_add(struct slo_flow *f, uint64_t now)

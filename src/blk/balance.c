@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dividing limits and the window among slices, by demand: pieces granted since the last time and requests held now. Two
+ * rounds of messages from the control thread: gather, then deal. All slices hear of VMs in the same order, so the n-th VM of
+ * one is the n-th of all.
+ */
+#include "blk/slices.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Without demand anywhere, and as a foot in the door: a slice that wakes is not without a limit's part for long. */
+#define LEAST 0.02
+
+/* Demand of each class of a VM, [BLK_CLASSES_MAX] for the VM itself. */
+struct demand {
+	uint32_t of[BLK_CLASSES_MAX + 1];
+};
+
+struct blk_balance {
+	unsigned n_cores, n_vms;
+	unsigned active; /* slices that have anything to do */
+	struct demand demand[]; /* core * n_vms + vm */
+};
+
+int blk_balance_create(struct blk_gate *g, struct blk_balance **ret)
+{
+	unsigned n = blk_slices_vms(g->slices);
+	struct blk_balance *b;
+
+	b = calloc(1, sizeof(*b) + (size_t)n * g->n_cores * sizeof(b->demand[0]));
+	if (!b)
+		return -ENOMEM;
+	b->n_cores = g->n_cores;
+	b->n_vms = n;
+	*ret = b;
+	return 0;
+}
+
+void blk_balance_destroy(struct blk_balance *b)
+{
+	free(b);
+}
+
+static struct demand *demand_at(const struct blk_balance *b, unsigned core, unsigned vm)
+{
+	return (struct demand *)(uintptr_t)&b->demand[(size_t)core * b->n_vms + vm];
+}
+
+void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
+{
+	struct blk_core_vm *vm;
+	uint64_t all = slo_in_flight(core->sched);
+	unsigned v = 0;
+
+	list_for_each(vm, &core->vms, node) {
+		struct demand *d;
+
+		if (v == b->n_vms)
+			break;
+		d = demand_at(b, core->index, v++);
+		for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+			struct blk_core_class *k = &vm->class[c];
+
+			if (!k->node)
+				continue;
+			d->of[c] = (uint32_t)min_u64(k->granted + slo_node_held(k->node), UINT32_MAX / 64);
+			d->of[BLK_CLASSES_MAX] += d->of[c];
+			k->granted = 0;
+			all += d->of[c];
+		}
+	}
+	b->active += all > 0;
+}
+
+/* This slice's part of what all slices ask for. */
+static double part_of(const struct blk_balance *b, unsigned core, unsigned vm, unsigned c)
+{
+	double sum = 0, mine = 0, part;
+
+	for (unsigned i = 0; i < b->n_cores; i++) {
+		sum += demand_at(b, i, vm)->of[c];
+		if (i == core)
+			mine = demand_at(b, i, vm)->of[c];
+	}
+	part = sum > 0 ? mine / sum : 1.0 / b->n_cores;
+	return LEAST + (1 - LEAST * b->n_cores) * part;
+}
+
+static bool close_to(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b <= b / 32 : b - a <= a / 32;
+}
+
+static void deal_one(struct blk_core *core, struct slo_node *n, const struct slo_promise *whole, double part)
+{
+	struct slo_promise p = *slo_node_promise(n);
+	uint64_t iops = (uint64_t)((double)whole->limit.milli_iops * part);
+	uint64_t bandwidth = (uint64_t)((double)whole->limit.bandwidth * part);
+
+	if (close_to(p.limit.milli_iops, iops) && close_to(p.limit.bandwidth, bandwidth))
+		return;
+	p.limit = (struct slo_rate){ .milli_iops = iops, .bandwidth = bandwidth };
+	p.burst_requests = (uint64_t)((double)whole->burst_requests * part);
+	p.burst_bytes = (uint64_t)((double)whole->burst_bytes * part);
+	slo_update(n, &p, worker_now_ns(core->owner));
+}
+
+static bool is_limited(const struct slo_promise *p)
+{
+	return p->limit.milli_iops || p->limit.bandwidth;
+}
+
+void blk_balance_deal(const struct blk_balance *b, struct blk_core *core)
+{
+	struct blk_core_vm *vm;
+	unsigned v = 0, n = b->active ? b->active : b->n_cores;
+
+	list_for_each(vm, &core->vms, node) {
+		if (v == b->n_vms)
+			break;
+		if (is_limited(&vm->whole))
+			deal_one(core, vm->slo, &vm->whole, part_of(b, core->index, v, BLK_CLASSES_MAX));
+		for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+			if (vm->class[c].node && is_limited(&vm->class[c].whole))
+				deal_one(core, vm->class[c].node, &vm->class[c].whole, part_of(b, core->index, v, c));
+		v++;
+	}
+	slo_sched_set_depth(core->sched, (core->gate->depth + n - 1) / n);
+	blk_core_run(core);
+	worker_source_wake(&core->source);
+}

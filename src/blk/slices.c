@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A pool too fast for one scheduler: every worker has a slice, with a scheduler of its own for its own queues.
+ *
+ * What binds slices together is a ledger in device time. Reservations and shares become credit: each piece is charged to its
+ * class's account, and a class without credit is held back in that slice until the next plan (at most a millisecond) gives it
+ * some. While the pool has room to spare the planner lets everybody spend (LEDGER_OPEN), so nobody waits for a plan.
+ * Limits count requests and bytes, not device time, so they are not the ledger's: each slice keeps a part of a limit, and the
+ * window likewise, divided ten times a second by who asked for how much. The parts add up to the whole at every moment (each
+ * slice takes a smaller part before another takes a larger one can only be off for the time between two messages), so a
+ * limit holds; a class whose demand jumps from one worker to another is short of it for a tenth of a second.
+ *
+ * blk_slice_* run on the slice's worker; blk_slices_* on the control thread.
+ */
+#include "blk/slices.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ACCOUNTS_MAX 1024u
+#define SMALL_BYTES 4096u
+#define LARGE_BYTES (128u << 10)
+
+/* --- on the slice's worker --- */
+
+struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *whole)
+{
+	struct slo_promise part = *whole;
+	unsigned n = core->gate->n_cores;
+
+	if (!core->gate->slices)
+		return part;
+	/* The ledger's. */
+	part.reservation = (struct slo_rate){ 0 };
+	/* Until the first balance: equal parts. */
+	part.limit.milli_iops = whole->limit.milli_iops ? max_u64(whole->limit.milli_iops / n, 1) : 0;
+	part.limit.bandwidth = whole->limit.bandwidth ? max_u64(whole->limit.bandwidth / n, 1) : 0;
+	part.burst_requests = whole->burst_requests / n;
+	part.burst_bytes = whole->burst_bytes / n;
+	return part;
+}
+
+void blk_slice_used(struct blk_core *core, struct blk_core_class *class, uint64_t cost)
+{
+	struct ledger_book *book = blk_slices_book(core->gate->slices);
+
+	class->granted++;
+	class->mean_cost += ((int64_t)cost - (int64_t)class->mean_cost) / 8;
+	ledger_book_use(book, core->index, class->slot, cost);
+	if (!ledger_book_may(book, core->index, class->slot))
+		slo_class_hold(class->node, true, worker_now_ns(core->owner));
+}
+
+/* Calls `each` for every living class. */
+static void for_classes(struct blk_core *core, void (*each)(struct blk_core *core, struct blk_core_class *class))
+{
+	struct blk_core_vm *vm;
+
+	list_for_each(vm, &core->vms, node)
+		for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+			if (vm->class[c].node && !vm->class[c].dead)
+				each(core, &vm->class[c]);
+}
+
+static void let_go(struct blk_core *core, struct blk_core_class *class)
+{
+	bool may = ledger_book_may(blk_slices_book(core->gate->slices), core->index, class->slot);
+
+	slo_class_hold(class->node, !may, worker_now_ns(core->owner));
+}
+
+static void tell_want(struct blk_core *core, struct blk_core_class *class)
+{
+	uint64_t want = slo_node_held(class->node) * max_u64(class->mean_cost, 1);
+
+	ledger_book_want(blk_slices_book(core->gate->slices), core->index, class->slot, min_u64(want, LEDGER_WANT_MAX));
+}
+
+void blk_slice_turn(struct blk_core *core)
+{
+	struct ledger_book *book = blk_slices_book(core->gate->slices);
+	bool held = slo_held(core->sched) > 0;
+
+	if (held || core->wanting) {
+		for_classes(core, tell_want);
+		core->wanting = held;
+	}
+	if (ledger_book_tick(book, core->index, worker_now_ns(core->owner)))
+		for_classes(core, let_go);
+}
+
+uint64_t blk_slice_deadline_ns(const struct blk_core *core)
+{
+	if (!core->gate->slices)
+		return UINT64_MAX;
+	return ledger_book_deadline_ns(blk_slices_book(core->gate->slices), core->index, worker_now_ns(core->owner));
+}
+
+/* --- control thread: what was promised, in credits --- */
+
+struct slices_vm {
+	struct list node;
+	uint16_t id;
+	char class_name[BLK_CLASSES_MAX][BLK_NAME_MAX]; /* by the class's id, which a name keeps for good */
+	struct blk_gate_vm spec;
+};
+
+struct blk_slices {
+	struct ledger_book *book;
+	struct list vms;
+	uint16_t next_vm;
+	uint64_t request_cost, large_cost; /* of a 4 KiB and of a 128 KiB read */
+	uint64_t capacity;		   /* credits (ns of device time) per second */
+};
+
+struct ledger_book *blk_slices_book(const struct blk_slices *s)
+{
+	return s->book;
+}
+
+int blk_slices_create(struct blk_gate *g, uint64_t capacity_iops, struct blk_slices **ret)
+{
+	struct ledger_book_config config = { .workers = g->n_cores, .accounts_max = ACCOUNTS_MAX };
+	struct slo_sched *sched = g->core[0].sched;
+	struct blk_slices *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	list_init(&s->vms);
+	s->request_cost = max_u64(slo_sched_estimate(sched, SLO_READ, SMALL_BYTES), 1);
+	s->large_cost = max_u64(slo_sched_estimate(sched, SLO_READ, LARGE_BYTES), s->request_cost);
+	s->capacity = capacity_iops * s->request_cost;
+	err = ledger_book_create(&config, &s->book);
+	if (err < 0) {
+		free(s);
+		return err;
+	}
+	*ret = s;
+	return 0;
+}
+
+void blk_slices_destroy(struct blk_slices *s)
+{
+	if (!s)
+		return;
+	while (!list_empty(&s->vms)) {
+		struct slices_vm *vm = list_first(&s->vms, struct slices_vm, node);
+
+		list_remove(&vm->node);
+		free(vm);
+	}
+	ledger_book_destroy(s->book);
+	free(s);
+}
+
+/* Whichever of the two takes more of the device; bandwidth is promised in large requests, requests in small ones. */
+static uint64_t credits_of(const struct blk_slices *s, const struct slo_rate *r)
+{
+	double requests = (double)r->milli_iops * (double)s->request_cost / 1000;
+	double bytes = (double)r->bandwidth * (double)s->large_cost / LARGE_BYTES;
+
+	return (uint64_t)(requests > bytes ? requests : bytes);
+}
+
+static struct ledger_promise ledger_promise_of(const struct blk_slices *s, const struct slo_promise *p)
+{
+	return (struct ledger_promise){
+		.reservation = credits_of(s, &p->reservation),
+		.limit = LEDGER_UNLIMITED,
+		.shares = p->shares ? p->shares : SLO_SHARES_DEFAULT,
+	};
+}
+
+static struct slices_vm *vm_find(const struct blk_slices *s, const char *name)
+{
+	struct slices_vm *vm;
+
+	list_for_each(vm, &s->vms, node)
+		if (strcmp(vm->spec.name, name) == 0)
+			return vm;
+	return NULL;
+}
+
+static int class_id(struct slices_vm *vm, const char *name)
+{
+	for (unsigned i = 0; i < BLK_CLASSES_MAX; i++) {
+		if (!vm->class_name[i][0])
+			memcpy(vm->class_name[i], name, BLK_NAME_MAX);
+		if (strcmp(vm->class_name[i], name) == 0)
+			return (int)i;
+	}
+	return -ENOSPC;
+}
+
+static void count_all(const struct blk_slices *s, unsigned *ret_vms, unsigned *ret_classes)
+{
+	struct slices_vm *vm;
+
+	*ret_vms = *ret_classes = 0;
+	list_for_each(vm, &s->vms, node) {
+		*ret_vms += 1;
+		*ret_classes += vm->spec.n_classes;
+	}
+}
+
+static int fill_spec(struct blk_slices *s, struct ledger_spec *spec)
+{
+	struct slices_vm *vm;
+	unsigned v = 0, a = 0;
+
+	list_for_each(vm, &s->vms, node) {
+		struct slo_promise envelope = vm->spec.promise;
+		struct ledger_promise *p = &spec->vm[v].promise;
+
+		spec->vm[v].vm = vm->id;
+		*p = ledger_promise_of(s, &envelope);
+		for (unsigned c = 0; c < vm->spec.n_classes; c++, a++) {
+			int id = class_id(vm, vm->spec.class[c].name);
+
+			if (id < 0)
+				return id;
+			spec->account[a].vm = vm->id;
+			spec->account[a].class = (uint16_t)id;
+			spec->account[a].promise = ledger_promise_of(s, &vm->spec.class[c].promise);
+			/* A VM pays its classes' reservations, so its own is never less. */
+			if (!envelope.reservation.milli_iops && !envelope.reservation.bandwidth)
+				p->reservation += spec->account[a].promise.reservation;
+		}
+		v++;
+	}
+	return 0;
+}
+
+static void take_slots(struct blk_slices *s, const struct ledger_spec *spec)
+{
+	struct slices_vm *vm;
+	unsigned a = 0;
+
+	list_for_each(vm, &s->vms, node)
+		for (unsigned c = 0; c < vm->spec.n_classes; c++, a++)
+			vm->spec.class[c].slot = spec->account[a].slot;
+}
+
+static int apply(struct blk_slices *s)
+{
+	struct ledger_spec spec = { .capacity = s->capacity, .quantum = s->large_cost };
+	int err;
+
+	count_all(s, &spec.vms, &spec.accounts);
+	spec.vm = calloc(spec.vms + 1, sizeof(*spec.vm));
+	spec.account = calloc(spec.accounts + 1, sizeof(*spec.account));
+	err = spec.vm && spec.account ? fill_spec(s, &spec) : -ENOMEM;
+	if (err == 0)
+		err = ledger_book_apply(s->book, &spec);
+	if (err == 0)
+		take_slots(s, &spec);
+	free(spec.vm);
+	free(spec.account);
+	return err;
+}
+
+int blk_slices_set_vm(struct blk_slices *s, struct blk_gate_vm *spec)
+{
+	struct slices_vm *vm = vm_find(s, spec->name);
+	int err;
+
+	if (!vm) {
+		vm = calloc(1, sizeof(*vm));
+		if (!vm)
+			return -ENOMEM;
+		vm->id = s->next_vm++;
+		list_append(&s->vms, &vm->node);
+	}
+	vm->spec = *spec;
+	err = apply(s);
+	if (err == 0)
+		memcpy(spec->class, vm->spec.class, sizeof(spec->class));
+	return err;
+}
+
+void blk_slices_remove_vm(struct blk_slices *s, const char *name)
+{
+	struct slices_vm *vm = vm_find(s, name);
+
+	if (!vm)
+		return;
+	list_remove(&vm->node);
+	free(vm);
+	(void)apply(s); /* without memory the account stays open, unused */
+}
+
+unsigned blk_slices_vms(const struct blk_slices *s)
+{
+	unsigned vms, classes;
+
+	count_all(s, &vms, &classes);
+	return vms;
+}
+
+bool blk_slices_account_name(const struct blk_slices *s, unsigned id, unsigned class, const char **ret_vm,
+			     const char **ret_class)
+{
+	struct slices_vm *vm;
+
+	list_for_each(vm, &s->vms, node) {
+		if (vm->id != id || class >= BLK_CLASSES_MAX)
+			continue;
+		*ret_vm = vm->spec.name;
+		*ret_class = vm->class_name[class];
+		return true;
+	}
+	return false;
+}
