@@ -65,9 +65,9 @@ struct store_pool_options {
 struct store_disk_options {
 	const char *name;
 	const char *image;    /* path beneath the pool's directory; NULL for others */
-	uint64_t size_bytes;  /* 0: the image's own size */
+	uint64_t size_bytes;  /* 0: the image's own size. A file that is there keeps its own; else one of this size is made */
 	bool read_only;
-	int fd;		      /* >= 0: already open image (--blk-file, given fds); -1: open `image` */
+	int fd;		      /* >= 0: already open image (--blk-file, given fds), stays the caller's; -1: open `image` */
 };
 
 struct store_limits {
