@@ -143,9 +143,10 @@ static void drop_zeroes(json_t *value)
 	json_array_foreach (value, i, v)
 		drop_zeroes(v);
 	json_object_foreach_safe (value, next, key, v) {
+		bool names = strcmp(key, "queue") == 0 || strcmp(key, "worker") == 0;
+
 		drop_zeroes(v);
-		if ((json_is_integer(v) && json_integer_value(v) == 0 && strcmp(key, "queue") != 0 && strcmp(key, "worker") != 0) ||
-		    (json_is_object(v) && json_is_integer(json_object_get(v, "sum")) && !json_object_get(v, "count")))
+		if ((json_is_integer(v) && json_integer_value(v) == 0 && !names) || (json_is_object(v) && json_object_size(v) == 0))
 			json_object_del(value, key);
 	}
 }

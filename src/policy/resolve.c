@@ -83,7 +83,8 @@ static void drop_disks(struct loader *l, const struct schema_field *f, struct po
 		const struct policy_disk *d = &vm->disks[i];
 		bool stale = from_overlay(l, d->at) && (d->removed || !d->pool_name);
 
-		if (stale)
+		/* One that was to be removed is gone as it should be. */
+		if (stale && !d->removed)
 			loader_warning(l, d->at, "disk '%s/%s' is gone; what was changed at run time is left out", vm->name,
 				       d->name);
 		if (stale || d->removed)

@@ -60,11 +60,16 @@ static void later(struct ctl_call *call, json_t *params, void *context)
 
 static void release(struct ctl_call *call, json_t *params, void *context)
 {
+	struct ctl_call *released[ARRAY_SIZE(kept)];
+	size_t n = n_kept;
+
 	(void)params;
 	(void)context;
-	for (size_t i = 0; i < n_kept; i++)
-		ctl_reply(kept[i], json_pack("{s:i}", "order", (int)i));
+	/* An answer makes room for the client's next call, which may be kept at once: not for this time. */
+	memcpy(released, kept, sizeof(kept));
 	n_kept = 0;
+	for (size_t i = 0; i < n; i++)
+		ctl_reply(released[i], json_pack("{s:i}", "order", (int)i));
 	ctl_reply(call, NULL);
 }
 
