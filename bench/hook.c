@@ -21,6 +21,14 @@
 #include <sys/eventfd.h>
 #include <systemd/sd-event.h>
 
+/* Only what happens while requests go round is counted; without valgrind these are a few no-ops. */
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_START_INSTRUMENTATION
+#define CALLGRIND_STOP_INSTRUMENTATION
+#endif
+
 #define HOOKS_MAX 64u
 
 struct hook {
@@ -170,6 +178,7 @@ static void measure(struct bench *b)
 		began = clock_now_ns();
 		for (unsigned i = 0; i < b->workers; i++)
 			sem_wait(&b->done);
+		CALLGRIND_STOP_INSTRUMENTATION;
 		ended = clock_now_ns();
 		ops = total(b);
 		for (unsigned i = 0; i < b->workers; i++)
@@ -189,6 +198,7 @@ static void measure(struct bench *b)
 
 static void run_hooks(struct bench *b)
 {
+	CALLGRIND_START_INSTRUMENTATION;
 	for (unsigned i = 0; i < b->workers; i++) {
 		struct hook *h = &b->hook[i];
 

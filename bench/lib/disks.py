@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Scenarios without guests: one disk, one or two workers, driven by fairlead-drive and fairlead-hook."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+
+from harness import Broken, Unavailable
+from harness.process import wait_until
+from lib.sides import fairlead, pinned, ratios, rounds, spdk, storage_daemon
+
+CLASSES = ("classes:\n  gold: { ioprio: [rt, be/0], shares: 2600 }\n  silver: { ioprio: [be/4], shares: 500 }\n"
+           "  bronze: { ioprio: [be/7, idle], shares: 100 }")
+
+
+def iops(results):
+    """The IOPS of each round."""
+    return [r["iops"] for r in results]
+
+
+def null(bench):
+    """A disk that completes at once: IOPS at depth 32 and 128, latency at depth 1; against qemu-storage-daemon and SPDK."""
+    with contextlib.ExitStack() as stack:
+        sides = [fairlead(bench, 'p: { type: "null", slo: off }', "{ name: d, pool: p, size: 1GiB, socket: @/0.sock }")]
+        stack.callback(sides[0].remove)
+        sides.append(storage_daemon(bench, "driver=null-co,node-name=n,size=1073741824,read-zeroes=off"))
+        stack.callback(sides[1].remove)
+        if bench.options.spdk:
+            sides.append(spdk(bench))
+            stack.callback(sides[2].remove)
+        for depth in (1, 32, 128):
+            got = rounds(bench, sides, lambda side, d=depth: bench.drive("null", side.name, side.socket, "--depth", d,
+                                                                         "--ring", 512))
+            null_rows(bench, depth, got)
+
+
+def null_rows(bench, depth, got):
+    """Results at one depth."""
+    case = f"depth {depth}"
+    for name, results in got.items():
+        bench.row("null", case, f"{name}, IOPS", iops(results))
+        if depth == 1:
+            bench.row("null", case, f"{name}, latency p50", [r["latency_ns"]["p50"] for r in results], "ns")
+    ours, qemu = got["fairlead"], got["qemu"]
+    if depth == 1:
+        bench.row("null", case, "latency p50, fairlead/qemu",
+                  ratios([r["latency_ns"]["p50"] for r in ours], [r["latency_ns"]["p50"] for r in qemu]), "", "<= 0.1",
+                  lambda v: v <= 0.1)
+    else:
+        bench.row("null", case, "IOPS, fairlead/qemu", ratios(iops(ours), iops(qemu)), "", ">= 10", lambda v: v >= 10)
+    if "spdk" in got:
+        bench.row("null", case, "IOPS, fairlead/spdk", ratios(iops(ours), iops(got["spdk"])), "", ">= 1.3", lambda v: v >= 1.3)
+
+
+def memory(bench):
+    """A disk in memory, 4 KiB: IOPS, and the ratio to a plain 4 KiB memcpy loop on the worker's CPU."""
+    side = fairlead(bench, "p: { type: ram, slo: off }", "{ name: d, pool: p, size: 256MiB, socket: @/0.sock }")
+    try:
+        bench.drive("memory", "fill", side.socket, "--op", "write", "--depth", 32, "--bytes", 65536)
+        copies, reads = [], []
+        for _ in range(bench.options.rounds):
+            side.freeze()
+            copies.append(bench.output([bench.program("fairlead-drive"), "--memcpy", "--cpus", bench.server_cpu, "--depth", 32,
+                                        "--seconds", bench.options.seconds], "memory", "memcpy"))
+            side.thaw()
+            reads.append(bench.drive("memory", "fairlead", side.socket, "--depth", 32))
+    finally:
+        side.remove()
+    bench.row("memory", "4 KiB, depth 32", "memcpy loop, copies/s", iops(copies))
+    bench.row("memory", "4 KiB, depth 32", "fairlead ram, IOPS", iops(reads))
+    bench.row("memory", "4 KiB, depth 32", "fairlead/memcpy", ratios(iops(reads), iops(copies)), "", ">= 0.4", lambda v: v >= 0.4)
+
+
+def make_file(path, megabytes):
+    """A file without holes."""
+    block = os.urandom(1 << 20)
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fio(bench, path, operation, depth):
+    """fio's io_uring engine on the same file, on the CPU of our worker."""
+    result = bench.output(
+        pinned([bench.server_cpu], ["fio", "--name=x", f"--filename={path}", "--ioengine=io_uring", "--direct=1", "--thread",
+                                    f"--rw={operation}", "--bs=4k", f"--iodepth={depth}", "--time_based", "--ramp_time=0.2",
+                                    f"--runtime={bench.options.seconds}", "--randrepeat=0", "--norandommap",
+                                    "--output-format=json"]), "file", "fio")
+    return result["jobs"][0]["read" if "read" in operation else "write"]["iops"]
+
+
+def file(bench):
+    """A file with O_DIRECT: IOPS at depth 1 and 32, reads and writes, against fio's io_uring engine on the same file."""
+    folder = pathlib.Path(bench.options.file_dir or bench.out) / "file-scenario"
+    folder.mkdir(parents=True, exist_ok=True)
+    side = None
+    try:
+        make_file(folder / "disk.raw", bench.options.file_mib)
+        side = fairlead(bench, f"p: {{ type: file, directory: {folder.resolve()}, slo: off }}",
+                        "{ name: d, pool: p, image: disk.raw, socket: @/0.sock }")
+        side.freeze()
+        for operation in ("randread", "randwrite"):
+            for depth in (1, 32):
+                ours, theirs = [], []
+                for _ in range(bench.options.rounds):
+                    theirs.append(fio(bench, folder / "disk.raw", operation, depth))
+                    side.thaw()
+                    ours.append(bench.drive("file", "fairlead", side.socket, "--op", operation, "--depth", depth)["iops"])
+                    side.freeze()
+                case = f"{operation}, depth {depth}"
+                bench.row("file", case, "fio io_uring, IOPS", theirs)
+                bench.row("file", case, "fairlead, IOPS", ours)
+                bench.row("file", case, "fairlead/fio", ratios(ours, theirs), "", ">= 0.95", lambda v: v >= 0.95)
+    finally:
+        if side:
+            side.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hook(bench, scenario, *options):
+    """fairlead-hook."""
+    return bench.output([bench.program("fairlead-hook"), *options], scenario, "hook")
+
+
+def workers(bench):
+    """Several workers on a null disk, each with its driver on its own thread; the driver's own cost; ratio to one worker."""
+    seconds = ["--seconds", str(bench.options.seconds)]
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= len(bench.cpus)]
+    got = {n: [] for n in counts}
+    alone = []
+    for _ in range(bench.options.rounds):
+        alone.append(hook(bench, "workers", "--alone", "--cpus", str(bench.cpus[0]), *seconds)["worker_ns_per_op"])
+        for n in counts:
+            got[n].append(hook(bench, "workers", "--cpus", ",".join(map(str, bench.cpus[:n])), *seconds))
+    bench.row("workers", "hook alone", "cost of the hook", alone, "ns")
+    for n in counts:
+        bench.row("workers", f"{n} workers", "IOPS", iops(got[n]))
+        bench.row("workers", f"{n} workers", "a worker's time per request", [r["worker_ns_per_op"] for r in got[n]], "ns")
+        if n > 1:
+            bench.row("workers", f"{n} workers", f"{n} workers/1 worker", ratios(iops(got[n]), iops(got[1])), "",
+                      f">= {0.95 * n:.3g}", lambda v, n=n: v >= 0.95 * n)
+
+
+def cpu_seconds(pid):
+    """What a process has used so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss_kib(pid):
+    """Proportional set size of a process."""
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise Broken("no Pss in smaps_rollup")
+
+
+def idle(bench):
+    """256 attached idle disks: CPU, memory a disk, and what a first request after idleness adds to a bare wake-up."""
+    n = 256
+    disks = "\n      - ".join(f"{{ name: d{i}, pool: p, size: 64MiB, queues: 1, socket: @/{i}.sock }}" for i in range(n))
+    side = fairlead(bench, 'p: { type: "null" }', disks)
+    client = None
+    try:
+        sockets = [side.folder.path / f"{i}.sock" for i in range(n)]
+        wait_until(lambda: all(s.is_socket() for s in sockets), "all sockets", 60)
+        before = pss_kib(side.process.pid)
+        client = subprocess.Popen(pinned([bench.client_cpu], [bench.program("fairlead-idle"), *map(str, sockets)]),
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if client.stdout.readline().strip() != "attached":
+            raise Broken("fairlead-idle did not attach")
+        time.sleep(1)
+        shares, firsts, added = [], [], []
+        for _ in range(bench.options.rounds):
+            used, began = cpu_seconds(side.process.pid), time.monotonic()
+            time.sleep(max(2, bench.options.seconds))
+            shares.append(100 * (cpu_seconds(side.process.pid) - used) / (time.monotonic() - began))
+            client.stdin.write("measure\n")
+            client.stdin.flush()
+            result = json.loads(client.stdout.readline())
+            bench.raw("idle", side="fairlead", cpu_percent=shares[-1], result=result)
+            firsts.append(result["first_ns"]["p50"] / 1000)
+            added.append((result["first_ns"]["p50"] - result["ping_ns"]["p50"]) / 1000)
+        each = (pss_kib(side.process.pid) - before) / n
+        bench.raw("idle", side="fairlead", pss_kib_before=before, pss_kib_each=each)
+    finally:
+        if client:
+            client.stdin.close()
+            client.wait()
+        side.remove()
+    bench.row("idle", f"{n} idle disks", "CPU of one core", shares, "%", "< 1", lambda v: v < 1)
+    bench.row("idle", f"{n} idle disks", "memory a disk (PSS)", [each], "KiB", "< 1024", lambda v: v < 1024)
+    bench.row("idle", f"{n} idle disks", "first request after idle, p50", firsts, "us")
+    bench.row("idle", f"{n} idle disks", "added to a bare eventfd ping", added, "us", "< 50", lambda v: v < 50)
+
+
+def instructions_of(bench, cpus, *options):
+    """Instructions per request under callgrind, the hook's own included."""
+    if not shutil.which("valgrind"):
+        raise Unavailable("valgrind is not installed; run tools/setup test")
+    ops, file = 20000, bench.out / "raw" / f"callgrind-{len(cpus)}{''.join(options)}.out"
+    command = ["valgrind", "--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no", f"--callgrind-out-file={file}",
+               bench.program("fairlead-hook"), "--cpus", ",".join(map(str, cpus)), "--ops", str(ops), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL)
+    collected = [line for line in done.stderr.splitlines() if "Collected :" in line]
+    if done.returncode or not collected:
+        raise Broken(f"{' '.join(command)}\n{done.stderr[-800:]}")
+    count = int(collected[0].rsplit(":", 1)[1]) / ops / len(cpus)
+    bench.raw("instructions", command=command, per_request=count)
+    return count
+
+
+def instructions(bench):
+    """Instructions per request on a null disk with 1 and 2 workers: constant, if no worker does another's work."""
+    two = [bench.cpus[0], bench.cpus[1 % len(bench.cpus)]]
+    hook_alone = instructions_of(bench, two[:1], "--alone")
+    one = instructions_of(bench, two[:1]) - hook_alone
+    bench.row("instructions", "1 worker", "per request", [one], "", "< 400", lambda v: v < 400)
+    if two[0] != two[1]:
+        both = instructions_of(bench, two) - hook_alone
+        bench.row("instructions", "2 workers", "per request", [both])
+        bench.row("instructions", "2 workers", "2 workers/1 worker", [both / one], "", "= 1", lambda v: abs(v - 1) < 0.002)
+    bench.row("instructions", "1 worker, slo: on", "per request", [instructions_of(bench, two[:1], "--slo") - hook_alone])
+
+
+def slo(bench):
+    """Classes configured, no contention: IOPS with the scheduler against IOPS with `slo: off`."""
+    for pool in ('type: "null"', "type: ram"):
+        disk = "{ name: d, pool: p, size: 256MiB, queues: 3, socket: @/0.sock }"
+        sides = []
+        try:
+            sides.append(fairlead(bench, f"p: {{ {pool}, slo: off }}", disk, classes=CLASSES, name="off"))
+            sides.append(fairlead(bench, f"p: {{ {pool}, slo: on, depth: 256 }}", disk, classes=CLASSES, name="on"))
+            got = rounds(bench, sides, lambda side: bench.drive("slo", side.name, side.socket, "--depth", 32,
+                                                                 "--ioprio", "rt/0"))
+        finally:
+            for side in sides:
+                side.remove()
+        case = pool.replace('"', "").replace("type: ", "") + ", depth 32"
+        for name in ("off", "on"):
+            bench.row("slo", case, f"slo: {name}, IOPS", iops(got[name]))
+        bench.row("slo", case, "slo: on/slo: off", ratios(iops(got["on"]), iops(got["off"])), "", ">= 0.95", lambda v: v >= 0.95)

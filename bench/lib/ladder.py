@@ -1,0 +1,2 @@
+def ladder(bench):
+    """x"""
