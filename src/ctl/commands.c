@@ -33,7 +33,7 @@ static int overlay_begin(struct ctl_context *c)
 
 int ctl_commands_init(struct ctl_context *c)
 {
-	const struct ctl_method *const tables[] = { cmd_daemon, cmd_policy, cmd_disk, cmd_vm, cmd_slo, cmd_pool };
+	const struct ctl_method *const tables[] = { cmd_daemon, cmd_policy, cmd_disk, cmd_vm, cmd_slo, cmd_pool, cmd_ledger };
 	int err = c->config ? overlay_begin(c) : 0;
 
 	for (size_t i = 0; err == 0 && i < ARRAY_SIZE(tables); i++)

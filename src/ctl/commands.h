@@ -23,7 +23,7 @@ struct ctl_context {
 int ctl_commands_init(struct ctl_context *c);
 void ctl_commands_fini(struct ctl_context *c);
 
-extern const struct ctl_method cmd_daemon[], cmd_policy[], cmd_disk[], cmd_vm[], cmd_slo[], cmd_pool[];
+extern const struct ctl_method cmd_daemon[], cmd_policy[], cmd_disk[], cmd_vm[], cmd_slo[], cmd_pool[], cmd_ledger[];
 extern const struct ctl_event cmd_events[];
 
 /* --- change.c: every change of the policy at run time goes this way --- */
