@@ -25,12 +25,10 @@ static inline uint16_t used_event(const struct virtqueue *q)
 	return load_relaxed(&avail->ring[q->size]);
 }
 
-/* Walks one table by `next`; an indirect descriptor may only end the ring's own table. */
-static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain *c, const struct virtq_desc *table, uint32_t n,
-					uint32_t at, const struct virtq_desc **indirect, uint32_t *ret_n)
+/* Walks one table by `next`; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others). */
+static always_inline enum virtqueue_fault walk(struct chain_build *b, struct virtq_seg *many, const struct virtq_desc *table,
+					       uint32_t n, uint32_t at, struct desc_copy *indirect)
 {
-	struct virtq_seg *many = segs_many(q, c->id);
-
 	for (;;) {
 		struct desc_copy d;
 		enum virtqueue_fault f;
@@ -41,11 +39,11 @@ static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain 
 		if (d.flags & VIRTQ_DESC_F_INDIRECT) {
 			if (unlikely(!indirect || (d.flags & VIRTQ_DESC_F_NEXT)))
 				return VIRTQUEUE_INDIRECT;
-			*indirect = indirect_table(q, d.addr, d.len, ret_n);
-			return *indirect ? VIRTQUEUE_OK : VIRTQUEUE_INDIRECT;
+			*indirect = d;
+			return VIRTQUEUE_OK;
 		}
 		/* A loop ends at VIRTQUEUE_CHAIN_MAX at the latest. */
-		f = chain_append(c, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 		if (!(d.flags & VIRTQ_DESC_F_NEXT))
@@ -54,26 +52,36 @@ static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain 
 	}
 }
 
-enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+static inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
 {
-	const struct virtq_desc *indirect = NULL;
 	struct virtq_chain *c = &q->chain[head];
+	struct virtq_seg *many = segs_many(q, head);
+	struct chain_build b = { .seg = segs_few(q, head) };
+	struct desc_copy indirect = { 0 };
 	enum virtqueue_fault f;
-	uint32_t n = 0;
 
 	if (unlikely(c->seg))
 		return VIRTQUEUE_HEAD;
-	c->id = head;
-	chain_begin(c, segs_few(q, head));
-	f = walk(q, c, q->desc, q->size, head, &indirect, &n);
-	if (indirect && !f)
-		f = walk(q, c, indirect, n, 0, NULL, NULL);
-	if (unlikely(f)) {
-		c->seg = NULL;
+	f = walk(&b, many, q->desc, q->size, head, &indirect);
+	if (unlikely(f))
 		return f;
+	if (indirect.flags) {
+		uint32_t n = 0;
+		const struct virtq_desc *table = indirect_table(q, indirect.addr, indirect.len, &n);
+
+		if (unlikely(!table))
+			return VIRTQUEUE_INDIRECT;
+		f = walk(&b, many, table, n, 0, NULL);
+		if (unlikely(f))
+			return f;
 	}
 	*ret = c;
-	return VIRTQUEUE_OK;
+	return chain_finish(&b, c, head, 0, b.seg);
+}
+
+enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+{
+	return parse(q, head, ret);
 }
 
 /* Up to AHEAD heads; returns how many are good, the rest has broken the queue. */
@@ -123,7 +131,7 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 		if (q->indirect && n > 1)
 			tables_prefetch(q, head, n);
 		for (unsigned i = 0; i < n; i++) {
-			enum virtqueue_fault f = split_parse(q, head[i], &chain[taken]);
+			enum virtqueue_fault f = parse(q, head[i], &chain[taken]);
 
 			if (unlikely(f)) {
 				virtqueue_break(q, f);
