@@ -2,10 +2,10 @@
 /*
  * The device's side of a packed virtqueue (VIRTIO 1.2, 2.8). Called by virtqueue.c on the queue's owner.
  *
- * One ring of descriptors serves both directions. Driver and device each walk it in laps with a wrap counter that changes
- * at the ring's end; a slot is available when its AVAIL flag equals the driver's counter and its USED flag does not, used
- * when both equal ours. A completion takes the next slot of the used lap, wherever its chain had stood, and skips as many
- * slots as the chain had. Sizes need not be powers of two.
+ * One ring of descriptors serves both directions. Driver and device each walk it in laps with a wrap counter that
+ * changes at the ring's end; a slot is available when its AVAIL flag equals the driver's counter and its USED flag does
+ * not, used when both equal ours. A completion takes the next slot of the used lap, wherever its chain had stood, and
+ * skips as many slots as the chain had. Sizes need not be powers of two.
  */
 #include "virtio/inflight.h"
 #include "virtio/virtqueue_internal.h"
@@ -56,7 +56,8 @@ static always_inline enum virtqueue_fault indirect_append(struct virtqueue *q, s
 	return VIRTQUEUE_OK;
 }
 
-static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struct chain_build *b, const struct desc_copy *d)
+static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struct chain_build *b,
+						      const struct desc_copy *d)
 {
 	if (d->flags & VIRTQ_DESC_F_INDIRECT)
 		return indirect_append(q, b, d);
@@ -64,8 +65,8 @@ static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struc
 }
 
 /* The buffer id stands in a chain's last descriptor: only then is it known where the chain belongs. */
-static inline enum virtqueue_fault chain_settle(struct virtqueue *q, const struct chain_build *b, uint16_t id, uint16_t descs,
-						struct virtq_chain **ret)
+static inline enum virtqueue_fault chain_settle(struct virtqueue *q, const struct chain_build *b, uint16_t id,
+						uint16_t descs, struct virtq_chain **ret)
 {
 	struct virtq_seg *seg;
 
@@ -182,8 +183,9 @@ static bool call_wanted(const struct virtqueue *q, unsigned slots)
 	uint16_t flags, at;
 
 	/*
-	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks at the
-	 * slot. One of the two sees the other. Both fields are one load, or they could belong to two different wishes.
+	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks
+	 * at the slot. One of the two sees the other. Both fields are one load, or they could belong to two different
+	 * wishes.
 	 */
 	full_fence();
 	word = load_relaxed(event);
@@ -226,7 +228,10 @@ bool packed_publish(struct virtqueue *q)
 	}
 	if (q->inflight)
 		inflight_packed_batch(q, at, wrap);
-	/* The driver reads the slots in order: this one store gives it all. Pairs with its read barrier after the flags. */
+	/*
+	 * The driver reads the slots in order: this one store gives it all. Pairs with its read barrier after the
+	 * flags.
+	 */
 	shared_store_release(&ring[first].flags, first_flags);
 	q->used_idx = at;
 	q->used_wrap = wrap;

@@ -2,8 +2,8 @@
 /*
  * The device's side of a split virtqueue (VIRTIO 1.2, 2.7). Called by virtqueue.c on the queue's owner.
  *
- * Both indices run freely modulo 2^16; a slot is the index modulo the ring's size, a power of two. We write the used ring,
- * its idx and avail_event; all else is the driver's, and may change while we look.
+ * Both indices run freely modulo 2^16; a slot is the index modulo the ring's size, a power of two. We write the used
+ * ring, its idx and avail_event; all else is the driver's, and may change while we look.
  */
 #include "virtio/inflight.h"
 #include "virtio/virtqueue_internal.h"
@@ -18,6 +18,12 @@ static inline uint16_t *avail_event(const struct virtqueue *q)
 	return (uint16_t *)&used->ring[q->size];
 }
 
+/* Behind the last element stands avail_event. */
+static inline size_t elem_offset(unsigned at)
+{
+	return offsetof(struct virtq_used, ring) + at * sizeof(struct virtq_used_elem);
+}
+
 static inline uint16_t used_event(const struct virtqueue *q)
 {
 	struct virtq_avail *avail = q->driver;
@@ -25,9 +31,11 @@ static inline uint16_t used_event(const struct virtqueue *q)
 	return load_relaxed(&avail->ring[q->size]);
 }
 
-/* Walks one table by `next`; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others). */
-static always_inline enum virtqueue_fault walk(struct chain_build *b, struct virtq_seg *many, const struct virtq_desc *table,
-					       uint32_t n, uint32_t at, struct desc_copy *indirect)
+/*
+ * Walks one table by `next`; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others).
+ */
+static always_inline enum virtqueue_fault walk(struct chain_build *b, struct virtq_seg *many,
+					       const struct virtq_desc *table, uint32_t n, uint32_t at, struct desc_copy *indirect)
 {
 	for (;;) {
 		struct desc_copy d;
@@ -117,7 +125,10 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 	const struct virtq_avail *avail = q->driver;
 	uint16_t head[AHEAD];
 	unsigned taken = 0;
-	/* Pairs with the driver's write barrier before its store to idx: the entries and descriptors below it are written. */
+	/*
+	 * Pairs with the driver's write barrier before its store to idx: the entries and descriptors below it are
+	 * written.
+	 */
 	uint16_t ready = load_acquire(&avail->idx) - q->avail_idx;
 
 	if (unlikely(ready > q->size)) {
@@ -153,8 +164,8 @@ static bool call_wanted(struct virtqueue *q)
 	bool valid = q->signalled_valid;
 
 	/*
-	 * Our idx must be visible before we look whether the driver wants a call: it writes used_event (or clears the flag),
-	 * then a full barrier, then looks at idx (virtqueue_enable_cb in Linux). One of the two sees the other.
+	 * Our idx must be visible before we look whether the driver wants a call: it writes used_event (or clears the
+	 * flag), then a full barrier, then looks at idx (virtqueue_enable_cb in Linux). One of the two sees the other.
 	 */
 	full_fence();
 	q->signalled_idx = q->used_idx;
@@ -168,9 +179,9 @@ static void publish_log(struct virtqueue *q, uint16_t first, unsigned n)
 {
 	unsigned at = first & (q->size - 1), run = q->size - at < n ? q->size - at : n;
 
-	used_log(q, offsetof(struct virtq_used, ring) + at * sizeof(struct virtq_used_elem), run * sizeof(struct virtq_used_elem));
-	used_log(q, offsetof(struct virtq_used, ring), (n - run) * sizeof(struct virtq_used_elem));
-	used_log(q, 0, offsetof(struct virtq_used, ring));
+	used_log(q, elem_offset(at), run * sizeof(struct virtq_used_elem));
+	used_log(q, elem_offset(0), (n - run) * sizeof(struct virtq_used_elem));
+	used_log(q, 0, elem_offset(0));
 }
 
 bool split_publish(struct virtqueue *q)
@@ -210,7 +221,7 @@ bool split_kicks_on(struct virtqueue *q)
 
 	if (q->event_idx) {
 		shared_store(avail_event(q), q->avail_idx);
-		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+		used_log(q, elem_offset(q->size), sizeof(uint16_t));
 	} else {
 		shared_store(&used->flags, 0);
 		used_log(q, 0, sizeof(uint16_t));
@@ -227,7 +238,7 @@ void split_kicks_off(struct virtqueue *q)
 	if (q->event_idx) {
 		/* No "off" here: the entry just taken, which comes around again in 65,536 requests at the earliest. */
 		shared_store(avail_event(q), (uint16_t)(q->avail_idx - 1));
-		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+		used_log(q, elem_offset(q->size), sizeof(uint16_t));
 	} else {
 		shared_store(&used->flags, VIRTQ_USED_F_NO_NOTIFY);
 		used_log(q, 0, sizeof(uint16_t));

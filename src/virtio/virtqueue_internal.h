@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What split.c, packed.c, inflight.c and virtqueue.c share: the builder of chains, and stores to shared memory that a test
- * can stop behind.
+ * What split.c, packed.c, inflight.c and virtqueue.c share: the builder of chains, and stores to shared memory that a
+ * test can stop behind.
  */
 #pragma once
 
@@ -34,9 +34,9 @@ void virtqueue_fault_point(void);
 	} while (0)
 
 /*
- * A store to the inflight region, in program order. Nobody reads the region while we live. When the process is killed, all
- * stores before the interrupted instruction are performed and none behind it, so only the compiler has to be kept from
- * moving them: no barrier instruction.
+ * A store to the inflight region, in program order. Nobody reads the region while we live. When the process is killed,
+ * all stores before the interrupted instruction are performed and none behind it, so only the compiler has to be kept
+ * from moving them: no barrier instruction.
  */
 #define inflight_store(p, v)                                \
 	do {                                                \
@@ -64,7 +64,8 @@ static always_inline struct desc_copy desc_load(const void *from)
 	/* From here on the compiler may not go back to guest memory for them. */
 	__asm__ volatile("" : "+r"(words[0]), "+r"(words[1]));
 	return (struct desc_copy){
-		.addr = words[0], .len = (uint32_t)words[1], .flags = (uint16_t)(words[1] >> 32), .id = (uint16_t)(words[1] >> 48),
+		.addr = words[0], .len = (uint32_t)words[1],
+		.flags = (uint16_t)(words[1] >> 32), .id = (uint16_t)(words[1] >> 48),
 	};
 }
 
@@ -105,8 +106,8 @@ static inline enum virtqueue_fault chain_finish(const struct chain_build *b, str
 	if (unlikely((b->out_bytes | b->in_bytes) > UINT32_MAX))
 		return VIRTQUEUE_LENGTH;
 	*c = (struct virtq_chain){
-		.id = id, .descs = descs, .n_seg = b->n, .n_out = b->n_out, .out_bytes = b->out_bytes, .in_bytes = b->in_bytes,
-		.seg = seg,
+		.id = id, .descs = descs, .n_seg = b->n, .n_out = b->n_out,
+		.out_bytes = b->out_bytes, .in_bytes = b->in_bytes, .seg = seg,
 	};
 	return VIRTQUEUE_OK;
 }
@@ -122,7 +123,8 @@ static inline struct virtq_seg *segs_many(const struct virtqueue *q, uint16_t id
 }
 
 /* An indirect table: host address and entries. NULL: VIRTQUEUE_INDIRECT. A table lies within one memory region. */
-static inline const struct virtq_desc *indirect_table(const struct virtqueue *q, uint64_t addr, uint32_t len, uint32_t *ret_n)
+static inline const struct virtq_desc *indirect_table(const struct virtqueue *q, uint64_t addr, uint32_t len,
+						      uint32_t *ret_n)
 {
 	if (unlikely(!q->indirect || !len || len % sizeof(struct virtq_desc)))
 		return NULL;
