@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A front-end's session: memory, connection, negotiation and queue set-up in the order in which QEMU does it. See frontend.h.
+ * A front-end's session: memory, connection, negotiation and queue set-up in the order in which QEMU does it. See
+ * frontend.h.
  */
 #include "frontend/frontend.h"
 
@@ -207,7 +208,9 @@ int frontend_negotiate(struct frontend *f)
 
 static struct front_wire_region wire_region(const struct front_region *r)
 {
-	return (struct front_wire_region){ .gpa = r->gpa, .size = r->size, .uva = r->uva, .mmap_offset = r->mmap_offset };
+	return (struct front_wire_region){
+		.gpa = r->gpa, .size = r->size, .uva = r->uva, .mmap_offset = r->mmap_offset,
+	};
 }
 
 static int memory_send_slots(struct frontend *f)
@@ -233,7 +236,8 @@ int frontend_memory_send(struct frontend *f)
 		table.region[i] = wire_region(&f->memory.region[i]);
 		fds[i] = f->memory.fd;
 	}
-	return frontend_set(f, FRONT_SET_MEM_TABLE, &table, offsetof(struct front_wire_memory, region[table.n]), fds, table.n);
+	return frontend_set(f, FRONT_SET_MEM_TABLE, &table, offsetof(struct front_wire_memory, region[table.n]), fds,
+			    table.n);
 }
 
 static int inflight_get(struct frontend *f)
@@ -406,15 +410,16 @@ int frontend_attach(struct frontend *f)
 int frontend_config_read(struct frontend *f, uint32_t offset, void *to, uint32_t n)
 {
 	struct front_wire_config c = { .offset = offset, .size = n };
+	uint32_t size = offsetof(struct front_wire_config, payload) + n;
 	struct front_wire_message m;
 	int r;
 
 	if (n > sizeof(c.payload))
 		return -EINVAL;
-	r = front_message_ask(f->fd, FRONT_GET_CONFIG, &c, offsetof(struct front_wire_config, payload) + n, NULL, 0, &m, NULL);
+	r = front_message_ask(f->fd, FRONT_GET_CONFIG, &c, size, NULL, 0, &m, NULL);
 	if (r)
 		return r;
-	if (m.header.size != offsetof(struct front_wire_config, payload) + n)
+	if (m.header.size != size)
 		return -EREMOTEIO;
 	memcpy(to, m.body.config.payload, n);
 	return 0;

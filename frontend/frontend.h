@@ -101,7 +101,10 @@ int frontend_queue_start(struct frontend *f, unsigned queue, uint32_t base);
 int frontend_queue_stop(struct frontend *f, unsigned queue, uint32_t *ret_base);
 int frontend_queue_enable(struct frontend *f, unsigned queue, bool on);
 
-/* Any message without a reply of its own; awaits the acknowledgement where REPLY_ACK was negotiated. -EREMOTEIO: refused. */
+/*
+ * Any message without a reply of its own; awaits the acknowledgement where REPLY_ACK was negotiated. -EREMOTEIO:
+ * refused.
+ */
 int frontend_set(struct frontend *f, uint32_t request, const void *body, uint32_t size, const int *fds, unsigned n_fds);
 
 int frontend_config_read(struct frontend *f, uint32_t offset, void *to, uint32_t n);

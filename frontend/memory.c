@@ -30,7 +30,8 @@ int front_memory_init(struct front_memory *m, size_t bytes, unsigned regions, bo
 		goto fail;
 	for (unsigned i = 0; i < regions; i++)
 		m->region[i] = (struct front_region){
-			.gpa = GPA_FIRST + i * GPA_STEP, .size = each, .uva = (uintptr_t)m->base + i * each, .mmap_offset = i * each,
+			.gpa = GPA_FIRST + i * GPA_STEP, .size = each,
+			.uva = (uintptr_t)m->base + i * each, .mmap_offset = i * each,
 		};
 	return 0;
 fail:

@@ -73,7 +73,9 @@ int front_bytes_send(int fd, const void *bytes, size_t n, const int *fds, unsign
 int front_message_send(int fd, uint32_t request, uint32_t flags, const void *body, uint32_t size, const int *fds,
 		       unsigned n_fds)
 {
-	struct front_wire_message m = { .header = { .request = request, .flags = FRONT_FLAGS_VERSION | flags, .size = size } };
+	struct front_wire_message m = {
+		.header = { .request = request, .flags = FRONT_FLAGS_VERSION | flags, .size = size },
+	};
 
 	if (size > sizeof(m.body))
 		return -EINVAL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Single vhost-user messages over a socket, blocking, with a time limit that only a hung back-end reaches. For those who
- * send what no decent front-end would, too.
+ * Single vhost-user messages over a socket, blocking, with a time limit that only a hung back-end reaches. For those
+ * who send what no decent front-end would, too.
  */
 #pragma once
 

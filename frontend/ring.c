@@ -83,7 +83,8 @@ static void desc_fill(struct vring_desc *d, const struct front_buf *b, bool writ
 }
 
 /* A packed device takes a table's descriptors in order: where `next` stands in a split one, it has flags. */
-static struct front_buf table_fill(struct front_ring *r, uint16_t id, const struct front_buf *buf, unsigned n_out, unsigned n)
+static struct front_buf table_fill(struct front_ring *r, uint16_t id, const struct front_buf *buf, unsigned n_out,
+				   unsigned n)
 {
 	struct vring_desc *table = r->tables + (size_t)id * r->table_stride;
 	struct vring_packed_desc *packed = (void *)table;
@@ -249,8 +250,11 @@ static int packed_add(struct front_ring *r, const struct front_buf *buf, unsigne
 
 		packed_slot_fill(r, id, &table, VRING_DESC_F_INDIRECT);
 	} else {
-		for (unsigned i = 0; i < n; i++)
-			packed_slot_fill(r, id, &buf[i], (i >= n_out ? VRING_DESC_F_WRITE : 0) | (i + 1 < n ? VRING_DESC_F_NEXT : 0));
+		for (unsigned i = 0; i < n; i++) {
+			uint16_t write = i >= n_out ? VRING_DESC_F_WRITE : 0, next = i + 1 < n ? VRING_DESC_F_NEXT : 0;
+
+			packed_slot_fill(r, id, &buf[i], write | next);
+		}
 	}
 	r->free_head = r->slot[id].next;
 	r->n_free -= descs;

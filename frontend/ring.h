@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The driver's side of one virtqueue, split or packed, written against the kernel's own ring headers so that it checks the
- * device's side independently. One thread at a time; no sockets here.
+ * The driver's side of one virtqueue, split or packed, written against the kernel's own ring headers so that it checks
+ * the device's side independently. One thread at a time; no sockets here.
  */
 #pragma once
 
@@ -50,7 +50,10 @@ struct front_ring {
 int front_ring_init(struct front_ring *r, const struct front_ring_config *config, struct front_memory *memory);
 void front_ring_fini(struct front_ring *r);
 
-/* Adds a chain, not yet visible: first `n_out` buffers that the device reads, then `n_in` that it writes. -ENOSPC: full. */
+/*
+ * Adds a chain, not yet visible: first `n_out` buffers that the device reads, then `n_in` that it writes. -ENOSPC:
+ * full.
+ */
 int front_ring_add(struct front_ring *r, const struct front_buf *buf, unsigned n_out, unsigned n_in, void *cookie);
 /* Makes all added chains visible. True if the device wants a kick. */
 bool front_ring_publish(struct front_ring *r);

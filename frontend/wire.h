@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vhost-user messages as the front-end sees them, from the specification and not from the back-end's headers: two readings
- * of one text that have to agree.
+ * vhost-user messages as the front-end sees them, from the specification and not from the back-end's headers: two
+ * readings of one text that have to agree.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzes a virtqueue from the driver's side: an input is a program that writes anything into the rings, tables and inflight
- * region, offers proper chains in between, and lets the device take, complete, publish, arm, die and start again in any
- * order. Fuzzed with the sanitizers: nothing is read or written out of bounds, and nothing loops.
+ * Fuzzes a virtqueue from the driver's side: an input is a program that writes anything into the rings, tables and
+ * inflight region, offers proper chains in between, and lets the device take, complete, publish, arm, die and start
+ * again in any order. Fuzzed with the sanitizers: nothing is read or written out of bounds, and nothing loops.
  *
  * Beyond that: a chain handed out is within its limits, is handed out once, and every byte that it maps can be touched.
  */
@@ -90,8 +90,8 @@ static bool queue_start(void)
 
 static bool guest_begin(uint8_t flags, uint8_t size)
 {
-	struct front_ring_config c = { .size = 1 + size % RING_MAX, .packed = flags & PACKED, .event_idx = flags & EVENT_IDX,
-				       .indirect = flags & INDIRECT, .segs_max = SEGS_MAX };
+	struct front_ring_config c = { .size = 1 + size % RING_MAX, .packed = flags & PACKED,
+				       .event_idx = flags & EVENT_IDX, .indirect = flags & INDIRECT, .segs_max = SEGS_MAX };
 
 	if (!c.packed)
 		c.size = 1u << size % 6;
@@ -153,7 +153,8 @@ static void slots_offer(struct program *p)
 	if (g.setup.packed) {
 		struct vring_packed_desc *d = (struct vring_packed_desc *)g.ring.desc + g.queue.avail_idx;
 
-		d->flags = (next_u8(p) & 7) | (g.queue.avail_wrap ? 1 << VRING_PACKED_DESC_F_AVAIL : 1 << VRING_PACKED_DESC_F_USED);
+		d->flags = (next_u8(p) & 7) |
+			   (g.queue.avail_wrap ? 1 << VRING_PACKED_DESC_F_AVAIL : 1 << VRING_PACKED_DESC_F_USED);
 	} else {
 		struct vring_avail *a = g.ring.driver;
 
@@ -240,8 +241,8 @@ static void driver_get(struct program *p)
 }
 
 static void (*const command[])(struct program *) = {
-	guest_write, inflight_write, chain_offer, slots_offer, device_take, device_push, device_publish, device_arm, device_restart,
-	driver_get,
+	guest_write,  inflight_write, chain_offer, slots_offer,	   device_take,
+	device_push,  device_publish, device_arm,  device_restart, driver_get,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

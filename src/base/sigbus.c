@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of guarded ranges and the signal handler. The control thread alone changes the table; the handler, on whatever
- * thread faulted, reads it without locks: slots live in chunks that are never freed, and each slot has a sequence number
- * that is odd while it changes, so that the handler never mixes the base of one range with the length of the next.
+ * The table of guarded ranges and the signal handler. The control thread alone changes the table; the handler, on
+ * whatever thread faulted, reads it without locks: slots live in chunks that are never freed, and each slot has a
+ * sequence number that is odd while it changes, so that the handler never mixes the base of one range with the length
+ * of the next.
  */
 #include "base/sigbus.h"
 
@@ -30,7 +31,9 @@ unsigned sigbus_faults;
 static struct chunk first_chunk;
 static struct sigaction previous;
 
-/* False if the slot changed meanwhile; then the range was removed, and nobody may touch a range that is being removed. */
+/*
+ * False if the slot changed meanwhile; then the range was removed, and nobody may touch a range that is being removed.
+ */
 static bool slot_read(const struct slot *s, struct slot *copy)
 {
 	unsigned sequence = load_acquire(&s->sequence);
@@ -74,7 +77,10 @@ static void handle(int signal, siginfo_t *info, void *context)
 	} else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
 		previous.sa_handler(signal);
 	} else {
-		/* Returning runs the faulting instruction again, now with the default action; a sent signal is sent again. */
+		/*
+		 * Returning runs the faulting instruction again, now with the default action; a sent signal is sent
+		 * again.
+		 */
 		sigaction(SIGBUS, &previous, NULL);
 		if (info->si_code <= 0)
 			raise(SIGBUS);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Survives the truncation of shared memory files that somebody else owns. Touching a page past such a file's end raises
- * SIGBUS; the handler puts anonymous zero pages over the whole registered range and sets its flag, so that the code which
- * touched it goes on (it checks everything it reads anyway) and its owner later finds the flag and ends that session alone.
- * A fault outside all registered ranges goes to whatever handler stood before: by default the process dies as it should.
+ * SIGBUS; the handler puts anonymous zero pages over the whole registered range and sets its flag, so that the code
+ * which touched it goes on (it checks everything it reads anyway) and its owner later finds the flag and ends that
+ * session alone. A fault outside all registered ranges goes to whatever handler stood before: by default the process
+ * dies as it should.
  *
  * Registration: control thread. The handler: any thread.
  */

@@ -230,6 +230,8 @@ static int prepare_start(struct blk_op *op)
 		return err;
 	}
 	op->slot->size = op->setup.size;
+	/* After a crash the first publish, even of nothing, makes up for the call that the dead owner may have kept back. */
+	q->unpublished = q->vq.call_owed;
 	q->map = op->map;
 	q->log = op->log;
 	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);

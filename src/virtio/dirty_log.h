@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Dirty log of live migration (vhost-user LOG_SHMFD): one bit per 4 KiB page of guest-physical memory, set with an atomic OR
- * because several workers write it: the one exception to "no shared writes on the data path".
+ * Dirty log of live migration (vhost-user LOG_SHMFD): one bit per 4 KiB page of guest-physical memory, set with an
+ * atomic OR because several workers write it: the one exception to "no shared writes on the data path".
  */
 #pragma once
 

@@ -12,12 +12,12 @@
  *   packed publish  the used flag of the batch's first slot. If the region's used position is ahead of the old one, that
  *                   slot tells whether the batch was given back (then catch up) or not (then roll back).
  *
- * A packed batch that is rolled back has left used flags in the slots behind the first. The next batch may put its chains
- * elsewhere, and the driver would take such a leftover for a completion, so all slots between used and available position
- * get their flags of before. The driver looks at none of them until the first is flagged.
+ * A packed batch that is rolled back has left used flags in the slots behind the first. The next batch may put its
+ * chains elsewhere, and the driver would take such a leftover for a completion, so all slots between used and available
+ * position get their flags of before. The driver looks at none of them until the first is flagged.
  *
- * Whatever is still in flight is submitted again in the order of its counter. Recovery can itself be cut short anywhere and
- * begun again: it repeats the stores that the predecessor had to make, in the same order.
+ * Whatever is still in flight is submitted again in the order of its counter. Recovery can itself be cut short anywhere
+ * and begun again: it repeats the stores that the predecessor had to make, in the same order.
  */
 #include "virtio/inflight.h"
 
@@ -146,7 +146,8 @@ static void packed_init(struct virtqueue *q)
 {
 	struct virtq_inflight_packed *r = q->inflight;
 	union virtq_inflight_used u = {
-		.used_idx = q->used_idx, .old_used_idx = q->used_idx, .used_wrap = q->used_wrap, .old_used_wrap = q->used_wrap,
+		.used_idx = q->used_idx, .old_used_idx = q->used_idx,
+		.used_wrap = q->used_wrap, .old_used_wrap = q->used_wrap,
 	};
 
 	for (unsigned i = 0; i < q->size; i++) {
@@ -167,8 +168,8 @@ static uint16_t avail_flags(bool wrap)
 }
 
 /*
- * The specification compares the indices alone; a batch of the whole ring moves only the wrap counter. The slot cannot have
- * come back to "available" of the same lap: the driver fills it again only in the next one.
+ * The specification compares the indices alone; a batch of the whole ring moves only the wrap counter. The slot cannot
+ * have come back to "available" of the same lap: the driver fills it again only in the next one.
  */
 static int packed_finish_batch(struct virtqueue *q)
 {
@@ -263,7 +264,9 @@ static int packed_outstanding(struct virtqueue *q, struct outstanding *o, unsign
 	return 0;
 }
 
-/* Takes back the used flags that a batch left which was never given back; leaves the queue behind the last slot taken. */
+/*
+ * Takes back the used flags that a batch left which was never given back; leaves the queue behind the last slot taken.
+ */
 static void packed_flags_restore(struct virtqueue *q, unsigned slots)
 {
 	const uint16_t both = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
@@ -321,7 +324,9 @@ unsigned inflight_resubmit(struct virtqueue *q, struct virtq_chain *chain[], uns
 
 	while (n < max && q->n_resubmit) {
 		uint16_t entry = q->resubmit[q->resubmit_at];
-		enum virtqueue_fault f = q->packed ? packed_reparse(q, entry, &chain[n]) : split_parse(q, entry, &chain[n]);
+		enum virtqueue_fault f;
+
+		f = q->packed ? packed_reparse(q, entry, &chain[n]) : split_parse(q, entry, &chain[n]);
 
 		if (f) {
 			virtqueue_break(q, f);

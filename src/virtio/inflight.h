@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The vhost-user inflight record of one queue (specification: "Inflight I/O tracking"): what a successor needs after we die
- * at any instruction. The parts that every request passes are inline; recovery is in inflight.c.
+ * The vhost-user inflight record of one queue (specification: "Inflight I/O tracking"): what a successor needs after we
+ * die at any instruction. The parts that every request passes are inline; recovery is in inflight.c.
  *
  * The region is shared with the front-end, which must not write to it but could: every index from it is checked.
  */
@@ -9,7 +9,10 @@
 
 #include "virtio/virtqueue_internal.h"
 
-/* Finishes or rolls back what the predecessor was doing, and sets the queue's positions and `resubmit`. -EPROTO: nonsense. */
+/*
+ * Finishes or rolls back what the predecessor was doing, and sets the queue's positions and `resubmit`. -EPROTO:
+ * nonsense.
+ */
 int inflight_recover(struct virtqueue *q);
 /* Like take, for what the predecessor left. */
 unsigned inflight_resubmit(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Maps a guest's memory files and makes the tables that translate guest addresses. Tables are made, changed and dropped on
- * the control thread; workers only look things up.
+ * Maps a guest's memory files and makes the tables that translate guest addresses. Tables are made, changed and dropped
+ * on the control thread; workers only look things up.
  *
  * A mapping is shared by all tables that contain its region, so adding a region maps one file and copies the rest.
- * Ranges of uva may overlap (the same memory shown twice): each is checked against its own region, and the first one wins.
+ * Ranges of uva may overlap (the same memory shown twice): each is checked against its own region, and the first one
+ * wins.
  */
 #include "virtio/memmap.h"
 
@@ -78,7 +79,8 @@ static int region_map(const struct memmap_region_spec *s, struct memmap_region *
 	skipped = s->mmap_offset & (page - 1);
 	b->refs = 1;
 	b->length = (skipped + s->size + page - 1) & ~(page - 1);
-	b->base = mmap(NULL, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, s->mmap_offset - skipped);
+	b->base = mmap(NULL, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd,
+		       s->mmap_offset - skipped);
 	if (b->base == MAP_FAILED) {
 		r = -errno;
 		free(b);
@@ -275,7 +277,10 @@ int memmap_iov(const struct memmap *m, uint64_t gpa, uint64_t len, struct iovec 
 			return -E2BIG;
 		part = min_u64(len, r->size - (gpa - r->gpa));
 		iov[n++] = (struct iovec){ .iov_base = r->hva + (gpa - r->gpa), .iov_len = part };
-		/* gpa may wrap to 0 behind the last byte of all; the next region then starts elsewhere and the test fails. */
+		/*
+		 * gpa may wrap to 0 behind the last byte of all; the next region then starts elsewhere and the test
+		 * fails.
+		 */
 		gpa += part;
 		len -= part;
 		r++;

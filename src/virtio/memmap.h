@@ -40,9 +40,9 @@ struct memmap_region_spec {
 };
 
 /*
- * Control thread. All return 0 or -errno and leave `*ret` untouched on failure.
- * -EINVAL: empty, unaligned, wrapping or overlapping regions; -E2BIG: too many; -EBADF: not a memory file (only tmpfs and
- * hugetlbfs are mapped: others could change size or block); -ENOSPC: the file is shorter than the region.
+ * Control thread. All return 0 or -errno and leave `*ret` untouched on failure. -EINVAL: empty, unaligned, wrapping or
+ * overlapping regions; -E2BIG: too many; -EBADF: not a memory file (only tmpfs and hugetlbfs are mapped: others could
+ * change size or block); -ENOSPC: the file is shorter than the region.
  */
 int memmap_create(const struct memmap_region_spec *spec, unsigned n, struct memmap **ret);
 /* New tables with one region more or less; `old` may be NULL for add. */
@@ -78,7 +78,7 @@ static inline void *memmap_gpa(const struct memmap *m, uint64_t gpa, uint64_t le
 void *memmap_uva(const struct memmap *m, uint64_t uva, uint64_t len);
 
 /*
- * [gpa, gpa+len) as host ranges, across adjacent regions: writes at most `max` entries, returns how many; -EFAULT if any
- * byte is not mapped, -E2BIG if `max` does not do.
+ * [gpa, gpa+len) as host ranges, across adjacent regions: writes at most `max` entries, returns how many; -EFAULT if
+ * any byte is not mapped, -E2BIG if `max` does not do.
  */
 int memmap_iov(const struct memmap *m, uint64_t gpa, uint64_t len, struct iovec *iov, unsigned max);

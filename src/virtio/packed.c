@@ -2,17 +2,17 @@
 /*
  * The device's side of a packed virtqueue (VIRTIO 1.2, 2.8). Called by virtqueue.c on the queue's owner.
  *
- * One ring of descriptors serves both directions. Driver and device each walk it in laps with a wrap counter that changes
- * at the ring's end; a slot is available when its AVAIL flag equals the driver's counter and its USED flag does not, used
- * when both equal ours. A completion takes the next slot of the used lap, wherever its chain had stood, and skips as many
- * slots as the chain had. Sizes need not be powers of two.
+ * One ring of descriptors serves both directions. Driver and device each walk it in laps with a wrap counter that
+ * changes at the ring's end; a slot is available when its AVAIL flag equals the driver's counter and its USED flag does
+ * not, used when both equal ours. A completion takes the next slot of the used lap, wherever its chain had stood, and
+ * skips as many slots as the chain had. Sizes need not be powers of two.
  */
 #include "virtio/inflight.h"
 #include "virtio/virtqueue_internal.h"
 
 #define LAP_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
 
-static inline struct desc_copy slot_load(const struct virtq_packed_desc *from)
+static always_inline struct desc_copy slot_load(const struct virtq_packed_desc *from)
 {
 	struct desc_copy d = desc_load(from);
 	uint16_t id = d.flags;
@@ -32,8 +32,8 @@ static inline bool slot_available(const struct virtqueue *q, uint16_t at, bool w
 }
 
 /* In an indirect table the descriptors follow one another; only WRITE means anything. */
-static enum virtqueue_fault indirect_append(struct virtqueue *q, struct virtq_chain *c, struct virtq_seg *many,
-					    const struct desc_copy *d)
+static always_inline enum virtqueue_fault indirect_append(struct virtqueue *q, struct chain_build *b,
+							  const struct desc_copy *d)
 {
 	const struct virtq_desc *table;
 	uint32_t n = 0;
@@ -49,72 +49,70 @@ static enum virtqueue_fault indirect_append(struct virtqueue *q, struct virtq_ch
 
 		if (unlikely(t.flags & VIRTQ_DESC_F_INDIRECT))
 			return VIRTQUEUE_INDIRECT;
-		f = chain_append(c, many, t.addr, t.len, t.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, q->scratch, t.addr, t.len, t.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 	}
 	return VIRTQUEUE_OK;
 }
 
-static inline enum virtqueue_fault slot_append(struct virtqueue *q, struct virtq_chain *c, const struct desc_copy *d)
+static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struct chain_build *b,
+						      const struct desc_copy *d)
 {
-	c->descs++;
 	if (d->flags & VIRTQ_DESC_F_INDIRECT)
-		return indirect_append(q, c, q->scratch, d);
-	return chain_append(c, q->scratch, d->addr, d->len, d->flags & VIRTQ_DESC_F_WRITE);
+		return indirect_append(q, b, d);
+	return chain_append(b, q->scratch, d->addr, d->len, d->flags & VIRTQ_DESC_F_WRITE);
 }
 
 /* The buffer id stands in a chain's last descriptor: only then is it known where the chain belongs. */
-static inline enum virtqueue_fault chain_settle(struct virtqueue *q, const struct virtq_chain *built, uint16_t id,
-						struct virtq_chain **ret)
+static inline enum virtqueue_fault chain_settle(struct virtqueue *q, const struct chain_build *b, uint16_t id,
+						uint16_t descs, struct virtq_chain **ret)
 {
-	struct virtq_chain *c;
+	struct virtq_seg *seg;
 
 	if (unlikely(id >= q->size || q->chain[id].seg))
 		return VIRTQUEUE_HEAD;
-	c = &q->chain[id];
-	*c = *built;
-	c->id = id;
-	c->seg = built->n_seg <= VIRTQUEUE_SEGS_FEW ? segs_few(q, id) : segs_many(q, id);
-	memcpy(c->seg, built->seg, built->n_seg * sizeof(*c->seg));
-	*ret = c;
-	return VIRTQUEUE_OK;
+	seg = b->n <= VIRTQUEUE_SEGS_FEW ? segs_few(q, id) : segs_many(q, id);
+	for (unsigned i = 0; i < b->n; i++)
+		seg[i] = b->seg[i];
+	*ret = &q->chain[id];
+	return chain_finish(b, *ret, id, descs, seg);
 }
 
 static inline enum virtqueue_fault chain_take(struct virtqueue *q, struct virtq_chain **ret)
 {
 	const struct virtq_packed_desc *ring = q->desc;
 	struct virtq_seg few[VIRTQUEUE_SEGS_FEW];
+	struct chain_build b = { .seg = few };
 	struct inflight_chain record = { 0 };
-	struct virtq_chain c;
 	struct desc_copy d;
 	enum virtqueue_fault f;
-	uint16_t at = q->avail_idx;
+	uint16_t at = q->avail_idx, descs = 0;
 	bool wrap = q->avail_wrap;
 
-	chain_begin(&c, few);
 	if (q->inflight)
 		inflight_packed_begin(q, &record);
 	do {
 		/* A driver that makes more slots available than it owns would run over our unfinished ones. */
-		if (unlikely(q->slots + c.descs == q->size))
+		if (unlikely(q->slots + descs == q->size))
 			return VIRTQUEUE_AVAIL_INDEX;
 		d = slot_load(&ring[at]);
-		f = slot_append(q, &c, &d);
+		f = slot_append(q, &b, &d);
 		if (unlikely(f))
 			return f;
 		if (q->inflight && unlikely(!inflight_packed_add(q, &record, &d)))
 			return VIRTQUEUE_INFLIGHT;
 		packed_step(q->size, &at, &wrap, 1);
+		descs++;
 	} while (d.flags & VIRTQ_DESC_F_NEXT);
-	f = chain_settle(q, &c, d.id, ret);
+	f = chain_settle(q, &b, d.id, descs, ret);
 	if (unlikely(f))
 		return f;
 	if (q->inflight)
 		inflight_packed_commit(q, &record, d.id);
 	q->avail_idx = at;
 	q->avail_wrap = wrap;
-	q->slots += c.descs;
+	q->slots += descs;
 	return VIRTQUEUE_OK;
 }
 
@@ -122,25 +120,25 @@ enum virtqueue_fault packed_reparse(struct virtqueue *q, uint16_t entry, struct 
 {
 	const struct virtq_inflight_packed *r = q->inflight;
 	struct virtq_seg few[VIRTQUEUE_SEGS_FEW];
-	uint16_t num = load_relaxed(&r->desc[entry].num), at = entry;
-	struct virtq_chain c;
+	struct chain_build b = { .seg = few };
+	uint16_t num = load_relaxed(&r->desc[entry].num), at = entry, descs = 0;
 	struct desc_copy d;
 	enum virtqueue_fault f;
 
-	chain_begin(&c, few);
 	do {
-		const struct virtq_inflight_packed_desc *e = &r->desc[at];
+		const struct virtq_inflight_packed_desc *e;
 
+		if (unlikely(at >= q->size))
+			return VIRTQUEUE_INFLIGHT;
+		e = &r->desc[at];
 		d = (struct desc_copy){ .addr = load_relaxed(&e->addr), .len = load_relaxed(&e->len),
 					.flags = load_relaxed(&e->flags), .id = load_relaxed(&e->id) };
-		f = slot_append(q, &c, &d);
+		f = slot_append(q, &b, &d);
 		if (unlikely(f))
 			return f;
 		at = load_relaxed(&e->next);
-		if (unlikely(c.descs < num && at >= q->size))
-			return VIRTQUEUE_INFLIGHT;
-	} while (c.descs < num);
-	f = chain_settle(q, &c, d.id, ret);
+	} while (++descs < num);
+	f = chain_settle(q, &b, d.id, descs, ret);
 	if (!f)
 		q->inflight_entry[d.id] = entry;
 	return f;
@@ -185,8 +183,9 @@ static bool call_wanted(const struct virtqueue *q, unsigned slots)
 	uint16_t flags, at;
 
 	/*
-	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks at the
-	 * slot. One of the two sees the other. Both fields are one load, or they could belong to two different wishes.
+	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks
+	 * at the slot. One of the two sees the other. Both fields are one load, or they could belong to two different
+	 * wishes.
 	 */
 	full_fence();
 	word = load_relaxed(event);
@@ -229,7 +228,10 @@ bool packed_publish(struct virtqueue *q)
 	}
 	if (q->inflight)
 		inflight_packed_batch(q, at, wrap);
-	/* The driver reads the slots in order: this one store gives it all. Pairs with its read barrier after the flags. */
+	/*
+	 * The driver reads the slots in order: this one store gives it all. Pairs with its read barrier after the
+	 * flags.
+	 */
 	shared_store_release(&ring[first].flags, first_flags);
 	q->used_idx = at;
 	q->used_wrap = wrap;

@@ -103,6 +103,7 @@ struct virtq_inflight_packed {
 };
 
 _Static_assert(sizeof(struct virtq_desc) == 16 && sizeof(struct virtq_packed_desc) == 16, "descriptors");
-_Static_assert(sizeof(struct virtq_inflight_split) == 16 && sizeof(struct virtq_inflight_split_desc) == 16, "split inflight");
+_Static_assert(sizeof(struct virtq_inflight_split) == 16 && sizeof(struct virtq_inflight_split_desc) == 16,
+	       "split inflight");
 _Static_assert(sizeof(struct virtq_inflight_packed) == 32 && sizeof(struct virtq_inflight_packed_desc) == 32,
 	       "packed inflight");

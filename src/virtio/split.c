@@ -2,8 +2,8 @@
 /*
  * The device's side of a split virtqueue (VIRTIO 1.2, 2.7). Called by virtqueue.c on the queue's owner.
  *
- * Both indices run freely modulo 2^16; a slot is the index modulo the ring's size, a power of two. We write the used ring,
- * its idx and avail_event; all else is the driver's, and may change while we look.
+ * Both indices run freely modulo 2^16; a slot is the index modulo the ring's size, a power of two. We write the used
+ * ring, its idx and avail_event; all else is the driver's, and may change while we look.
  */
 #include "virtio/inflight.h"
 #include "virtio/virtqueue_internal.h"
@@ -18,6 +18,12 @@ static inline uint16_t *avail_event(const struct virtqueue *q)
 	return (uint16_t *)&used->ring[q->size];
 }
 
+/* Behind the last element stands avail_event. */
+static inline size_t elem_offset(unsigned at)
+{
+	return offsetof(struct virtq_used, ring) + at * sizeof(struct virtq_used_elem);
+}
+
 static inline uint16_t used_event(const struct virtqueue *q)
 {
 	struct virtq_avail *avail = q->driver;
@@ -25,12 +31,12 @@ static inline uint16_t used_event(const struct virtqueue *q)
 	return load_relaxed(&avail->ring[q->size]);
 }
 
-/* Walks one table by `next`; an indirect descriptor may only end the ring's own table. */
-static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain *c, const struct virtq_desc *table, uint32_t n,
-					uint32_t at, const struct virtq_desc **indirect, uint32_t *ret_n)
+/*
+ * Walks one table by `next`; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others).
+ */
+static always_inline enum virtqueue_fault walk(struct chain_build *b, struct virtq_seg *many,
+					       const struct virtq_desc *table, uint32_t n, uint32_t at, struct desc_copy *indirect)
 {
-	struct virtq_seg *many = segs_many(q, c->id);
-
 	for (;;) {
 		struct desc_copy d;
 		enum virtqueue_fault f;
@@ -41,11 +47,11 @@ static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain 
 		if (d.flags & VIRTQ_DESC_F_INDIRECT) {
 			if (unlikely(!indirect || (d.flags & VIRTQ_DESC_F_NEXT)))
 				return VIRTQUEUE_INDIRECT;
-			*indirect = indirect_table(q, d.addr, d.len, ret_n);
-			return *indirect ? VIRTQUEUE_OK : VIRTQUEUE_INDIRECT;
+			*indirect = d;
+			return VIRTQUEUE_OK;
 		}
 		/* A loop ends at VIRTQUEUE_CHAIN_MAX at the latest. */
-		f = chain_append(c, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 		if (!(d.flags & VIRTQ_DESC_F_NEXT))
@@ -54,26 +60,36 @@ static inline enum virtqueue_fault walk(struct virtqueue *q, struct virtq_chain 
 	}
 }
 
-enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+static inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
 {
-	const struct virtq_desc *indirect = NULL;
 	struct virtq_chain *c = &q->chain[head];
+	struct virtq_seg *many = segs_many(q, head);
+	struct chain_build b = { .seg = segs_few(q, head) };
+	struct desc_copy indirect = { 0 };
 	enum virtqueue_fault f;
-	uint32_t n = 0;
 
 	if (unlikely(c->seg))
 		return VIRTQUEUE_HEAD;
-	c->id = head;
-	chain_begin(c, segs_few(q, head));
-	f = walk(q, c, q->desc, q->size, head, &indirect, &n);
-	if (indirect && !f)
-		f = walk(q, c, indirect, n, 0, NULL, NULL);
-	if (unlikely(f)) {
-		c->seg = NULL;
+	f = walk(&b, many, q->desc, q->size, head, &indirect);
+	if (unlikely(f))
 		return f;
+	if (indirect.flags) {
+		uint32_t n = 0;
+		const struct virtq_desc *table = indirect_table(q, indirect.addr, indirect.len, &n);
+
+		if (unlikely(!table))
+			return VIRTQUEUE_INDIRECT;
+		f = walk(&b, many, table, n, 0, NULL);
+		if (unlikely(f))
+			return f;
 	}
 	*ret = c;
-	return VIRTQUEUE_OK;
+	return chain_finish(&b, c, head, 0, b.seg);
+}
+
+enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+{
+	return parse(q, head, ret);
 }
 
 /* Up to AHEAD heads; returns how many are good, the rest has broken the queue. */
@@ -109,7 +125,10 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 	const struct virtq_avail *avail = q->driver;
 	uint16_t head[AHEAD];
 	unsigned taken = 0;
-	/* Pairs with the driver's write barrier before its store to idx: the entries and descriptors below it are written. */
+	/*
+	 * Pairs with the driver's write barrier before its store to idx: the entries and descriptors below it are
+	 * written.
+	 */
 	uint16_t ready = load_acquire(&avail->idx) - q->avail_idx;
 
 	if (unlikely(ready > q->size)) {
@@ -123,7 +142,7 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 		if (q->indirect && n > 1)
 			tables_prefetch(q, head, n);
 		for (unsigned i = 0; i < n; i++) {
-			enum virtqueue_fault f = split_parse(q, head[i], &chain[taken]);
+			enum virtqueue_fault f = parse(q, head[i], &chain[taken]);
 
 			if (unlikely(f)) {
 				virtqueue_break(q, f);
@@ -145,8 +164,8 @@ static bool call_wanted(struct virtqueue *q)
 	bool valid = q->signalled_valid;
 
 	/*
-	 * Our idx must be visible before we look whether the driver wants a call: it writes used_event (or clears the flag),
-	 * then a full barrier, then looks at idx (virtqueue_enable_cb in Linux). One of the two sees the other.
+	 * Our idx must be visible before we look whether the driver wants a call: it writes used_event (or clears the
+	 * flag), then a full barrier, then looks at idx (virtqueue_enable_cb in Linux). One of the two sees the other.
 	 */
 	full_fence();
 	q->signalled_idx = q->used_idx;
@@ -160,9 +179,9 @@ static void publish_log(struct virtqueue *q, uint16_t first, unsigned n)
 {
 	unsigned at = first & (q->size - 1), run = q->size - at < n ? q->size - at : n;
 
-	used_log(q, offsetof(struct virtq_used, ring) + at * sizeof(struct virtq_used_elem), run * sizeof(struct virtq_used_elem));
-	used_log(q, offsetof(struct virtq_used, ring), (n - run) * sizeof(struct virtq_used_elem));
-	used_log(q, 0, offsetof(struct virtq_used, ring));
+	used_log(q, elem_offset(at), run * sizeof(struct virtq_used_elem));
+	used_log(q, elem_offset(0), (n - run) * sizeof(struct virtq_used_elem));
+	used_log(q, 0, elem_offset(0));
 }
 
 bool split_publish(struct virtqueue *q)
@@ -202,7 +221,7 @@ bool split_kicks_on(struct virtqueue *q)
 
 	if (q->event_idx) {
 		shared_store(avail_event(q), q->avail_idx);
-		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+		used_log(q, elem_offset(q->size), sizeof(uint16_t));
 	} else {
 		shared_store(&used->flags, 0);
 		used_log(q, 0, sizeof(uint16_t));
@@ -219,7 +238,7 @@ void split_kicks_off(struct virtqueue *q)
 	if (q->event_idx) {
 		/* No "off" here: the entry just taken, which comes around again in 65,536 requests at the earliest. */
 		shared_store(avail_event(q), (uint16_t)(q->avail_idx - 1));
-		used_log(q, offsetof(struct virtq_used, ring) + q->size * sizeof(struct virtq_used_elem), sizeof(uint16_t));
+		used_log(q, elem_offset(q->size), sizeof(uint16_t));
 	} else {
 		shared_store(&used->flags, VIRTQ_USED_F_NO_NOTIFY);
 		used_log(q, 0, sizeof(uint16_t));

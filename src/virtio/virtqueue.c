@@ -40,7 +40,8 @@ static int arena_map(struct virtqueue *q)
 	uint8_t *at;
 
 	q->arena_bytes = chains + done + 2 * ids + few + many + scratch;
-	q->arena = mmap(NULL, q->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	q->arena = mmap(NULL, q->arena_bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (q->arena == MAP_FAILED) {
 		q->arena = NULL;
 		return -ENOMEM;
@@ -87,10 +88,11 @@ static int rings_resolve(struct virtqueue *q, const struct memmap *map)
 	} else {
 		/* The event fields behind the rings exist only with EVENT_IDX. */
 		size_t event = q->event_idx ? sizeof(uint16_t) : 0;
+		size_t avail = sizeof(struct virtq_avail) + n * sizeof(uint16_t);
+		size_t used = sizeof(struct virtq_used) + n * sizeof(struct virtq_used_elem);
 
-		driver = ring_find(map, s->avail_uva, sizeof(struct virtq_avail) + n * sizeof(uint16_t) + event, sizeof(uint16_t));
-		device = ring_find(map, s->used_uva, sizeof(struct virtq_used) + n * sizeof(struct virtq_used_elem) + event,
-				   sizeof(uint32_t));
+		driver = ring_find(map, s->avail_uva, avail + event, sizeof(uint16_t));
+		device = ring_find(map, s->used_uva, used + event, sizeof(uint32_t));
 	}
 	if (!desc || !driver || !device)
 		return -EFAULT;
@@ -166,9 +168,9 @@ uint32_t virtqueue_stop(struct virtqueue *q)
 		return q->setup.base;
 	q->running = false;
 	arena_unmap(q);
-	if (q->packed)
-		return q->avail_idx | (uint32_t)q->avail_wrap << 15 | (uint32_t)q->used_idx << 16 | (uint32_t)q->used_wrap << 31;
-	return q->avail_idx;
+	if (!q->packed)
+		return q->avail_idx;
+	return (q->avail_idx | (uint32_t)q->avail_wrap << 15) | (q->used_idx | (uint32_t)q->used_wrap << 15) << 16;
 }
 
 int virtqueue_remap(struct virtqueue *q, const struct memmap *map)

@@ -61,7 +61,9 @@ struct virtqueue_setup {
 	uint64_t desc_uva, avail_uva, used_uva; /* packed: descriptor ring, driver area, device area */
 	uint64_t used_gpa;  /* where the used ring (packed: descriptor ring) lies for the dirty log; 0: not logged */
 	bool log_used;
-	/* SET_VRING_BASE: split: next avail index; packed: bit 15 avail wrap, 0-14 avail idx, 16-31 the same for used */
+	/*
+	 * SET_VRING_BASE: split: next avail index; packed: bit 15 avail wrap, 0-14 avail idx, 16-31 the same for used
+	 */
 	uint32_t base;
 	void *inflight;	    /* this queue's part of the inflight region, or NULL */
 	size_t inflight_bytes;
@@ -81,11 +83,14 @@ size_t virtqueue_inflight_bytes(uint16_t size, bool packed);
 
 /*
  * Attaches to the rings: resolves addresses through `map` (kept by reference of the caller), recovers what the inflight
- * region says is outstanding (those chains are returned first by take, in submission order), allocates. The counters go on.
- * -EINVAL, -EFAULT (rings not in memory), -ENOMEM, -EPROTO (inflight contents make no sense).
+ * region says is outstanding (those chains are returned first by take, in submission order), allocates. The counters go
+ * on. -EINVAL, -EFAULT (rings not in memory), -ENOMEM, -EPROTO (inflight contents make no sense).
  */
 int virtqueue_start(struct virtqueue *q, const struct virtqueue_setup *setup, const struct memmap *map);
-/* All taken chains must have been pushed, or remain recorded in the inflight region. Returns the base for GET_VRING_BASE. */
+/*
+ * All taken chains must have been pushed, or remain recorded in the inflight region. Returns the base for
+ * GET_VRING_BASE.
+ */
 uint32_t virtqueue_stop(struct virtqueue *q);
 
 /* New memory table for a running queue: resolves rings anew. -EFAULT: the queue is broken now. */
@@ -95,14 +100,19 @@ void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used
 
 /* Up to `max` chains; pointers stay valid until push. 0 when none or broken. */
 unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-/* Written: bytes that the device wrote into the chain's writable part. Publish marks all of that part in the dirty log. */
+/*
+ * Written: bytes that the device wrote into the chain's writable part. Publish marks all of that part in the dirty log.
+ */
 void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written);
 /* True if the driver wants a call. A no-op without pushes (but see start). */
 bool virtqueue_publish(struct virtqueue *q);
 
 /* Is anything available? One load; no side effects. */
 bool virtqueue_pending(const struct virtqueue *q);
-/* Driver's kicks on or off. On: returns true if something came meanwhile (then look again); they stay on until turned off. */
+/*
+ * Driver's kicks on or off. On: returns true if something came meanwhile (then look again); they stay on until turned
+ * off.
+ */
 bool virtqueue_kicks_on(struct virtqueue *q);
 void virtqueue_kicks_off(struct virtqueue *q);
 

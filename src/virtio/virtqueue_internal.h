@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What split.c, packed.c, inflight.c and virtqueue.c share: the builder of chains, and stores to shared memory that a test
- * can stop behind.
+ * What split.c, packed.c, inflight.c and virtqueue.c share: the builder of chains, and stores to shared memory that a
+ * test can stop behind.
  */
 #pragma once
 
@@ -34,9 +34,9 @@ void virtqueue_fault_point(void);
 	} while (0)
 
 /*
- * A store to the inflight region, in program order. Nobody reads the region while we live. When the process is killed, all
- * stores before the interrupted instruction are performed and none behind it, so only the compiler has to be kept from
- * moving them: no barrier instruction.
+ * A store to the inflight region, in program order. Nobody reads the region while we live. When the process is killed,
+ * all stores before the interrupted instruction are performed and none behind it, so only the compiler has to be kept
+ * from moving them: no barrier instruction.
  */
 #define inflight_store(p, v)                                \
 	do {                                                \
@@ -46,6 +46,9 @@ void virtqueue_fault_point(void);
 		virtqueue_fault_point();                    \
 	} while (0)
 
+/* Where the compiler's own choice would put a chain that is being read into memory. */
+#define always_inline inline __attribute__((always_inline))
+
 /* A descriptor in registers: the guest may change the original at any time. `addr` need not be aligned. */
 struct desc_copy {
 	uint64_t addr;
@@ -53,7 +56,7 @@ struct desc_copy {
 	uint16_t flags, id; /* split: `next` in place of the buffer id */
 };
 
-static inline struct desc_copy desc_load(const void *from)
+static always_inline struct desc_copy desc_load(const void *from)
 {
 	uint64_t words[2];
 
@@ -61,43 +64,51 @@ static inline struct desc_copy desc_load(const void *from)
 	/* From here on the compiler may not go back to guest memory for them. */
 	__asm__ volatile("" : "+r"(words[0]), "+r"(words[1]));
 	return (struct desc_copy){
-		.addr = words[0], .len = (uint32_t)words[1], .flags = (uint16_t)(words[1] >> 32), .id = (uint16_t)(words[1] >> 48),
+		.addr = words[0], .len = (uint32_t)words[1],
+		.flags = (uint16_t)(words[1] >> 32), .id = (uint16_t)(words[1] >> 48),
 	};
 }
 
-static inline void chain_begin(struct virtq_chain *c, struct virtq_seg *seg)
-{
-	c->descs = 0;
-	c->n_seg = c->n_out = 0;
-	c->out_bytes = c->in_bytes = 0;
-	c->seg = seg;
-}
+/* A chain while it is read: lives in registers, and moves to the queue's table when it is whole. */
+struct chain_build {
+	struct virtq_seg *seg;
+	unsigned n, n_out;
+	uint64_t out_bytes, in_bytes; /* at most VIRTQUEUE_CHAIN_MAX x 4 GiB: checked once, at the end */
+};
 
 /* `many`: where the segments go when there are more than a few. */
-static inline enum virtqueue_fault chain_append(struct virtq_chain *c, struct virtq_seg *many, uint64_t addr, uint32_t len,
-						bool write)
+static always_inline enum virtqueue_fault chain_append(struct chain_build *b, struct virtq_seg *many, uint64_t addr,
+						       uint32_t len, bool write)
 {
-	unsigned n = c->n_seg;
-
-	if (unlikely(n >= VIRTQUEUE_SEGS_FEW)) {
-		if (n == VIRTQUEUE_CHAIN_MAX)
+	if (unlikely(b->n >= VIRTQUEUE_SEGS_FEW)) {
+		if (b->n == VIRTQUEUE_CHAIN_MAX)
 			return VIRTQUEUE_CHAIN_LOOP;
-		if (n == VIRTQUEUE_SEGS_FEW)
-			c->seg = memcpy(many, c->seg, n * sizeof(*many));
+		if (b->n == VIRTQUEUE_SEGS_FEW)
+			b->seg = memcpy(many, b->seg, VIRTQUEUE_SEGS_FEW * sizeof(*many));
 	}
 	if (write) {
-		if (unlikely(__builtin_add_overflow(c->in_bytes, len, &c->in_bytes)))
-			return VIRTQUEUE_LENGTH;
+		b->in_bytes += len;
 	} else {
-		if (unlikely(c->n_out != n))
+		if (unlikely(b->n_out != b->n))
 			return VIRTQUEUE_ORDER;
-		if (unlikely(__builtin_add_overflow(c->out_bytes, len, &c->out_bytes)))
-			return VIRTQUEUE_LENGTH;
-		c->n_out = n + 1;
+		b->out_bytes += len;
+		b->n_out++;
 	}
-	c->seg[n].gpa = addr;
-	c->seg[n].len = len;
-	c->n_seg = n + 1;
+	b->seg[b->n].gpa = addr;
+	b->seg[b->n].len = len;
+	b->n++;
+	return VIRTQUEUE_OK;
+}
+
+static inline enum virtqueue_fault chain_finish(const struct chain_build *b, struct virtq_chain *c, uint16_t id,
+						uint16_t descs, struct virtq_seg *seg)
+{
+	if (unlikely((b->out_bytes | b->in_bytes) > UINT32_MAX))
+		return VIRTQUEUE_LENGTH;
+	*c = (struct virtq_chain){
+		.id = id, .descs = descs, .n_seg = b->n, .n_out = b->n_out,
+		.out_bytes = b->out_bytes, .in_bytes = b->in_bytes, .seg = seg,
+	};
 	return VIRTQUEUE_OK;
 }
 
@@ -112,7 +123,8 @@ static inline struct virtq_seg *segs_many(const struct virtqueue *q, uint16_t id
 }
 
 /* An indirect table: host address and entries. NULL: VIRTQUEUE_INDIRECT. A table lies within one memory region. */
-static inline const struct virtq_desc *indirect_table(const struct virtqueue *q, uint64_t addr, uint32_t len, uint32_t *ret_n)
+static inline const struct virtq_desc *indirect_table(const struct virtqueue *q, uint64_t addr, uint32_t len,
+						      uint32_t *ret_n)
 {
 	if (unlikely(!q->indirect || !len || len % sizeof(struct virtq_desc)))
 		return NULL;

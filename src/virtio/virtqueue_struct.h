@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * struct virtqueue for those who embed it: all zero before its first start. Its fields are virtio/'s own, but `counters`
- * and `broken`, which others may read.
+ * struct virtqueue for those who embed it: all zero before its first start. Its fields are virtio/'s own, but
+ * `counters` and `broken`, which others may read.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: every touched page gets its bit and no other does, whatever the range; ranges past the log's end are left
- * out; threads that share bytes lose nothing.
+ * Description: every touched page gets its bit and no other does, whatever the range; ranges past the log's end are
+ * left out; threads that share bytes lose nothing.
  */
 #include "virtio/dirty_log.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: a queue's owner dies behind every single store that it makes to the rings and to the inflight region, and a
- * second one dies behind every store of its recovery. A successor on the same memory finishes the work. Each request is
- * completed exactly once, executed at least once, and replayed in the order of its submission.
+ * Description: a queue's owner dies behind every single store that it makes to the rings and to the inflight region,
+ * and a second one dies behind every store of its recovery. A successor on the same memory finishes the work. Each
+ * request is completed exactly once, executed at least once, and replayed in the order of its submission.
  *
- * The driver lives on and may go on between death and recovery, reusing what it got back: both ways are tried. Deaths are
- * jumps out of the fault point, so what was stored before is there and nothing behind it, as after kill -9.
+ * The driver lives on and may go on between death and recovery, reusing what it got back: both ways are tried. Deaths
+ * are jumps out of the fault point, so what was stored before is there and nothing behind it, as after kill -9.
  */
 #include "virtqueue_rig.h"
 
@@ -201,7 +201,10 @@ static bool die_twice(const struct rig_mode *m, unsigned seed, bool overlap, uns
 	return died;
 }
 
-/* The first owner dies everywhere; the second within its first stores, which are those of recovery and the first batches. */
+/*
+ * The first owner dies everywhere; the second within its first stores, which are those of recovery and the first
+ * batches.
+ */
 #define SECOND_MAX 24
 
 static void die_everywhere(const struct rig_mode *m, unsigned seed)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: the inflight region has the specification's layout, a predecessor's requests come back in their order, and a
- * region with any nonsense in it is refused or at worst breaks the queue. test-inflight-crash.c has the deaths.
+ * Description: the inflight region has the specification's layout, a predecessor's requests come back in their order,
+ * and a region with any nonsense in it is refused or at worst breaks the queue. test-inflight-crash.c has the deaths.
  */
 #include "virtqueue_rig.h"
 #include "virtio/ring.h"

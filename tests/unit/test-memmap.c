@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: memory tables translate what is mapped and nothing else, refuse regions that make no sense, share mappings
- * between tables, and survive the truncation of a file under them; a SIGBUS elsewhere still kills.
+ * Description: memory tables translate what is mapped and nothing else, refuse regions that make no sense, share
+ * mappings between tables, and survive the truncation of a file under them; a SIGBUS elsewhere still kills.
  */
 #include "base/sigbus.h"
 #include "virtio/memmap.h"
@@ -146,7 +146,8 @@ static void overlaps_are_refused(void **state)
 static void tables_share_mappings(void **state)
 {
 	int fd = memory_file(4 * KB64);
-	const struct memmap_region_spec a = region(fd, 0, KB64, KB64, 0), b = region(fd, 2 * KB64, KB64, 8 * KB64, KB64);
+	const struct memmap_region_spec a = region(fd, 0, KB64, KB64, 0);
+	const struct memmap_region_spec b = region(fd, 2 * KB64, KB64, 8 * KB64, KB64);
 	struct memmap *one = NULL, *two = NULL, *three = NULL;
 	char *p;
 

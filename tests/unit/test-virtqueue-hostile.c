@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: whatever a driver writes into its rings, the queue is marked broken with the right reason at worst, takes
- * what was good before, and keeps giving back what it holds; rings outside memory and memory that goes away are survived.
+ * Description: whatever a driver writes into its rings, the queue is marked broken with the right reason at worst,
+ * takes what was good before, and keeps giving back what it holds; rings outside memory and memory that goes away are
+ * survived.
  */
 #include "virtqueue_rig.h"
 
@@ -35,7 +36,8 @@ static void split_desc_set(struct vring_desc *d, uint64_t addr, uint32_t len, ui
 
 static void packed_desc_set(struct vring_packed_desc *d, uint64_t addr, uint32_t len, uint16_t flags, uint16_t id)
 {
-	*d = (struct vring_packed_desc){ .addr = addr, .len = len, .flags = flags | 1 << VRING_PACKED_DESC_F_AVAIL, .id = id };
+	flags |= 1 << VRING_PACKED_DESC_F_AVAIL;
+	*d = (struct vring_packed_desc){ .addr = addr, .len = len, .flags = flags, .id = id };
 }
 
 /* Offers head in slot 0. */
@@ -213,7 +215,7 @@ static void indirect_tables(void **state)
 		begin(packed, true);
 		t = table_offer(rig.data_gpa, 16, 0);
 		if (packed)
-			*(struct vring_packed_desc *)t = (struct vring_packed_desc){ .len = 16, .flags = VRING_DESC_F_INDIRECT };
+			((struct vring_packed_desc *)t)->flags = VRING_DESC_F_INDIRECT;
 		else
 			split_desc_set(t, rig.data_gpa, 16, VRING_DESC_F_INDIRECT, 0);
 		ends_with(VIRTQUEUE_INDIRECT);
@@ -295,7 +297,8 @@ static void packed_overrun(void **state)
 	assert_int_equal(n, 2);
 	/* Next lap: ids 0 and 2 are free, the slots are not. */
 	for (unsigned i = 0; i < 4; i++)
-		packed_desc()[i] = (struct vring_packed_desc){ .len = 1, .id = i & 2, .flags = 1 << VRING_PACKED_DESC_F_USED };
+		packed_desc()[i] = (struct vring_packed_desc){ .len = 1, .id = i & 2,
+							       .flags = 1 << VRING_PACKED_DESC_F_USED };
 	ends_with(VIRTQUEUE_AVAIL_INDEX);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: the device's side of split and packed virtqueues against an independent driver: sizes, laps, completions out
- * of order, notifications in both directions, and a random walk whose seed is printed and can be given as argument.
+ * Description: the device's side of split and packed virtqueues against an independent driver: sizes, laps, completions
+ * out of order, notifications in both directions, and a random walk whose seed is printed and can be given as argument.
  */
 #include "virtqueue_rig.h"
 
@@ -16,7 +16,8 @@ static uint64_t seed_only;
 static void for_each_mode(void (*test)(const struct rig_mode *))
 {
 	for (unsigned bits = 0; bits < 16; bits++) {
-		struct rig_mode m = { .packed = bits & 1, .event_idx = bits & 2, .indirect = bits & 4, .inflight = bits & 8 };
+		struct rig_mode m = { .packed = bits & 1, .event_idx = bits & 2, .indirect = bits & 4,
+				      .inflight = bits & 8 };
 
 		for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
 			m.size = sizes[i];

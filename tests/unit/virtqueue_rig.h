@@ -85,7 +85,10 @@ static inline void rig_fini(struct rig *g)
 	front_memory_fini(&g->memory);
 }
 
-/* `n` descriptors, the last of which the device writes; gpas and lengths follow from `tag`, so that they can be checked. */
+/*
+ * `n` descriptors, the last of which the device writes; gpas and lengths follow from `tag`, so that they can be
+ * checked.
+ */
 static inline int rig_add(struct rig *g, unsigned n, uintptr_t tag)
 {
 	struct front_buf b[16];
