@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * scratch[0] is the due time, [1] the number of the push, [2] the first child; `next` is the next sibling. push is O(1),
- * pop O(log n) amortised; both are loops, since a recursion's depth would be the guest's to choose.
+ * scratch[0] is the due time, [1] the number of the push, [2] the first child; `next` is the next sibling. push is
+ * O(1), pop O(log n) amortised; both are loops, since a recursion's depth would be the guest's to choose.
  */
 #include "store/due_heap.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Requests ordered by when they are due, those due at the same time in the order in which they came: a pairing heap that
- * links the requests themselves (scratch and next), so it never allocates. One thread.
+ * Requests ordered by when they are due, those due at the same time in the order in which they came: a pairing heap
+ * that links the requests themselves (scratch and next), so it never allocates. One thread.
  */
 #pragma once
 

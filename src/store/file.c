@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Disks in files and on block devices: the pool's directory, opening, locking and resizing of disks. Control thread. What
- * happens to requests is in file_io.c.
+ * Disks in files and on block devices: the pool's directory, opening, locking and resizing of disks. Control thread.
+ * What happens to requests is in file_io.c.
  */
 #include "store/file_internal.h"
 

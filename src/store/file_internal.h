@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the two halves of the file store share: file.c for pools and disks (control thread), file_io.c for requests (workers).
+ * What the two halves of the file store share: file.c for pools and disks (control thread), file_io.c for requests
+ * (workers).
  */
 #pragma once
 

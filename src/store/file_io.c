@@ -2,11 +2,12 @@
 /*
  * Disks in files and on block devices, with O_DIRECT through the worker's io_uring.
  *
- * A request is a sequence of steps, mostly one: each step is one entry in the io_uring, and file_step_done() decides what
- * follows. A transfer goes on where a short one ended. Guest memory that is not aligned as the file asks goes through one of
- * the channel's bounce buffers, piece by piece; a request that finds none free waits for one. Zeroes and holes are made by the
- * file system if it can, else zeroes are written. On block devices, too, all of this is fallocate: the kernel turns punching
- * into an unmapping write-zeroes command, so no ioctl is needed, which would have to wait in the worker.
+ * A request is a sequence of steps, mostly one: each step is one entry in the io_uring, and file_step_done() decides
+ * what follows. A transfer goes on where a short one ended. Guest memory that is not aligned as the file asks goes
+ * through one of the channel's bounce buffers, piece by piece; a request that finds none free waits for one. Zeroes and
+ * holes are made by the file system if it can, else zeroes are written. On block devices, too, all of this is
+ * fallocate: the kernel turns punching into an unmapping write-zeroes command, so no ioctl is needed, which would have
+ * to wait in the worker.
  *
  * Per-request state is in `scratch`; iovecs are changed in place as the transfer proceeds.
  */
@@ -179,10 +180,12 @@ static void prepare(struct store_io *io, struct io_uring_sqe *sqe)
 		prepare_bounce(io, sqe, at);
 		break;
 	case STEP_PUNCH:
-		io_uring_prep_fallocate(sqe, -1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes_left(io));
+		io_uring_prep_fallocate(sqe, -1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+					(off_t)bytes_left(io));
 		break;
 	case STEP_ZERO:
-		io_uring_prep_fallocate(sqe, -1, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes_left(io));
+		io_uring_prep_fallocate(sqe, -1, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+					(off_t)bytes_left(io));
 		break;
 	case STEP_FILL:
 		s->asked_bytes = (uint32_t)min_u64(bytes_left(io), ZERO_BYTES);

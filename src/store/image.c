@@ -2,11 +2,11 @@
 /*
  * Opens images and keeps others out of them.
  *
- * The lock is QEMU's (its block/file-posix.c defines the bytes): a user of a permission holds a shared lock on byte 100 + the
- * permission's number, one who cannot bear others using it holds a shared lock on byte 200 + number. After taking its own,
- * everyone tests that nobody holds the opposite byte of what it uses or cannot bear. Locks belong to the open file
- * description: they end with the last reference to it, which is the kernel's when a process dies with requests in flight. So
- * who gets the lock knows that nothing of its former holder is still under way.
+ * The lock is QEMU's (its block/file-posix.c defines the bytes): a user of a permission holds a shared lock on byte 100
+ * + the permission's number, one who cannot bear others using it holds a shared lock on byte 200 + number. After taking
+ * its own, everyone tests that nobody holds the opposite byte of what it uses or cannot bear. Locks belong to the open
+ * file description: they end with the last reference to it, which is the kernel's when a process dies with requests in
+ * flight. So who gets the lock knows that nothing of its former holder is still under way.
  */
 #include "store/image.h"
 #include "store/store.h"
@@ -243,7 +243,8 @@ struct lock_plan {
 
 static struct lock_plan lock_plan(const struct image *i)
 {
-	struct lock_plan plan = { .used = 1u << PERM_CONSISTENT_READ, .unshared = 1u << PERM_WRITE | 1u << PERM_RESIZE };
+	struct lock_plan plan = { .used = 1u << PERM_CONSISTENT_READ,
+				  .unshared = 1u << PERM_WRITE | 1u << PERM_RESIZE };
 
 	if (!i->read_only)
 		plan.used |= 1u << PERM_WRITE | 1u << PERM_RESIZE;

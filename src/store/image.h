@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An image file or block device: opening it beneath the pool's directory, what alignment it asks for, its size, its lock.
- * Control thread only.
+ * An image file or block device: opening it beneath the pool's directory, what alignment it asks for, its size, its
+ * lock. Control thread only.
  */
 #pragma once
 
@@ -14,13 +14,13 @@ struct image {
 	uint32_t memory_align;	  /* of buffers, for O_DIRECT; 1 when buffered */
 	uint32_t block_size;	  /* of offsets and lengths */
 	uint32_t physical_block_size;
-	uint64_t size_bytes;	  /* a multiple of block_size: a ragged end is padded with zeroes or, by 4 KiB blocks, cut */
+	uint64_t size_bytes;	  /* a multiple of block_size: a ragged end is padded, or cut with 4 KiB blocks */
 };
 
 /*
- * Opens `path`, which must stay beneath the directory `dir_fd` on its way, symbolic links included: -EXDEV otherwise (-ELOOP
- * for a magic link). Where nothing is there and size_bytes is not 0, a sparse file of that size is made; an image that exists
- * keeps its own size. -EINVAL: neither file nor block device.
+ * Opens `path`, which must stay beneath the directory `dir_fd` on its way, symbolic links included: -EXDEV otherwise
+ * (-ELOOP for a magic link). Where nothing is there and size_bytes is not 0, a sparse file of that size is made; an
+ * image that exists keeps its own size. -EINVAL: neither file nor block device.
  */
 int image_open(struct image *i, int dir_fd, const char *path, uint64_t size_bytes, bool read_only);
 /* The same for an open file, which stays the caller's. */
@@ -29,8 +29,8 @@ void image_close(struct image *i);
 int image_resize(struct image *i, uint64_t size_bytes);
 
 /*
- * QEMU's lock: an open file description lock that QEMU's tools and other daemons understand. A writer excludes all others, a
- * reader writers. -EAGAIN: somebody else is in the way.
+ * QEMU's lock: an open file description lock that QEMU's tools and other daemons understand. A writer excludes all
+ * others, a reader writers. -EAGAIN: somebody else is in the way.
  */
 int image_lock(const struct image *i);
 void image_unlock(const struct image *i);

@@ -2,11 +2,11 @@
 /*
  * How an image in memory is mapped, grows and shrinks while workers read it without locks.
  *
- * An image is one memory file. It is mapped through a *window* that is larger than the image, so that growing is ftruncate
- * alone; past the window's end a larger one is mapped and published, and the old one stays until the image is freed: both
- * show the same pages, so whoever still copies through the old one does no harm. The file never shrinks, because a worker
- * in the midst of a copy would fault: shrinking punches a hole instead, and so does growing again, since such a copy may
- * have come after the first punch.
+ * An image is one memory file. It is mapped through a *window* that is larger than the image, so that growing is
+ * ftruncate alone; past the window's end a larger one is mapped and published, and the old one stays until the image is
+ * freed: both show the same pages, so whoever still copies through the old one does no harm. The file never shrinks,
+ * because a worker in the midst of a copy would fault: shrinking punches a hole instead, and so does growing again,
+ * since such a copy may have come after the first punch.
  */
 #include "store/memory.h"
 #include "store/store_internal.h"
@@ -114,7 +114,9 @@ static int punch(struct memory_image *i, uint64_t from, uint64_t to)
 {
 	if (from >= to)
 		return 0;
-	return fallocate(i->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
+	if (fallocate(i->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0)
+		return -errno;
+	return 0;
 }
 
 static int image_resize(struct memory_image *i, uint64_t size_bytes)
@@ -244,7 +246,10 @@ int memory_disk_resize(struct store_disk *d, uint64_t size_bytes)
 	if (size_bytes < had)
 		store_relaxed(&d->size_bytes, size_bytes);
 	r = image_resize(container_of(d, struct memory_disk, base)->image, size_bytes);
-	/* Pairs with nothing but the acquire in image_at(): the window that a larger size needs was published before it. */
+	/*
+	 * Pairs with nothing but the acquire in image_at(): the window that a larger size needs was published before
+	 * it.
+	 */
 	store_release(&d->size_bytes, r < 0 ? had : size_bytes);
 	return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sparse disk images in memory, by name, kept as long as their pool: what `ram` serves from and `model` keeps its data in.
- * The functions that take a pool or a disk fit into a `struct store_ops` of a store whose structs begin with these.
+ * Sparse disk images in memory, by name, kept as long as their pool: what `ram` serves from and `model` keeps its data
+ * in. The functions that take a pool or a disk fit into a `struct store_ops` of a store whose structs begin with these.
  */
 #pragma once
 
@@ -35,8 +35,8 @@ struct memory_disk {
 int memory_pool_open(struct store_pool *p, const struct store_pool_options *options);
 void memory_pool_close(struct store_pool *p);
 /*
- * Finds the image of the disk's name, or makes one of zeroes. Size 0: the image's own (-EINVAL if it is new); else it is
- * resized. -EBUSY: another disk has it.
+ * Finds the image of the disk's name, or makes one of zeroes. Size 0: the image's own (-EINVAL if it is new); else it
+ * is resized. -EBUSY: another disk has it.
  */
 int memory_disk_open(struct store_disk *d, const struct store_disk_options *options);
 void memory_disk_close(struct store_disk *d);

@@ -2,21 +2,21 @@
 /*
  * A deterministic device, for tests and for rehearsing a policy.
  *
- * The model: the device has `channels` lanes. A request takes a lane that is free, else the one that will be first, from
- * max(arrival, busy until) for latency + bytes x byte_time, and is done then. Requests are booked in the order of their
- * submission, all at once: what the device does follows from arrivals alone and never from when somebody woke up to look, so a
- * late timer delays what the guest sees of one request but takes nothing from the device.
+ * The model: the device has `channels` lanes. A request takes a lane that is free, else the one that will be first,
+ * from max(arrival, busy until) for latency + bytes x byte_time, and is done then. Requests are booked in the order of
+ * their submission, all at once: what the device does follows from arrivals alone and never from when somebody woke up
+ * to look, so a late timer delays what the guest sees of one request but takes nothing from the device.
  *
  * Worked example: one lane, reads of 12 ms, two arriving at t = 0, one at t = 30 ms: done at 12, 24 and 42 ms.
  *
- * Lanes are shared by all workers: booking is one compare-and-swap on the lane that is free first. Lanes only move forward, so
- * when it succeeds no other lane has become better, and the order of the swaps is the order of the queue.
+ * Lanes are shared by all workers: booking is one compare-and-swap on the lane that is free first. Lanes only move
+ * forward, so when it succeeds no other lane has become better, and the order of the swaps is the order of the queue.
  *
- * Discarding and zeroing cost a write's latency and move no bytes. A flush costs flush_latency; with none, it is done at once,
- * as on a device without a volatile cache, without queueing behind what was submitted before.
+ * Discarding and zeroing cost a write's latency and move no bytes. A flush costs flush_latency; with none, it is done
+ * at once, as on a device without a volatile cache, without queueing behind what was submitted before.
  *
- * Data lives in memory (memory.c) and is copied when the request is done. A worker's requests wait in a heap of its own, and
- * its source's deadline is the first of them.
+ * Data lives in memory (memory.c) and is copied when the request is done. A worker's requests wait in a heap of its
+ * own, and its source's deadline is the first of them.
  */
 #include "store/due_heap.h"
 #include "store/memory.h"

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A worker registers a disk's file when it first serves it. Closing the disk happens on the control thread, which cannot touch
- * another thread's io_uring: it posts a message to each worker that has the file, and the file stays open until that runs.
+ * A worker registers a disk's file when it first serves it. Closing the disk happens on the control thread, which
+ * cannot touch another thread's io_uring: it posts a message to each worker that has the file, and the file stays open
+ * until that runs.
  *
- * Lifetime: `struct slots` is referenced by its channel and by each such message, because a channel may be closed with the
- * message under way. Posting happens under the set's lock and with the channel in the list: then its worker is alive.
+ * Lifetime: `struct slots` is referenced by its channel and by each such message, because a channel may be closed with
+ * the message under way. Posting happens under the set's lock and with the channel in the list: then its worker is
+ * alive.
  */
 #include "store/slots.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one wrapper that every call into a store crosses: finds the store by its type, makes and frees the objects, asserts
- * what callers have promised, counts. Pools and disks on the control thread, channels on their workers.
+ * The one wrapper that every call into a store crosses: finds the store by its type, makes and frees the objects,
+ * asserts what callers have promised, counts. Pools and disks on the control thread, channels on their workers.
  */
 #include "store/store_internal.h"
 
@@ -124,7 +124,8 @@ void store_disk_unlock(struct store_disk *d)
 		d->pool->ops->disk_unlock(d);
 }
 
-int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters, struct store_channel **ret)
+int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters,
+		       struct store_channel **ret)
 {
 	struct store_channel *c;
 	int r;
@@ -156,7 +157,10 @@ void store_channel_close(struct store_channel *c)
 	free(c);
 }
 
-/* A disk may shrink between the device model's check and this one; what is past the new end then is the store's to refuse. */
+/*
+ * A disk may shrink between the device model's check and this one; what is past the new end then is the store's to
+ * refuse.
+ */
 static void assert_request(const struct store_channel *c, const struct store_io *io)
 {
 	assert(worker_is_current(c->worker));

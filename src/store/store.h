@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where blocks live. A *pool* is one physical device (or folder, or model); a *disk* is one image in it; a *channel* is one
- * worker's access to one pool. Everything a store does on the data path happens on the channel's worker.
+ * Where blocks live. A *pool* is one physical device (or folder, or model); a *disk* is one image in it; a *channel* is
+ * one worker's access to one pool. Everything a store does on the data path happens on the channel's worker.
  *
  *   pool, disk: control thread          channel: its worker
  *
- * To add a store: one file that defines a `struct store_ops`, one line in store.c's table, one enum value in the policy.
+ * To add a store: one file that defines a `struct store_ops`, one line in store.c's table, one enum value in the
+ * policy.
  */
 #pragma once
 
@@ -65,9 +66,9 @@ struct store_pool_options {
 struct store_disk_options {
 	const char *name;
 	const char *image;    /* path beneath the pool's directory; NULL for others */
-	uint64_t size_bytes;  /* 0: the image's own size. A file that is there keeps its own; else one of this size is made */
+	uint64_t size_bytes;  /* 0: the image's own. A file that is there keeps its size; else one is made */
 	bool read_only;
-	int fd;		      /* >= 0: already open image (--blk-file, given fds), stays the caller's; -1: open `image` */
+	int fd;		      /* >= 0: an image open already (--blk-file), stays the caller's; -1: open `image` */
 };
 
 struct store_limits {
@@ -128,7 +129,8 @@ int store_disk_lock(struct store_disk *d);
 void store_disk_unlock(struct store_disk *d);
 
 /* On the worker. A channel is closed only with nothing in flight. */
-int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters, struct store_channel **ret);
+int store_channel_open(struct store_pool *p, struct worker *w, struct store_counters *counters,
+		       struct store_channel **ret);
 void store_channel_close(struct store_channel *c);
 
 /*

@@ -2,11 +2,12 @@
 /*
  * Messages into workers, replies out of them, and waking.
  *
- * Both directions are stacks that any thread pushes to and one thread empties with a single exchange; since the consumer
- * takes everything there is no ABA problem, and reversing what it took restores the order in which messages were pushed.
+ * Both directions are stacks that any thread pushes to and one thread empties with a single exchange; since the
+ * consumer takes everything there is no ABA problem, and reversing what it took restores the order in which messages
+ * were pushed.
  *
- * Sleeping and waking are Dekker's pattern: each side publishes, then fences, then looks at what the other published. At
- * least one of them sees the other, so a wake is never lost:
+ * Sleeping and waking are Dekker's pattern: each side publishes, then fences, then looks at what the other published.
+ * At least one of them sees the other, so a wake is never lost:
  *
  *   worker (worker.c, worker_sleep)          waker (here)
  *     attention = SLEEPS                       mail pushed / nudged = 1
@@ -22,8 +23,8 @@
 __thread struct worker *worker_self;
 
 /*
- * Returns true if it was empty. The release pairs with the acquire in stack_take: the message is complete when seen. Once
- * pushed it belongs to the other side: it is not looked at again.
+ * Returns true if it was empty. The release pairs with the acquire in stack_take: the message is complete when seen.
+ * Once pushed it belongs to the other side: it is not looked at again.
  */
 static bool stack_push(struct worker_msg **head, struct worker_msg *m)
 {
@@ -67,7 +68,8 @@ static void wake_if_asleep(struct worker *w)
 	if (load_relaxed(&w->state.attention) != WORKER_SLEEPS)
 		return;
 	/* Of several wakers one writes. ASKS: until the worker is up, others that feed it must leave their nudge. */
-	if (__atomic_compare_exchange_n(&w->state.attention, &sleeps, WORKER_ASKS, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+	if (__atomic_compare_exchange_n(&w->state.attention, &sleeps, WORKER_ASKS, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_RELAXED))
 		eventfd_write_one(w->wake_fd);
 }
 

@@ -3,8 +3,8 @@
  * A worker's io_uring: making it, submitting, reaping, waiting, and its table of fixed files. Worker's thread only.
  *
  * With DEFER_TASKRUN completions appear only inside io_uring_enter, so nothing interrupts the loop; the kernel sets
- * IORING_SQ_TASKRUN when there are some, and only then is entering worth its cost. The kernel refuses opcodes that no part of
- * this program uses: seccomp does not see them.
+ * IORING_SQ_TASKRUN when there are some, and only then is entering worth its cost. The kernel refuses opcodes that no
+ * part of this program uses: seccomp does not see them.
  */
 #include "worker/worker_internal.h"
 
@@ -17,7 +17,9 @@
 #define RING_ENTRIES 256u
 #define RING_COMPLETIONS 4096u
 #define RING_REAP_MAX 256u
-/* Entries that are queued before the turn's end go down in portions of this: the device starts on the first meanwhile. */
+/*
+ * Entries that are queued before the turn's end go down in portions of this: the device starts on the first meanwhile.
+ */
 #define RING_PORTION 4u
 
 static const uint8_t allowed_ops[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which of the workers' CPUs is nearest to a given CPU: placement puts a queue's worker next to the vCPU that feeds it. Pure
- * over one snapshot of the machine, taken at start; control thread.
+ * Which of the workers' CPUs is nearest to a given CPU: placement puts a queue's worker next to the vCPU that feeds it.
+ * Pure over one snapshot of the machine, taken at start; control thread.
  */
 #pragma once
 
@@ -25,7 +25,7 @@ void topology_destroy(struct topology *t);
 enum topology_distance topology_distance(const struct topology *t, unsigned a, unsigned b);
 
 /*
- * Orders the workers 0..n-1, which run on cpu[] (-1: not pinned, far), by their distance from `near`; of equally near ones,
- * the lower number first. Writes n worker numbers.
+ * Orders the workers 0..n-1, which run on cpu[] (-1: not pinned, far), by their distance from `near`; of equally near
+ * ones, the lower number first. Writes n worker numbers.
  */
 void topology_order(const struct topology *t, unsigned near, const int cpu[], unsigned n, unsigned ret_order[]);

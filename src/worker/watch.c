@@ -3,8 +3,8 @@
  * Watches: file descriptors whose readability wakes the worker and is reported to whoever asked, through one multishot
  * poll each. Worker's thread only.
  *
- * Lifecycle: add -> polled by the kernel -> (remove: cancel -> last completion) -> gone. `active` says that the kernel still
- * has the watch's address; its last completion is the one without IORING_CQE_F_MORE.
+ * Lifecycle: add -> polled by the kernel -> (remove: cancel -> last completion) -> gone. `active` says that the kernel
+ * still has the watch's address; its last completion is the one without IORING_CQE_F_MORE.
  */
 #include "worker/worker_internal.h"
 
@@ -41,8 +41,8 @@ static void watch_complete(struct worker_cqe *cqe, int result, uint32_t flags)
 		return;
 	}
 	/*
-	 * The kernel ends a multishot poll when completions overflow: go on before ready() is called, which may remove the
-	 * watch, and with it nothing to touch afterwards. An error or a hang-up is final: polling again would spin.
+	 * The kernel ends a multishot poll when completions overflow: go on before ready() is called, which may remove
+	 * the watch, and with it nothing to touch afterwards. An error or a hang-up is final: polling again would spin.
 	 */
 	if (last && result > 0 && !(result & (POLLERR | POLLHUP | POLLNVAL)))
 		watch_arm(watch);
@@ -51,8 +51,8 @@ static void watch_complete(struct worker_cqe *cqe, int result, uint32_t flags)
 }
 
 /*
- * A file without poll (a regular file, /dev/zero) counts as readable at all times: its poll would end and begin again for
- * ever, and what is watched may come from a hostile peer. epoll, unlike io_uring, says so.
+ * A file without poll (a regular file, /dev/zero) counts as readable at all times: its poll would end and begin again
+ * for ever, and what is watched may come from a hostile peer. epoll, unlike io_uring, says so.
  */
 static bool can_be_polled(const struct worker *w, int fd)
 {

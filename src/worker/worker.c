@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The loop of an I/O thread: what it looks at in a turn, when a source is polled and when armed, when the thread sleeps.
+ * The loop of an I/O thread: what it looks at in a turn, when a source is polled and when armed, when the thread
+ * sleeps.
  *
- * A turn: the clock (read once), messages, hot sources, completions, submission. A turn that found nothing arms the sources
- * that have been idle for long enough; when none is hot any more and nothing in flight is expected at once, it sleeps.
+ * A turn: the clock (read once), messages, hot sources, completions, submission. A turn that found nothing arms the
+ * sources that have been idle for long enough; when none is hot any more and nothing in flight is expected at once, it
+ * sleeps.
  *
- * Worked example, adaptive, poll_idle 50 us: a driver that sends one read at a time to a disk of 80 us keeps its queue hot,
- * because a request in flight holds off arming for IN_FLIGHT_NS and its completion counts as work; a disk of 12 ms does not:
- * after 100 us the queue is armed and the worker asleep, and the 12 ms cost nothing.
+ * Worked example, adaptive, poll_idle 50 us: a driver that sends one read at a time to a disk of 80 us keeps its queue
+ * hot, because a request in flight holds off arming for IN_FLIGHT_NS and its completion counts as work; a disk of 12 ms
+ * does not: after 100 us the queue is armed and the worker asleep, and the 12 ms cost nothing.
  */
 #include "worker/worker_internal.h"
 
@@ -106,7 +108,10 @@ static void source_arm(struct worker *w, struct worker_source *s)
 	if (s->fed_by_threads) {
 		w->fed_armed++;
 		attention_update(w);
-		/* Pairs with the first fence in worker_wake(): either arm() sees the work, or the waker sees that we ask. */
+		/*
+		 * Pairs with the first fence in worker_wake(): either arm() sees the work, or the waker sees that we
+		 * ask.
+		 */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	}
 	if (s->ops->arm(s))
@@ -229,7 +234,9 @@ static void worker_sleep(struct worker *w)
 	if (w->config.poll == WORKER_POLL_ADAPTIVE && deadline_ns != UINT64_MAX)
 		deadline_ns -= SLEEP_MIN_NS;
 	store_relaxed(&w->state.attention, WORKER_SLEEPS);
-	/* Pairs with the fences in worker_post() and worker_wake(): either we see their work or they see that we sleep. */
+	/*
+	 * Pairs with the fences in worker_post() and worker_wake(): either we see their work or they see that we sleep.
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (mailbox_empty(w) && !load_relaxed(&w->inbox.nudged)) {
 		counter_add(&w->counters.sleeps, 1);

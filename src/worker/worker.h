@@ -2,10 +2,10 @@
 /*
  * A worker is a dedicated I/O thread: one CPU, one io_uring, one loop, nothing shared with other workers.
  *
- * It polls its *sources* (virtqueues, device models, schedulers). A source that finds nothing for `poll_idle` is armed: it
- * is asked to have the worker woken when work comes, and leaves the set that is polled, so that 255 idle disks cost a busy
- * one nothing. When no source is polled any more, the worker sleeps in io_uring_enter until a file descriptor it watches, a
- * completion, a timer or another thread wakes it.
+ * It polls its *sources* (virtqueues, device models, schedulers). A source that finds nothing for `poll_idle` is armed:
+ * it is asked to have the worker woken when work comes, and leaves the set that is polled, so that 255 idle disks cost
+ * a busy one nothing. When no source is polled any more, the worker sleeps in io_uring_enter until a file descriptor it
+ * watches, a completion, a timer or another thread wakes it.
  *
  * Everything here is called on the worker's own thread unless it says otherwise (asserted in debug builds).
  */
@@ -58,8 +58,8 @@ struct worker_source {
 	struct list node;	/* in the worker's hot or armed list */
 	bool armed;
 	/*
-	 * Set by the owner before adding: other threads give it work (a ring between workers) and call worker_wake() after.
-	 * While armed it is polled again whenever that happens.
+	 * Set by the owner before adding: other threads give it work (a ring between workers) and call worker_wake()
+	 * after. While armed it is polled again whenever that happens.
 	 */
 	bool fed_by_threads;
 	unsigned in_flight;	/* requests whose completions it waits for; see worker_source_dispatched() */
@@ -116,16 +116,19 @@ struct worker_cqe {
 };
 
 /*
- * A submission entry, never NULL (submits what is there when the queue is full). The caller fills it, before it asks for
- * another one, and sets its user_data with io_uring_sqe_set_data(sqe, cqe); NULL: nobody wants the result. Entries go to
- * the kernel at the end of the turn, or in portions when many are queued. Only the opcodes in ring.c's table are let
- * through by the kernel: a user of a new one adds it there. The worker counts entries and completions; with some in flight it does not sleep for a while (bounded), as QD1
- * would otherwise sleep at every request.
+ * A submission entry, never NULL (submits what is there when the queue is full). The caller fills it, before it asks
+ * for another one, and sets its user_data with io_uring_sqe_set_data(sqe, cqe); NULL: nobody wants the result. Entries
+ * go to the kernel at the end of the turn, or in portions when many are queued. Only the opcodes in ring.c's table are
+ * let through by the kernel: a user of a new one adds it there. The worker counts entries and completions; with some in
+ * flight it does not sleep for a while (bounded), as QD1 would otherwise sleep at every request.
  */
 struct io_uring_sqe *worker_sqe(struct worker *w);
 struct io_uring *worker_ring(struct worker *w);
 
-/* Puts an open file into the ring's table of fixed files: its number there, or -ENFILE, -errno. The ring holds the file. */
+/*
+ * Puts an open file into the ring's table of fixed files: its number there, or -ENFILE, -errno. The ring holds the
+ * file.
+ */
 int worker_file_register(struct worker *w, int fd);
 void worker_file_unregister(struct worker *w, int slot);
 
@@ -134,7 +137,10 @@ void worker_file_unregister(struct worker *w, int slot);
 struct worker_watch {
 	struct worker_cqe cqe; /* internal */
 	int fd;
-	/* The fd became readable (or was when added). Read it: otherwise it may be called again, or only at the next event. */
+	/*
+	 * The fd became readable (or was when added). Read it: otherwise it may be called again, or only at the next
+	 * event.
+	 */
 	void (*ready)(struct worker_watch *);
 	void (*gone)(struct worker_watch *); /* internal */
 	struct worker *worker;
@@ -149,10 +155,10 @@ void worker_watch_remove(struct worker_watch *watch, void (*gone)(struct worker_
 /* --- mailbox --- */
 
 /*
- * The only way from other threads into a worker. `run` is called on the worker; then, if `done` is set, `done` is called on
- * the control thread by worker_replies_run(). `run` may keep the message and answer later with worker_reply() on the same
- * worker, or post it on to another worker. Messages of one thread arrive in order.
- * Owned by the caller, untouched by others from post to done (or to run, without done).
+ * The only way from other threads into a worker. `run` is called on the worker; then, if `done` is set, `done` is
+ * called on the control thread by worker_replies_run(). `run` may keep the message and answer later with worker_reply()
+ * on the same worker, or post it on to another worker. Messages of one thread arrive in order. Owned by the caller,
+ * untouched by others from post to done (or to run, without done).
  */
 struct worker_msg {
 	void (*run)(struct worker_msg *, struct worker *);
@@ -172,7 +178,7 @@ int worker_replies_fd(void);
 void worker_replies_run(void);
 
 /*
- * Any thread, after giving work to a source that is `fed_by_threads`: makes sure that the source is polled soon. Cheap while
- * the worker polls it anyway (a fence and a load).
+ * Any thread, after giving work to a source that is `fed_by_threads`: makes sure that the source is polled soon. Cheap
+ * while the worker polls it anyway (a fence and a load).
  */
 void worker_wake(struct worker *w);

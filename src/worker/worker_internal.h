@@ -12,8 +12,8 @@
 #define WORKER_FILES 1024u
 
 /*
- * What another thread has to do after giving this worker something. Written by the worker; a waker moves SLEEPS to ASKS,
- * so that only one of many writes the eventfd.
+ * What another thread has to do after giving this worker something. Written by the worker; a waker moves SLEEPS to
+ * ASKS, so that only one of many writes the eventfd.
  */
 enum worker_attention {
 	WORKER_LOOKS,  /* all that others may fill is looked at every turn: nothing to do */

@@ -58,7 +58,8 @@ static inline void on_worker(struct worker *w, void (*fn)(struct worker *w, void
 
 static inline struct worker *new_worker(unsigned index, enum worker_poll poll_mode)
 {
-	struct worker_config config = { .index = index, .cpu = -1, .poll = poll_mode, .poll_idle_ns = 50 * NSEC_PER_USEC };
+	struct worker_config config = { .index = index, .cpu = -1, .poll = poll_mode,
+					 .poll_idle_ns = 50 * NSEC_PER_USEC };
 	struct worker *w = NULL;
 
 	assert_int_equal(worker_create(&config, &w), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests of stores: a driver on a real worker that keeps many random requests in flight on its part of a disk and knows
- * what every byte must be (a shadow of the disk). Requests in flight never overlap.
+ * For tests of stores: a driver on a real worker that keeps many random requests in flight on its part of a disk and
+ * knows what every byte must be (a shadow of the disk). Requests in flight never overlap.
  */
 #pragma once
 
@@ -95,7 +95,8 @@ static inline void driver_start(struct driver *d, struct driver_slot *s)
 	d->chunk_busy[s->chunk] = true;
 	from = driver_random(d) % sectors;
 	s->driver = d;
-	s->io = (struct store_io){ .op = ops[driver_random(d) % ARRAY_SIZE(ops)], .disk = d->disk, .done = driver_io_done };
+	s->io = (struct store_io){ .op = ops[driver_random(d) % ARRAY_SIZE(ops)], .disk = d->disk,
+				   .done = driver_io_done };
 	s->io.flags = (uint8_t)(driver_random(d) % 8 ? 0 : STORE_FUA) | (driver_random(d) % 2 ? STORE_UNMAP : 0);
 	if (s->io.op != STORE_FLUSH) {
 		s->io.offset_bytes = (uint64_t)(d->first_chunk + s->chunk) * DRIVER_CHUNK + from * STORE_SECTOR;
@@ -237,8 +238,8 @@ static inline void one_io_begin(struct worker *w, void *arg)
 }
 
 /* Returns the request's result. */
-static inline int one_io(struct worker *w, struct store_disk *disk, enum store_op op, uint64_t offset, void *data, size_t bytes,
-			 unsigned flags, struct store_counters *ret_counters)
+static inline int one_io(struct worker *w, struct store_disk *disk, enum store_op op, uint64_t offset, void *data,
+			 size_t bytes, unsigned flags, struct store_counters *ret_counters)
 {
 	struct iovec iov = { .iov_base = data, .iov_len = bytes };
 	struct one_io o = { .disk = disk };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Description: every store that keeps data keeps it right: random reads, writes, flushes, discards and zeroing from two
- * workers at once, many in flight, checked against a shadow, then once more from a disk that was closed and opened again.
+ * workers at once, many in flight, checked against a shadow, then once more from a disk that was closed and opened
+ * again.
  */
 #include "store_driver.h"
 
@@ -81,7 +82,8 @@ static void model(void **state)
 {
 	(void)state;
 	random_ops(&(struct store_pool_options){ .name = "p", .type = "model", .channels = 4, .read_latency_ns = 30000,
-						 .write_latency_ns = 50000, .flush_latency_ns = 1000, .byte_time_ps = 100 },
+						 .write_latency_ns = 50000, .flush_latency_ns = 1000,
+						 .byte_time_ps = 100 },
 		   true, 5000);
 }
 

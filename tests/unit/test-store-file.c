@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: files and block devices as disks: what is opened and what refused, QEMU's lock against ourselves and against
- * qemu-img where there is one, ragged and short files, memory that is not aligned, files let go of when a disk is closed.
+ * Description: files and block devices as disks: what is opened and what refused, QEMU's lock against ourselves and
+ * against qemu-img where there is one, ragged and short files, memory that is not aligned, files let go of when a disk
+ * is closed.
  */
 #include "store_driver.h"
 
@@ -201,7 +202,8 @@ static void locks_against_qemu(void **state)
 	}
 	assert_int_equal(open_disk("qemu.raw", MIB, false, &d), 0);
 	/* Not `info`: it reads nothing of a raw image and so asks for no lock. */
-	snprintf(command, sizeof(command), "qemu-img convert -f raw -O raw %s %s 2>&1", in_dir("qemu.raw"), in_dir("copy.raw"));
+	snprintf(command, sizeof(command), "qemu-img convert -f raw -O raw %s %s 2>&1", in_dir("qemu.raw"),
+		 in_dir("copy.raw"));
 	assert_int_equal(run_command(command, out, sizeof(out)), 0);
 	assert_int_equal(store_disk_lock(d), 0);
 	assert_int_not_equal(run_command(command, out, sizeof(out)), 0);
@@ -374,7 +376,8 @@ static void bounce_buffers_run_out(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(c.one); i++) {
 		c.one[i].iov = (struct iovec){ .iov_base = area + 1 + i * bytes, .iov_len = bytes };
 		c.one[i].io = (struct store_io){ .op = STORE_WRITE, .iov = &c.one[i].iov, .iovcnt = 1, .disk = c.d,
-						 .offset_bytes = i * bytes, .length_bytes = bytes, .done = crowd_io_done };
+						 .offset_bytes = i * bytes, .length_bytes = bytes,
+						 .done = crowd_io_done };
 	}
 	on_worker(w, crowd_begin, &c);
 	wait_until(&c.done);
@@ -546,6 +549,8 @@ static int loop_device(const char *file, char *path, size_t size)
 
 static void block_device(void **state)
 {
+	struct store_pool_options pool_options = { .name = "p", .type = "file", .directory = "/dev" };
+	struct store_disk_options options = { .name = "d", .fd = -1 };
 	struct store_disk *d, *image;
 	struct store_pool *dev = NULL;
 	char path[64], *buf = pages(2 * MIB);
@@ -559,9 +564,9 @@ static void block_device(void **state)
 		print_message("no loop devices here\n");
 		skip();
 	}
-	assert_int_equal(store_pool_create(&(struct store_pool_options){ .name = "p", .type = "file", .directory = "/dev" },
-					   &dev), 0);
-	assert_int_equal(store_disk_open(dev, &(struct store_disk_options){ .name = "d", .image = path + 5, .fd = -1 }, &d), 0);
+	options.image = path + strlen("/dev/");
+	assert_int_equal(store_pool_create(&pool_options, &dev), 0);
+	assert_int_equal(store_disk_open(dev, &options, &d), 0);
 	assert_int_equal(d->size_bytes, 4 * MIB);
 	assert_int_equal(store_disk_lock(d), 0);
 	assert_int_equal(one_io(w, d, STORE_WRITE, 0, buf, 2 * MIB, STORE_FUA, NULL), 0);

@@ -98,8 +98,9 @@ static unsigned run_poll(struct worker_source *s, uint64_t now_ns)
 		q->run = r;
 		q->arrival_ns = now_ns;
 		q->iov = (struct iovec){ .iov_base = r->data, .iov_len = (next_random(&r->seed) % 8 + 1) * 512 };
-		q->io = (struct store_io){ .op = next_random(&r->seed) % 2 ? STORE_READ : STORE_WRITE, .iov = &q->iov, .iovcnt = 1,
-					   .offset_bytes = r->offset_bytes, .length_bytes = q->iov.iov_len, .disk = r->disk, .done = request_done };
+		q->io = (struct store_io){ .op = next_random(&r->seed) % 2 ? STORE_READ : STORE_WRITE, .iov = &q->iov,
+					   .iovcnt = 1, .offset_bytes = r->offset_bytes,
+					   .length_bytes = q->iov.iov_len, .disk = r->disk, .done = request_done };
 		store_submit(r->channel, &q->io);
 		n++;
 	}
@@ -164,7 +165,8 @@ static void check_schedule(const struct run *r, const struct store_pool_options 
 static void schedule(unsigned channels, enum worker_poll mode)
 {
 	static struct run r;
-	struct store_pool_options options = { .name = "p", .type = "model", .channels = channels, .read_latency_ns = 40000,
+	struct store_pool_options options = { .name = "p", .type = "model", .channels = channels,
+					      .read_latency_ns = 40000,
 					      .write_latency_ns = 90000, .byte_time_ps = 2500 };
 	struct store_disk_options disk = { .name = "d", .size_bytes = 1 << 20, .fd = -1 };
 	struct store_pool *p = NULL;
@@ -202,7 +204,8 @@ static int by_due(const void *a, const void *b)
 }
 
 /*
- * One lane, requests of one length, always someone waiting: no two overlap, and where one begins late nobody had arrived.
+ * One lane, requests of one length, always someone waiting: no two overlap, and where one begins late nobody had
+ * arrived.
  */
 static void shared_lane(void **state)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Description: messages reach a worker from many threads, in each thread's order, none lost, none twice, whatever the
- * worker's polling mode; a kept message is answered later, also when it is answered within its own run, and one may travel
- * over several workers.
+ * worker's polling mode; a kept message is answered later, also when it is answered within its own run, and one may
+ * travel over several workers.
  */
 #include "on_worker.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: a worker's io_uring: more entries in one turn than it holds, results for each, completions while the worker
- * sleeps, opcodes that the kernel refuses, and the table of fixed files.
+ * Description: a worker's io_uring: more entries in one turn than it holds, results for each, completions while the
+ * worker sleeps, opcodes that the kernel refuses, and the table of fixed files.
  */
 #include "on_worker.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: sources are polled, armed, woken by hand, by other threads and by their deadlines, in every polling mode; they
- * come and go while the worker is busy, also from within their own poll; idle ones cost nothing.
+ * Description: sources are polled, armed, woken by hand, by other threads and by their deadlines, in every polling
+ * mode; they come and go while the worker is busy, also from within their own poll; idle ones cost nothing.
  */
 #include "on_worker.h"
 
@@ -72,7 +72,8 @@ static uint64_t probe_deadline(const struct worker_source *s)
 }
 
 static const struct worker_source_ops probe_ops = { .poll = probe_poll, .arm = probe_arm, .disarm = probe_disarm };
-static const struct worker_source_ops timed_ops = { .poll = probe_poll, .arm = probe_arm, .deadline_ns = probe_deadline };
+static const struct worker_source_ops timed_ops = { .poll = probe_poll, .arm = probe_arm,
+						    .deadline_ns = probe_deadline };
 
 static void add(struct worker *w, void *arg)
 {

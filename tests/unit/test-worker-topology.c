@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: nearness of CPUs on an invented machine (two NUMA nodes, two L3 each, cores of two threads), on this one, and
- * the order of workers that follows.
+ * Description: nearness of CPUs on an invented machine (two NUMA nodes, two L3 each, cores of two threads), on this
+ * one, and the order of workers that follows.
  */
 #include "worker/topology.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: watched file descriptors wake a sleeping worker, every event is seen, and a watch is gone only when the kernel
- * has let go of it: removed while quiet, within its own callback, while others write to it, and when its fd never worked.
+ * Description: watched file descriptors wake a sleeping worker, every event is seen, and a watch is gone only when the
+ * kernel has let go of it: removed while quiet, within its own callback, while others write to it, and when its fd
+ * never worked.
  */
 #include "on_worker.h"
 
@@ -209,20 +210,23 @@ static void overflow(void **state)
 static void useless_fds(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
-	int pipe_fd[2];
+	int pipe_fd[2], fd[4];
 
 	(void)state;
 	assert_int_equal(pipe2(pipe_fd, O_CLOEXEC | O_NONBLOCK), 0);
 	close(pipe_fd[1]); /* hung up */
-	for (unsigned i = 0; i < 4; i++) {
+	fd[0] = 12345; /* not open */
+	fd[1] = pipe_fd[0];
+	fd[2] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	fd[3] = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
 		uint64_t loops, limit = clock_now_ns() + HANG_NS;
 		struct bell b;
 		int own;
 
 		bell_init(&b);
 		own = b.watch.fd;
-		b.watch.fd = i == 0 ? 12345 : i == 1 ? open("/proc/self/exe", O_RDONLY | O_CLOEXEC) : i == 2 ? pipe_fd[0] :
-								       open("/dev/zero", O_RDONLY | O_CLOEXEC);
+		b.watch.fd = fd[i];
 		on_worker(w, add, &b);
 		do {
 			assert_true(clock_now_ns() < limit);
@@ -241,8 +245,12 @@ static void useless_fds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_by_one), cmocka_unit_test(removed_within_ready), cmocka_unit_test(removed_while_ringing),
-		cmocka_unit_test(many),	      cmocka_unit_test(overflow),	      cmocka_unit_test(useless_fds),
+		cmocka_unit_test(one_by_one),
+		cmocka_unit_test(removed_within_ready),
+		cmocka_unit_test(removed_while_ringing),
+		cmocka_unit_test(many),
+		cmocka_unit_test(overflow),
+		cmocka_unit_test(useless_fds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
