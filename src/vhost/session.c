@@ -261,16 +261,13 @@ void vhost_session_answer(struct vhost_session *s, int result)
 {
 	const struct message_rule *rule = rule_of(&s->message);
 	bool asked = s->message.header.flags & VHOST_NEED_REPLY && vhost_has(s, VHOST_PROTOCOL_REPLY_ACK);
+	bool tolerated = result == 0 || asked || s->tolerated || rule->flags & TOLERATED;
 	uint64_t ack = result < 0;
 
-	if (s->replied)
-		; /* nothing to add */
-	else if (rule->flags & REPLIES)
+	if (!s->replied && (rule->flags & REPLIES || !tolerated))
 		end_refused(s, rule, result);
-	else if (asked)
+	else if (!s->replied && asked)
 		vhost_session_reply(s, &ack, sizeof(ack), -1);
-	else if (result < 0 && !(rule->flags & TOLERATED) && !s->tolerated)
-		end_refused(s, rule, result);
 	vhost_message_reset(&s->message);
 	go_on(s);
 }
