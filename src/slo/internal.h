@@ -215,6 +215,7 @@ uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op);
 
 /* window.c */
 void slo_window_init(struct slo_window *w, unsigned depth);
+void slo_window_set_depth(struct slo_window *w, unsigned depth, uint64_t now);
 void slo_window_target_added(struct slo_sched *s);
 void slo_window_dispatched(struct slo_sched *s);
 /* The device could take more and nothing may go: what is measured now is demand, not the device. */

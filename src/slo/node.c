@@ -312,7 +312,7 @@ void slo_sched_destroy(struct slo_sched *s)
 void slo_sched_set_depth(struct slo_sched *s, unsigned depth)
 {
 	if (depth && depth <= DEPTH_MAX && depth != s->window.depth)
-		slo_window_init(&s->window, depth);
+		slo_window_set_depth(&s->window, depth, s->now_ns);
 }
 
 const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s)

@@ -36,6 +36,8 @@ void slo_meter_state(struct slo_meter *m, uint8_t state, uint64_t now)
 {
 	uint64_t at = m->state_ns, ring = (SLO_RING - 1) * NSEC_PER_SEC;
 
+	if (state == m->state && state == 0)
+		return;
 	/* Older seconds have left the ring. */
 	if (at + ring < now)
 		at = now - ring;

@@ -199,10 +199,9 @@ void slo_held_remove(struct slo_flow *f, uint64_t now)
 	}
 }
 
-/* Busy time tells low demand from a missed reservation: it is booked where there is one. */
 static void flight_add(struct slo_node *n, uint64_t now)
 {
-	if (n->in_flight++ == 0 && !n->held && n->due.any)
+	if (n->in_flight++ == 0 && !n->held)
 		show_state(n, now);
 }
 
@@ -212,8 +211,7 @@ static void flight_remove(struct slo_node *n, uint64_t now)
 	if (--n->in_flight || n->held)
 		return;
 	n->idle_ns = now;
-	if (n->due.any)
-		show_state(n, now);
+	show_state(n, now);
 }
 
 void slo_flight_add(struct slo_flow *f, uint64_t now)

@@ -84,6 +84,18 @@ static void resize(struct slo_window *w, unsigned size, uint64_t now)
 	epoch_stop(w);
 }
 
+void slo_window_set_depth(struct slo_window *w, unsigned depth, uint64_t now)
+{
+	bool whole = w->size == w->depth;
+
+	w->depth = depth;
+	if (w->floor > depth)
+		w->floor = depth;
+	/* What is known about the device stays. */
+	if (whole || w->size > depth)
+		resize(w, depth, now);
+}
+
 static void probe_begin(struct slo_window *w)
 {
 	w->probe = SLO_PROBE_BASE;

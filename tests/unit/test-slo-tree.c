@@ -367,6 +367,12 @@ static void low_demand_and_full_ring_are_told_apart(void **state)
 	assert_int_equal(r.reservation[SLO_SPAN_1S].reason, SLO_REASON_RING_FULL);
 	slo_node_report(vm, m.now, &r);
 	assert_int_equal(r.attained[SLO_SPAN_10S].requests, c.dispatched_units);
+	/* One millisecond in every 51; also when nothing is promised. */
+	assert_in_range(r.attained[SLO_SPAN_1S].busy_ns, 18 * NSEC_PER_MSEC, 21 * NSEC_PER_MSEC);
+	assert_int_equal(slo_update(class, &plain, m.now), 0);
+	sim_run_for(&m, 2 * NSEC_PER_SEC);
+	slo_node_report(class, m.now, &r);
+	assert_in_range(r.attained[SLO_SPAN_1S].busy_ns, 18 * NSEC_PER_MSEC, 21 * NSEC_PER_MSEC);
 	assert_string_equal(slo_reason_text(SLO_REASON_RING_FULL), "ring full");
 	sim_fini(&m, list, 1);
 	slo_sched_destroy(s);
