@@ -127,10 +127,10 @@ int cli_ledger_dump(struct cli *c)
 
 static json_t *replay_json(const struct ledger_replay *r)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", (json_int_t)r->records, "lost", (json_int_t)r->lost,
-			 "damaged", (json_int_t)r->damaged, "plans", (json_int_t)r->plans, "replayed", (json_int_t)r->replayed,
-			 "checkpoints", (json_int_t)r->checkpoints, "differences", (json_int_t)r->differences, "unsettled",
-			 (json_int_t)r->unsettled);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", (json_int_t)r->records, "lost",
+			 (json_int_t)r->lost, "damaged", (json_int_t)r->damaged, "broken", (json_int_t)r->broken, "plans",
+			 (json_int_t)r->plans, "replayed", (json_int_t)r->replayed, "checkpoints", (json_int_t)r->checkpoints,
+			 "differences", (json_int_t)r->differences, "unsettled", (json_int_t)r->unsettled);
 }
 
 static void print_difference(const char *what, const struct ledger_record *r)
@@ -167,5 +167,5 @@ int cli_ledger_replay(struct cli *c)
 			print_difference("replayed", &r.replayed_record);
 		}
 	}
-	return r.differences || r.unsettled || r.damaged ? CLI_FAILED : CLI_OK;
+	return r.differences || r.unsettled || r.damaged || r.broken ? CLI_FAILED : CLI_OK;
 }

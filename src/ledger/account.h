@@ -80,7 +80,8 @@ struct ledger_set {
 /*
  * The set that follows `old` (NULL: none yet) under `spec`, whose accounts' slots are set. Accounts that stay keep theirs.
  * `planned`: generation of the set of the last plan. A slot closed later is used again only if there is no other: what the
- * old account spent since that plan would be charged to the new one. 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate), -ENOENT (a class without its VM), -ENOSPC (more than
+ * old account spent since that plan would be charged to the new one.
+ * 0, -EINVAL (a promise or a duplicate), -ERANGE (a rate), -ENOENT (a class without its VM), -ENOSPC (more than
  * `accounts_max`), -ENOMEM.
  */
 int ledger_set_create(const struct ledger_set *old, struct ledger_spec *spec, uint16_t resource, uint32_t workers,

@@ -246,8 +246,8 @@ static int checkpoint_head(const struct ledger_record *r, unsigned n, struct led
 
 	if (n < 3 || r[0].op != LEDGER_BOOK || r[1].op != LEDGER_SHAPE || r[2].op != LEDGER_CLOCK)
 		return -EBADMSG;
-	if (!shape_read(&r[1], &workers, &vms, &accounts) || !is_rate(r[0].amount) || !is_rate(r[1].amount) || !is_credit(r[0].balance) || r[2].amount < 0 ||
-	    r[2].amount >= (int64_t)NSEC_PER_SEC)
+	if (!shape_read(&r[1], &workers, &vms, &accounts) || !is_rate(r[0].amount) || !is_rate(r[1].amount) ||
+	    !is_credit(r[0].balance) || r[2].amount < 0 || r[2].amount >= (int64_t)NSEC_PER_SEC)
 		return -EBADMSG;
 	e = ledger_set_alloc(vms, accounts, ret_set);
 	if (e < 0)

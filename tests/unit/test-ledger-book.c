@@ -295,6 +295,56 @@ static void uncontended_is_open(void **state)
 	close_book(&f);
 }
 
+/* The worked example of doc/ledger.md: 1,000 credits a tick. */
+static void worked_example(void **state)
+{
+	struct fixture f;
+	struct ledger_show show[3];
+	enum { GOLD, BRONZE, DB };
+
+	(void)state;
+	open_book(&f, 2);
+	f.spec.capacity = 1000000;
+	f.spec.quantum = 100;
+	f.account[GOLD].promise.reservation = 300000;
+	f.vm[0].promise.reservation = 300000;
+	assert_int_equal(ledger_book_apply(f.book, &f.spec), 0);
+
+	ledger_book_want(f.book, 0, slot_of(&f, GOLD), 900);
+	ledger_book_want(f.book, 1, slot_of(&f, BRONZE), 500);
+	turn(&f, 2);
+	assert_int_equal(spend(&f, 0, slot_of(&f, GOLD)), 750);
+	assert_int_equal(spend(&f, 1, slot_of(&f, BRONZE)), 250);
+	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, DB)), 0);
+
+	ledger_book_want(f.book, 1, slot_of(&f, DB), 800);
+	turn(&f, 2);
+	assert_int_equal(spend(&f, 0, slot_of(&f, GOLD)), 375);
+	assert_int_equal(spend(&f, 1, slot_of(&f, DB)), 500);
+	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), 125);
+	ledger_book_use(f.book, 1, slot_of(&f, BRONZE), 400);
+
+	turn(&f, 2);
+	assert_int_equal(spend(&f, 0, slot_of(&f, GOLD)), 375);
+	assert_int_equal(spend(&f, 1, slot_of(&f, DB)), 500);
+	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), -150);
+	assert_false(ledger_book_may(f.book, 1, slot_of(&f, BRONZE)));
+	assert_false(ledger_book_may(f.book, 0, slot_of(&f, BRONZE)));
+
+	assert_int_equal(ledger_book_show(f.book, show, 3, NULL), 3);
+	assert_int_equal(show[BRONZE].debt, 150);
+	assert_int_equal(show[BRONZE].granted, 500);
+	assert_int_equal(show[BRONZE].used, 650);
+	assert_int_equal(show[GOLD].entitled, 375000);
+	assert_int_equal(show[GOLD].borrowed, 375);
+	assert_int_equal(show[DB].lent, 500);
+	turn(&f, 2);
+	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), -25);
+	turn(&f, 2);
+	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), 100);
+	close_book(&f);
+}
+
 static void bad_specs_change_nothing(void **state)
 {
 	struct fixture f;
@@ -543,6 +593,7 @@ int main(void)
 		cmocka_unit_test(idle_time_pays_debt),
 		cmocka_unit_test(idle_time_is_not_saved),
 		cmocka_unit_test(uncontended_is_open),
+		cmocka_unit_test(worked_example),
 		cmocka_unit_test(bad_specs_change_nothing),
 		cmocka_unit_test(accounts_come_and_go),
 		cmocka_unit_test(late_plans_are_thrown_away),
