@@ -339,6 +339,50 @@ static void report_syntax(struct loader *l, struct fy_diag *diag)
 		loader_error(l, ((struct policy_at){ l->file, 1, 1 }), "not YAML");
 }
 
+/* Bytes of the UTF-8 character at `p`; 0: it is none, or a control character. */
+static size_t character_length(const unsigned char *p, size_t left)
+{
+	size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+
+	if (n > left || (n == 1 && ((p[0] < ' ' && !strchr("\t\n\r", p[0])) || p[0] == '\0' || p[0] == 0x7f)))
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates and what is past the last character. */
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||
+	    (p[0] == 0xf4 && p[1] >= 0x90))
+		return 0;
+	return n;
+}
+
+/*
+ * What libfyaml does not get to see: bytes that are no text, and directives ("%YAML"), which a policy does not need; its
+ * scanner does not come to an end of some of them. False: reported.
+ */
+static bool check_text(struct loader *l, const char *text, size_t length)
+{
+	struct policy_at at = { l->file, 1, 1 };
+
+	for (size_t i = 0, n; i < length; i += n) {
+		n = character_length((const unsigned char *)text + i, length - i);
+		if (n == 0) {
+			loader_error(l, at, "not UTF-8 text");
+			return false;
+		}
+		if (at.column == 1 && text[i] == '%') {
+			loader_error(l, at, "a line may not begin with '%%'");
+			return false;
+		}
+		at.column++;
+		if (text[i] == '\n') {
+			at.line++;
+			at.column = 1;
+		}
+	}
+	return true;
+}
+
 /* Nothing but blanks and comments, for which libfyaml makes no document. */
 static bool is_blank(const char *text, size_t length)
 {
@@ -385,7 +429,7 @@ void loader_read(struct loader *l, const char *text, size_t length)
 {
 	struct fy_diag_cfg diag_config;
 	struct fy_parse_cfg config = { .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_ALLOW_DUPLICATE_KEYS };
-	if (is_blank(text, length))
+	if (is_blank(text, length) || !check_text(l, text, length))
 		return;
 	l->text = text;
 	l->text_length = length;

@@ -278,6 +278,9 @@ static const struct {
 	{ "vms:\n  v:\n    limit: { iops: 99999999999999999999 }\n",
 	  "p.yaml:3:20: error: iops: '99999999999999999999' is too large" },
 	{ "daemon: {}\n---\ndaemon: {}\n", "p.yaml:3:1: error: a file holds one document" },
+	{ "daemon: {}\n# \xc3\xa9 \xff\n", "p.yaml:2:5: error: not UTF-8 text" },
+	{ "daemon: {}\n\x01\n", "p.yaml:2:1: error: not UTF-8 text" },
+	{ "%YAML 1.2\n---\ndaemon: {}\n", "p.yaml:1:1: error: a line may not begin with '%'" },
 	{ "- 1\n", "p.yaml:1:1: error: policy must be a map: { KEY: VALUE, … }" },
 	{ "daemon: { control: \"a\\0b\" }\n", "p.yaml:1:20: error: a NUL character is not allowed" },
 };

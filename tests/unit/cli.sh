@@ -1,0 +1,149 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Description: the command line as a user sees it: what it prints and its exit status, without a daemon and with a real one.
+# usage: cli.sh FAIRLEAD FAIRLEADD
+set -u
+fairlead=$1 fairleadd=$2
+unset FAIRLEAD_CONTROL
+dir=$(mktemp -d)
+daemon=
+failed=0
+
+finish() {
+	[ -n "$daemon" ] && kill "$daemon" 2>/dev/null && wait "$daemon"
+	rm -rf "$dir"
+}
+trap finish EXIT
+
+# expect STATUS TEXT COMMAND…: exit status, and TEXT somewhere in what it prints.
+expect() {
+	want_status=$1 want_text=$2
+	shift 2
+	text=$("$@" 2>&1)
+	status=$?
+	case $text in
+	*"$want_text"*) found=yes ;;
+	*) found=no ;;
+	esac
+	if [ $status -ne "$want_status" ] || [ $found = no ]; then
+		echo "FAILED: $*"
+		echo "  status $status, not $want_status; wanted: $want_text"
+		echo "$text" | sed 's/^/  | /'
+		failed=1
+	fi
+}
+
+# wait_for FILE: as long as the daemon lives.
+wait_for() {
+	until [ -e "$1" ]; do
+		kill -0 "$daemon" || exit 1
+		sleep 0.05
+	done
+}
+
+mkdir "$dir/conf.d" "$dir/images"
+cat >"$dir/fairlead.yaml" <<END
+daemon: { control: $dir/control.sock }
+pools:
+  fast: { type: ram, slo: on }
+  slow: { type: model, read_latency: 12ms, write_latency: 12ms }
+classes:
+  gold: { ioprio: [rt], reservation: { iops: 20 } }
+  bronze: {}
+vms:
+  web:
+    disks:
+    - { name: root, pool: fast, size: 16MiB, queues: 2 }
+END
+sed 's/type: ram/type: rom/; s/reservation/reservaton/' "$dir/fairlead.yaml" >"$dir/bad.yaml"
+sed 's/16MiB/32MiB/; s/iops: 20/iops: 30/' "$dir/fairlead.yaml" >"$dir/new.yaml"
+
+# --- without a daemon ---
+expect 64 "usage: fairlead" "$fairlead"
+expect 0 "disk resize" "$fairlead" --help
+expect 0 "SIZE" "$fairlead" help disk resize
+expect 64 "did you mean 'status'" "$fairlead" statsu
+expect 64 "did you mean 'disk add'" "$fairlead" disk ad
+expect 64 "unrecognized option" "$fairlead" status --nope
+expect 64 "wants more arguments" "$fairlead" disk resize
+expect 64 "wants fewer arguments" "$fairlead" status x
+expect 64 "--pool is needed" "$fairlead" disk add web/root
+expect 64 "a disk is written VM/DISK" "$fairlead" disk remove root
+expect 64 "is not a size" "$fairlead" disk resize web/root much
+expect 64 "KEY=VALUE" "$fairlead" slo set web shares
+expect 0 "good: 2 pools, 2 classes, 1 VMs, 1 disks, 0 NICs; 0 warnings" "$fairlead" check "$dir/fairlead.yaml"
+expect 78 "bad.yaml:3:17: error: type: 'rom' is not null, ram, model or file" "$fairlead" check "$dir/bad.yaml"
+expect 78 "did you mean 'reservation'?" "$fairlead" check "$dir/bad.yaml"
+expect 78 '"good": false' "$fairlead" --json check "$dir/bad.yaml"
+expect 78 "cannot be read" "$fairlead" check "$dir/none.yaml"
+expect 0 "size: 16MiB -> 32MiB" "$fairlead" diff "$dir/fairlead.yaml" "$dir/new.yaml"
+expect 0 '"field": "reservation.iops"' "$fairlead" diff --json "$dir/fairlead.yaml" "$dir/new.yaml"
+expect 69 "is fairleadd running?" "$fairlead" --control "$dir/control.sock" status
+expect 1 "systemctl start fairleadd" "$fairlead" doctor --control "$dir/control.sock" "$dir/fairlead.yaml"
+expect 1 "mistakes in it" "$fairlead" doctor --control "$dir/control.sock" "$dir/bad.yaml"
+expect 64 "no completion" "$fairlead" completion fish
+expect 0 '"disk add"' "$fairlead" help --json
+
+# Every word of the table is offered.
+if command -v bash >/dev/null; then
+	"$fairlead" completion bash >"$dir/completion"
+	expect 0 "remove" bash -c ". $dir/completion; COMP_WORDS=(fairlead disk r) COMP_CWORD=2; _fairlead; echo \${COMPREPLY[@]}"
+	expect 0 "--queues" bash -c ". $dir/completion; COMP_WORDS=(fairlead disk add --q) COMP_CWORD=3; _fairlead; echo \${COMPREPLY[@]}"
+	expect 0 "completion" bash -c ". $dir/completion; COMP_WORDS=(fairlead --control x com) COMP_CWORD=3; _fairlead; echo \${COMPREPLY[@]}"
+fi
+
+# --- with one ---
+"$fairleadd" --config "$dir/fairlead.yaml" >"$dir/log" 2>&1 &
+daemon=$!
+wait_for "$dir/control.sock"
+export FAIRLEAD_CONTROL="$dir/control.sock"
+expect 0 "root" "$fairlead" status
+expect 0 '"uptime_s"' "$fairlead" --json status
+expect 0 "$dir/web-root.sock" "$fairlead" vm list
+expect 0 "workers" "$fairlead" stats
+expect 0 "help" "$fairlead" stats --names
+expect 0 "web/gold" "$fairlead" slo
+expect 0 "web/gold" "$fairlead" top --count 2 --interval 0.05
+expect 0 "depth" "$fairlead" pool show slow
+expect 1 "there is no pool" "$fairlead" pool show none
+expect 0 "disk.add" "$fairlead" rpc describe
+expect 0 '"vms"' "$fairlead" rpc call vm.list '{}'
+expect 1 "has no parameter" "$fairlead" rpc call vm.list '{"x":1}'
+expect 0 "nothing changes" "$fairlead" diff
+expect 0 "size: 16MiB -> 32MiB" "$fairlead" diff "$dir/new.yaml"
+expect 0 "web/data added" "$fairlead" disk add web/data --pool slow --size 1MiB --queues 2
+expect 1 "already" "$fairlead" disk add web/data --pool slow --size 1MiB
+expect 78 "did you mean 'slow'?" "$fairlead" disk add web/more --pool slwo --size 1MiB
+expect 0 "web/data resized" "$fairlead" disk resize web/data 2MiB
+expect 0 "2MiB" "$fairlead" vm list
+expect 0 "web/gold: set" "$fairlead" slo set web/gold reservation.iops=40 shares=300
+expect 0 "40 iops" "$fairlead" slo web
+expect 78 "too many" "$fairlead" slo set web/gold reservation.iops=400
+expect 1 "nothing was set" "$fairlead" slo unset web/bronze
+expect 78 "the policy is refused" "$fairlead" apply "$dir/bad.yaml"
+
+# Changes last, also when nobody could say goodbye.
+kill -9 "$daemon"
+wait "$daemon" 2>/dev/null
+rm -f "$dir/control.sock"
+"$fairleadd" --config "$dir/fairlead.yaml" >"$dir/log" 2>&1 &
+daemon=$!
+wait_for "$dir/control.sock"
+expect 0 "web  data" "$fairlead" vm list
+expect 0 "40 iops" "$fairlead" slo web
+expect 0 "web/gold: as the policy's files say" "$fairlead" slo unset web/gold
+expect 0 "20 iops" "$fairlead" slo web
+expect 0 "web/data removed" "$fairlead" disk remove web/data
+expect 0 "web/root removed" "$fairlead" disk remove web/root
+expect 0 "nothing changes" "$fairlead" apply
+
+kill "$daemon"
+wait "$daemon" || {
+	echo "FAILED: the daemon's exit status is $?"
+	cat "$dir/log"
+	failed=1
+}
+daemon=
+[ $failed = 0 ] && echo "all as expected"
+exit $failed
