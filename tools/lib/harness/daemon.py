@@ -114,7 +114,7 @@ class Daemon:
 
     def cli(self, *words, check=True):
         """Runs the CLI; returns its output, or the finished process when check is False."""
-        command = [program("fairlead"), "--socket", self.control, *words]
+        command = [program("fairlead"), "--control", self.control, *words]
         done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=HANG_S, check=False)
         if check and done.returncode:
