@@ -4,9 +4,14 @@
  * queues, offers requests, truncates its files and lets the device answer early or late, while a second thread writes to the
  * guest's memory between our checks and our uses.
  *
+ * The first byte chooses the device: a model on this thread, whose answers the program can hold back, or a real disk on a null
+ * pool, served by a worker.
+ *
  * Whatever it does: no crash, no access out of bounds, and when the front-end is gone nothing is left of it; an open
  * descriptor, a running queue or a session that does not end aborts.
  */
+#include "blk/disk.h"
+#include "store/store.h"
 #include "tests/unit/vhost_harness.h"
 
 #include <pthread.h>
@@ -81,11 +86,67 @@ static void *meddle(void *arg)
 	return NULL;
 }
 
+/* --- the disk --- */
+
+static struct {
+	struct worker *worker;
+	struct blk_team team;
+	struct blk_pool pool;
+	struct store_disk *store;
+	struct blk_disk *disk;
+} real;
+
+static int replies_readable(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	worker_replies_run();
+	return 0;
+}
+
+/* Made once: a session leaves nothing in it. */
+static void disk_make(sd_event *event)
+{
+	struct worker_config worker = { .cpu = -1, .poll = WORKER_POLL_ADAPTIVE, .poll_idle_ns = 20000 };
+	struct store_pool_options pool = { .name = "pool", .type = "null", .depth = 16 };
+	struct store_disk_options store = { .name = "disk", .size_bytes = 1 << 20, .fd = -1 };
+	struct blk_disk_options disk = { .vm = "vm", .name = "disk", .queues = QUEUES, .workers = 1 };
+
+	if (worker_create(&worker, &real.worker) < 0 || blk_team_init(&real.team, &real.worker, 1) < 0 ||
+	    store_pool_create(&pool, &real.pool.store) < 0 || store_disk_open(real.pool.store, &store, &real.store) < 0 ||
+	    blk_disk_create(&disk, &real.pool, real.store, &real.team, &real.disk) < 0 ||
+	    sd_event_add_io(event, NULL, worker_replies_fd(), EPOLLIN, replies_readable, NULL) < 0)
+		abort();
+}
+
+struct round_trip {
+	struct worker_msg msg;
+	bool done;
+};
+
+static void round_trip_run(struct worker_msg *m, struct worker *w)
+{
+}
+
+static void round_trip_done(struct worker_msg *m)
+{
+	container_of(m, struct round_trip, msg)->done = true;
+}
+
+/* The worker has taken a turn since, and looked at its queues. */
+static void worker_round_trip(sd_event *event)
+{
+	struct round_trip t = { .msg = { .run = round_trip_run, .done = round_trip_done } };
+
+	worker_post(real.worker, &t.msg);
+	while (!t.done)
+		sd_event_run(event, UINT64_MAX);
+}
+
 /* --- the front-end --- */
 
 struct front {
 	struct client client;
 	struct model model;
+	bool on_disk;
 	struct vhost_session *session;
 	int shared, event, pair[2], pipe[2], null;
 	uint16_t avail[QUEUES];
@@ -197,7 +258,10 @@ static void do_offer(struct front *f, struct program *p)
 
 static void do_poll(struct front *f, struct program *p)
 {
-	model_poll(&f->model);
+	if (f->on_disk)
+		worker_round_trip(f->client.event);
+	else
+		model_poll(&f->model);
 }
 
 static void do_answers(struct front *f, struct program *p)
@@ -249,11 +313,12 @@ static void front_run(struct front *f, struct program *p)
 	}
 }
 
-static void front_open(struct front *f, sd_event *event)
+static void front_open(struct front *f, sd_event *event, bool on_disk)
 {
 	int pair[2];
 
 	memset(f, 0, sizeof(*f));
+	f->on_disk = on_disk;
 	model_init(&f->model, event, QUEUES);
 	f->shared = client_memory("shared", SHARED_BYTES);
 	f->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -262,7 +327,7 @@ static void front_open(struct front *f, sd_event *event)
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, f->pair) < 0)
 		abort();
 	client_init(&f->client, event, pair[0]);
-	if (vhost_session_create(event, &f->model.device, pair[1], &events, f, &f->session) < 0)
+	if (vhost_session_create(event, on_disk ? &real.disk->device : &f->model.device, pair[1], &events, f, &f->session) < 0)
 		abort();
 }
 
@@ -271,10 +336,12 @@ static void front_close(struct front *f)
 {
 	close(f->client.fd);
 	f->client.fd = -1;
-	for (unsigned i = 0; i < 100 && f->session; i++) {
+	for (unsigned i = 0; i < 100 && f->session && !f->on_disk; i++) {
 		loop_settle(f->client.event);
 		model_release(&f->model);
 	}
+	while (f->session && f->on_disk)
+		sd_event_run(f->client.event, UINT64_MAX);
 	if (f->session || f->model.began != f->model.ended || f->model.starts != f->model.stops)
 		abort();
 	client_fini(&f->client);
@@ -297,9 +364,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct meddler m = { 0 };
 	unsigned fds = fds_open();
 
-	if (!event && sd_event_new(&event) < 0)
-		abort();
-	front_open(&f, event);
+	if (!event) {
+		if (sd_event_new(&event) < 0)
+			abort();
+		disk_make(event);
+	}
+	front_open(&f, event, next_u8(&p) & 1);
 	m.memory_fd = f.client.memory_fd;
 	if (pthread_create(&m.thread, NULL, meddle, &m) != 0)
 		abort();
