@@ -114,7 +114,7 @@ class Daemon:
 
     def cli(self, *words, check=True):
         """Runs the CLI; returns its output, or the finished process when check is False."""
-        command = [program("fairlead"), "--socket", self.control, *words]
+        command = [program("fairlead"), "--control", self.control, *words]
         done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=HANG_S, check=False)
         if check and done.returncode:
@@ -124,6 +124,25 @@ class Daemon:
     def cli_json(self, *words):
         """Runs the CLI with --json."""
         return json.loads(self.cli("--json", *words))
+
+    def rpc(self, method, **params):
+        """Calls a method of the control socket, one JSON-RPC document a line, without the CLI."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(HANG_S)
+            connection.connect(str(self.control))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(connection.makefile("r").readline())
+        if "error" in answer:
+            raise Broken(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def disk_counters(self, vm, disk):
+        """One disk's counters: its total and its queues."""
+        for entry in self.rpc("daemon.stats")["disks"]:
+            if (entry["vm"], entry["disk"]) == (vm, disk):
+                return entry
+        raise KeyError(f"{vm}/{disk}")
 
     def report(self):
         """What helps to understand a failure."""
