@@ -9,6 +9,7 @@
 #include "vhost/session_internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* --- guest memory --- */
 
@@ -167,11 +168,6 @@ int vhost_set_log_fd(struct vhost_session *s, struct vhost_message *m)
 
 /* --- inflight region --- */
 
-static size_t inflight_stride(const struct vhost_session *s, uint16_t queue_size)
-{
-	return virtqueue_inflight_bytes(queue_size, vhost_driver_has(s, VIRTIO_F_RING_PACKED_BIT));
-}
-
 void vhost_inflight_free(struct vhost_inflight *inflight)
 {
 	if (!inflight)
@@ -180,20 +176,27 @@ void vhost_inflight_free(struct vhost_inflight *inflight)
 	free(inflight);
 }
 
-/* The layout depends on the ring's format, which the driver may have chosen after the region was made: checked at each start. */
+/* The layout depends on the ring's format and size, which the driver may choose after the region was made: checked at each start. */
 bool vhost_inflight_slice(const struct vhost_session *s, unsigned queue, void **ret, size_t *ret_bytes)
 {
 	const struct vhost_inflight *i = s->inflight;
-	size_t stride;
+	bool packed = vhost_driver_has(s, VIRTIO_F_RING_PACKED_BIT);
 
-	if (!i || queue >= i->queues || s->vring[queue].size > i->queue_size)
+	if (!i || queue >= i->queues || virtqueue_inflight_bytes(s->vring[queue].size, packed) > i->stride)
 		return false;
-	stride = inflight_stride(s, i->queue_size);
-	if (stride * (queue + 1) > i->shm.bytes)
-		return false;
-	*ret = i->shm.data + stride * queue;
-	*ret_bytes = stride;
+	*ret = i->shm.data + i->stride * queue;
+	*ret_bytes = i->stride;
 	return true;
+}
+
+/* Nothing is in flight, so the record starts anew: front-ends keep the region when the driver is reset, and the next one
+ * counts from 0, maybe in the other layout. Both have their version among the first bytes; without it a region is fresh. */
+void vhost_inflight_forget(const struct vhost_session *s, unsigned queue)
+{
+	const struct vhost_inflight *i = s->inflight;
+
+	if (i && queue < i->queues)
+		memset(i->shm.data + i->stride * queue, 0, CACHE_LINE);
 }
 
 static bool inflight_area_valid(const struct vhost_session *s, const struct vhost_inflight_area *a)
@@ -201,7 +204,12 @@ static bool inflight_area_valid(const struct vhost_session *s, const struct vhos
 	return a->queues > 0 && a->queues <= s->n_vrings && a->queue_size > 0 && a->queue_size <= VIRTQUEUE_SIZE_MAX;
 }
 
-/* Answers with the layout that was asked in: with or without the padding at its end. A size of 0 says no. */
+/*
+ * Answers with the layout that was asked in: with or without the padding at its end. A size of 0 says no.
+ *
+ * The region does for any ring, not only for those asked for: QEMU 10 asks once, while the firmware drives the disk with
+ * split rings of 256 whatever the device's queue size is, and keeps it for a kernel that takes packed ones. It is sparse.
+ */
 int vhost_get_inflight_fd(struct vhost_session *s, struct vhost_message *m)
 {
 	struct vhost_inflight_area area = m->payload.inflight;
@@ -210,7 +218,7 @@ int vhost_get_inflight_fd(struct vhost_session *s, struct vhost_message *m)
 	area.size = area.offset = 0;
 	area.padding = 0;
 	if (inflight_area_valid(s, &area)) {
-		uint64_t bytes = (uint64_t)inflight_stride(s, area.queue_size) * area.queues;
+		uint64_t bytes = (uint64_t)virtqueue_inflight_bytes(VIRTQUEUE_SIZE_MAX, true) * area.queues;
 
 		fd = vhost_shm_create("fairlead-inflight", bytes);
 		area.size = fd < 0 ? 0 : bytes;
@@ -222,13 +230,16 @@ int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_message *m)
 {
 	const struct vhost_inflight_area *a = &m->payload.inflight;
 	struct vhost_inflight *inflight;
+	uint64_t stride;
 	int r;
 
 	if (!inflight_area_valid(s, a))
 		return vhost_session_refuse(s, -EINVAL, "%u queues of size %u", a->queues, a->queue_size);
 	if (vhost_vrings_running(s) > 0)
 		return vhost_session_refuse(s, -EBUSY, "queues run");
-	if ((uint64_t)inflight_stride(s, a->queue_size) * a->queues > a->size)
+	/* Whoever made it, each queue has an equal part. */
+	stride = a->size / a->queues & ~(uint64_t)(CACHE_LINE - 1);
+	if (stride < virtqueue_inflight_bytes(a->queue_size, vhost_driver_has(s, VIRTIO_F_RING_PACKED_BIT)))
 		return vhost_session_refuse(s, -EINVAL, "%llu bytes do not do for %u queues of size %u",
 					    (unsigned long long)a->size, a->queues, a->queue_size);
 	inflight = calloc(1, sizeof(*inflight));
@@ -240,7 +251,7 @@ int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_message *m)
 		return r;
 	}
 	inflight->queues = a->queues;
-	inflight->queue_size = a->queue_size;
+	inflight->stride = stride;
 	vhost_inflight_free(s->inflight);
 	s->inflight = inflight;
 	vhost_vrings_retry(s);

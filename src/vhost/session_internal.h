@@ -34,6 +34,7 @@ struct vhost_vring {
 	bool refused;	   /* the device could not serve it; not tried again before something changes ... */
 	bool again;	   /* ... or, where it said "not yet", a moment later */
 	bool told_again;
+	bool keeps_inflight; /* being stopped: requests may stay in the inflight region */
 	uint32_t base;
 	uint64_t used_gpa; /* as the device was given it */
 	struct vhost_vring_addresses addresses;
@@ -51,7 +52,8 @@ struct vhost_log {
 
 struct vhost_inflight {
 	struct vhost_shm shm;
-	uint16_t queues, queue_size;
+	uint16_t queues;
+	size_t stride; /* bytes of one queue's part */
 	bool faulted;
 };
 
@@ -165,6 +167,8 @@ void vhost_log_free(struct vhost_log *log);
 void vhost_inflight_free(struct vhost_inflight *inflight);
 /* Queue's part of the inflight region. False: there is none. */
 bool vhost_inflight_slice(const struct vhost_session *s, unsigned queue, void **ret, size_t *ret_bytes);
+/* A queue has ended and its front-end knows where: its part is fresh again. */
+void vhost_inflight_forget(const struct vhost_session *s, unsigned queue);
 /* What the front-end truncated, or NULL. */
 const char *vhost_memory_fault(const struct vhost_session *s);
 

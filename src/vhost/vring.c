@@ -176,6 +176,8 @@ static void vring_stopped(void *arg, int result, uint32_t value)
 	v->state = VRING_STOPPED;
 	v->base = value;
 	v->based = true;
+	if (!v->keeps_inflight)
+		vhost_inflight_forget(v->session, v->index);
 	vhost_wait_leave(v->session, 0);
 }
 
@@ -184,6 +186,7 @@ static void vring_stop(struct vhost_vring *v, bool keep_inflight)
 	struct vhost_session *s = v->session;
 
 	v->state = VRING_BUSY;
+	v->keeps_inflight = keep_inflight;
 	vhost_wait_enter(s);
 	s->device->ops->queue_stop(s->device, v->index, keep_inflight,
 				   (struct vhost_done){ .fn = vring_stopped, .arg = v });

@@ -100,7 +100,7 @@ def test_resize_is_seen_by_the_guest(lab):
     daemon = lab.daemon(file_policy(("disk", 32)))
     guest = lab.guest([disk(daemon)])
     fill(guest, count=4096)
-    daemon.cli("disk", "resize", "vm/disk", "64MiB")
+    daemon.rpc("disk.resize", vm="vm", name="disk", size_bytes=64 * MIB)
     wait_until(lambda: guest.disk_bytes() == 64 * MIB, "the guest sees the new size")
     fill(guest, seed=3, first=8192, count=8192)
     check(guest, seed=3, first=8192, count=8192)

@@ -149,7 +149,7 @@ def test_guest_tool_selects_classes(lab):
     """fairlead-slo in the guest; the host counts requests in the class that it chose."""
     daemon = lab.daemon({"pools": {"ram": {"type": "ram", "slo": True}}, "classes": CLASSES,
                          "vms": {"vm": {"default_class": "bronze", "disks": [{"name": "disk", "pool": "ram", "size": "32MiB"}]}}})
-    guest = lab.guest([disk(daemon)], tools=[str(tool_path())])
+    guest = lab.guest([disk(daemon)], tools=[tool_path()])
 
     def requests(name):
         nodes = daemon.cli_json("slo")["pools"][0]["nodes"]
@@ -178,7 +178,7 @@ def test_buffered_writes_and_fsync(lab, show):
     """What of a gold thread's writing reaches the host as gold: all that it submits itself, nothing that the kernel does later."""
     daemon = lab.daemon({"pools": {"ram": {"type": "ram", "slo": True}}, "classes": CLASSES,
                          "vms": {"vm": {"default_class": "bronze", "disks": [{"name": "disk", "pool": "ram", "size": "192MiB"}]}}})
-    guest = lab.guest([disk(daemon)], tools=[str(tool_path())])
+    guest = lab.guest([disk(daemon)], tools=[tool_path()])
     guest.run("/tools/mke2fs -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /mnt && sync")
 
     def by_class():

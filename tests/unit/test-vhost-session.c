@@ -415,6 +415,187 @@ static void test_front_end_goes_while_waiting(void **state)
 	}
 }
 
+<<<<<<< HEAD
+=======
+/* --- dirty log --- */
+
+static void test_dirty_log(void **state)
+{
+	struct vhost_log_area area = { 0x2000, 0x1000 };
+	struct client c;
+	uint8_t *bits;
+	int log;
+
+	begin(&c, 0);
+	log = client_memory("log", 0x3000);
+	bits = mmap(NULL, 0x3000, PROT_READ | PROT_WRITE, MAP_SHARED, log, 0);
+	client_set_memory(&c);
+	client_set_queue(&c, 1);
+	/* The way migration begins in QEMU: log, then the feature, then the rings' flags. */
+	client_send(&c, VHOST_SET_LOG_BASE, &area, sizeof(area), &log, 1);
+	assert_int_equal(client_receive_u64(&c, VHOST_SET_LOG_BASE), 0);
+	serves_one_request(&c, 1);
+	assert_int_equal(model.log_sets, 0);
+	client_set_u64(&c, VHOST_SET_FEATURES, CLIENT_FEATURES | 1u << VHOST_F_LOG_ALL_BIT);
+	client_set_addresses(&c, 1, VHOST_VRING_ADDR_LOG);
+	assert_int_equal(model.log_sets, 1);
+	assert_int_equal(model.stops, 0);
+	for (unsigned i = 0; i < 0x3000; i++)
+		assert_int_equal(bits[i], 0);
+	serves_one_request(&c, 1);
+	for (uint64_t page = 0; page < 0x2000 * 8; page++) {
+		bool ring = page == (GUEST_GPA + RING_AT(1)) / 4096, data = page == (GUEST_GPA + DATA_AT(1)) / 4096;
+
+		assert_int_equal(bits[0x1000 + page / 8] >> page % 8 & 1, ring || data);
+	}
+	/* Migration failed: it ends, and nothing more is logged. */
+	client_set_u64(&c, VHOST_SET_FEATURES, CLIENT_FEATURES);
+	memset(bits, 0, 0x3000);
+	serves_one_request(&c, 1);
+	for (unsigned i = 0; i < 0x3000; i++)
+		assert_int_equal(bits[i], 0);
+	munmap(bits, 0x3000);
+	close(log);
+	end(&c, "disconnected");
+	assert_null(model.log);
+}
+
+static void test_new_log_waits_for_the_old(void **state)
+{
+	struct vhost_log_area area = { 0x1000, 0 };
+	struct client c;
+	uint8_t *old;
+	int log;
+
+	begin(&c, 0);
+	log = client_memory("log", 0x1000);
+	c.need_reply = true;
+	client_set_u64(&c, VHOST_SET_FEATURES, CLIENT_FEATURES | 1u << VHOST_F_LOG_ALL_BIT);
+	client_set_memory(&c);
+	client_set_queue(&c, 0);
+	client_set(&c, VHOST_SET_LOG_BASE, &area, sizeof(area), &log, 1);
+	old = model.log->bits;
+	model.answers = MODEL_HELD;
+	client_send(&c, VHOST_SET_LOG_BASE, &area, sizeof(area), &log, 1);
+	client_send(&c, VHOST_SET_LOG_FD, NULL, 0, &c.call, 1);
+	loop_settle(c.event);
+	assert_false(client_readable(&c));
+	assert_int_equal(msync(old, 4096, MS_ASYNC), 0);
+	model_release(&model);
+	assert_int_equal(client_receive_u64(&c, VHOST_SET_LOG_BASE), 0);
+	assert_int_equal(client_receive_u64(&c, VHOST_SET_LOG_FD), 0);
+	assert_int_equal(msync(old, 4096, MS_ASYNC), -1);
+	model.answers = MODEL_NOW;
+	close(log);
+	end(&c, "disconnected");
+}
+
+/* --- inflight region --- */
+
+static int inflight_get(struct client *c, struct vhost_inflight_area *area, uint32_t size)
+{
+	int fd;
+
+	client_send(c, VHOST_GET_INFLIGHT_FD, area, size, NULL, 0);
+	assert_int_equal(client_receive(c, VHOST_GET_INFLIGHT_FD, area, sizeof(*area), &fd), size);
+	return fd;
+}
+
+static void test_inflight_region(void **state)
+{
+	struct vhost_inflight_area area = { .queues = 4, .queue_size = RING_SIZE };
+	struct client c;
+	/* The driver may yet choose packed rings of any size. */
+	size_t stride = virtqueue_inflight_bytes(VIRTQUEUE_SIZE_MAX, true);
+	int fd;
+
+	begin(&c, 1u << VHOST_PROTOCOL_SKIP_DRAIN);
+	fd = inflight_get(&c, &area, VHOST_INFLIGHT_PACKED);
+	close(fd);
+	area = (struct vhost_inflight_area){ .queues = 4, .queue_size = RING_SIZE };
+	fd = inflight_get(&c, &area, sizeof(area));
+	assert_true(fd >= 0);
+	assert_int_equal(area.size, 4 * stride);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	client_set(&c, VHOST_SET_INFLIGHT_FD, &area, sizeof(area), &fd, 1);
+	client_set_memory(&c);
+	client_set_queue(&c, 0);
+	client_set_queue(&c, 3);
+	assert_int_equal((char *)model.queue[3].setup.inflight - (char *)model.queue[0].setup.inflight, 3 * stride);
+	assert_int_equal(model.queue[3].setup.inflight_bytes, stride);
+	serves_one_request(&c, 3);
+	/* Not while queues run; and a queue that has no room in it is not served. */
+	c.need_reply = true;
+	assert_int_equal(client_set(&c, VHOST_SET_INFLIGHT_FD, &area, sizeof(area), &fd, 1), 1);
+	client_set_number(&c, VHOST_SET_VRING_NUM, 4, RING_SIZE);
+	client_set_addresses(&c, 4, 0);
+	client_set_number(&c, VHOST_SET_VRING_ENABLE, 4, 1);
+	assert_int_equal(client_set_fd(&c, VHOST_SET_VRING_KICK, 4, c.kick), 1);
+	assert_int_equal(refused_error, -ENOSPC);
+	/* Stopped with the feature that leaves requests in the region. */
+	assert_int_equal(client_get_base(&c, 3), 1);
+	assert_true(model.queue[3].kept_inflight);
+	close(fd);
+	end(&c, "disconnected");
+	assert_true(model.queue[0].kept_inflight);
+}
+
+static void test_skip_drain_is_asked_for(void **state)
+{
+	struct vhost_inflight_area area = { .queues = 1, .queue_size = RING_SIZE };
+	struct vhost_vring_number n = { .index = 0 };
+	struct client c;
+	int fd;
+
+	begin(&c, 0);
+	fd = inflight_get(&c, &area, sizeof(area));
+	client_set(&c, VHOST_SET_INFLIGHT_FD, &area, sizeof(area), &fd, 1);
+	client_set_memory(&c);
+	client_set_queue(&c, 0);
+	assert_int_equal(client_get_base(&c, 0), 0);
+	assert_false(model.queue[0].kept_inflight);
+	client_set_fd(&c, VHOST_SET_VRING_KICK, 0, c.kick);
+	client_send(&c, VHOST_GET_VRING_BASE_SKIP_DRAIN, &n, sizeof(n), NULL, 0);
+	assert_int_equal(client_receive(&c, VHOST_GET_VRING_BASE_SKIP_DRAIN, &n, sizeof(n), NULL), sizeof(n));
+	assert_true(model.queue[0].kept_inflight);
+	close(fd);
+	end(&c, "disconnected");
+}
+
+static void test_bad_inflight_regions(void **state)
+{
+	static const struct vhost_inflight_area bad[] = {
+		{ 0x1000, 0, 0, 8, 0 },
+		{ 0x1000, 0, 65, 8, 0 },
+		{ 0x1000, 0, 1, 0, 0 },
+		{ 0x100000, 0, 1, 1025, 0 },
+		{ 8, 0, 1, 8, 0 },
+		{ 0x1000, 0, 64, 1024, 0 },
+		{ 0x20000, 0, 1, 8, 0 },
+		{ 0x1000, 0x10000, 1, 8, 0 },
+		{ 0x1000, -UINT64_C(0x800), 1, 8, 0 },
+		{ -UINT64_C(1), 0, 1, 8, 0 },
+	};
+	struct client c;
+	int fd;
+
+	begin(&c, 0);
+	c.need_reply = true;
+	fd = client_memory("inflight", 0x10000);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct vhost_inflight_area area = bad[i];
+
+		assert_int_equal(client_set(&c, VHOST_SET_INFLIGHT_FD, &bad[i], sizeof(bad[i]), &fd, 1), 1);
+		if (i < 4) {
+			assert_int_equal(inflight_get(&c, &area, sizeof(area)), -1);
+			assert_int_equal(area.size, 0);
+		}
+	}
+	close(fd);
+	end(&c, "disconnected");
+}
+
+>>>>>>> system
 /* --- config, status, reset --- */
 
 static int config_get(struct client *c, struct vhost_config *config)

@@ -125,6 +125,25 @@ class Daemon:
         """Runs the CLI with --json."""
         return json.loads(self.cli("--json", *words))
 
+    def rpc(self, method, **params):
+        """Calls a method of the control socket, one JSON-RPC document a line, without the CLI."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(HANG_S)
+            connection.connect(str(self.control))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(connection.makefile("r").readline())
+        if "error" in answer:
+            raise Broken(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def disk_counters(self, vm, disk):
+        """One disk's counters: its total and its queues."""
+        for entry in self.rpc("daemon.stats")["disks"]:
+            if (entry["vm"], entry["disk"]) == (vm, disk):
+                return entry
+        raise KeyError(f"{vm}/{disk}")
+
     def report(self):
         """What helps to understand a failure."""
         return f"--- {self.name}\n{tail(self.log, 60)}"
