@@ -41,6 +41,7 @@ struct model_channel {
 	struct store_channel base;
 	struct worker_source source;
 	struct due_heap waiting;
+	unsigned next_lane; /* where to look for a free one: with enough lanes it is free, and no other worker's */
 };
 
 static int model_pool_open(struct store_pool *p, const struct store_pool_options *options)
@@ -76,20 +77,23 @@ static uint64_t service_ns(const struct model_pool *m, const struct store_io *io
 }
 
 /* Returns when a request that arrives at `now` is done. */
-static uint64_t book(struct model_pool *m, uint64_t now_ns, uint64_t length_ns)
+static uint64_t book(struct model_pool *m, unsigned *next_lane, uint64_t now_ns, uint64_t length_ns)
 {
 	for (;;) {
-		unsigned first = 0;
-		uint64_t busy = load_relaxed(&m->busy_until_ns[0]), done;
+		unsigned first = *next_lane, at = first;
+		uint64_t busy = load_relaxed(&m->busy_until_ns[at]), done;
 
 		for (unsigned i = 1; i < m->lanes && busy > now_ns; i++) {
-			uint64_t b = load_relaxed(&m->busy_until_ns[i]);
+			uint64_t b;
 
+			at = at + 1 < m->lanes ? at + 1 : 0;
+			b = load_relaxed(&m->busy_until_ns[at]);
 			if (b < busy) {
 				busy = b;
-				first = i;
+				first = at;
 			}
 		}
+		*next_lane = first + 1 < m->lanes ? first + 1 : 0;
 		done = max_u64(now_ns, busy) + length_ns;
 		if (__atomic_compare_exchange_n(&m->busy_until_ns[first], &busy, done, false, __ATOMIC_RELAXED,
 						__ATOMIC_RELAXED))
@@ -113,7 +117,7 @@ static void model_submit(struct store_channel *c, struct store_io *io)
 		return;
 	}
 	counter_add(&c->counters->busy_ns, length_ns);
-	due_heap_push(&mc->waiting, io, book(m, now_ns, length_ns));
+	due_heap_push(&mc->waiting, io, book(m, &mc->next_lane, now_ns, length_ns));
 	if (mc->waiting.first == io)
 		worker_source_wake(&mc->source);
 }
@@ -151,6 +155,7 @@ static int model_channel_open(struct store_channel *c)
 	struct model_channel *mc = container_of(c, struct model_channel, base);
 
 	mc->source.ops = &model_source_ops;
+	mc->next_lane = worker_index(c->worker) * 64 % container_of(c->pool, struct model_pool, memory.base)->lanes;
 	worker_source_add(c->worker, &mc->source);
 	return 0;
 }

@@ -92,8 +92,13 @@ def copy_dynamic(name, root):
     path = shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
         raise Unavailable(f"{name} is not installed; run tools/setup build demo test")
-    listing = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
-    shutil.copy(path, root / "tools" / name)
+    copy_program(path, root)
+
+
+def copy_program(path, root):
+    """Copies a program, and its libraries unless it is static, into the guest's root."""
+    listing = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+    shutil.copy(path, root / "tools" / pathlib.Path(path).name)
     for library in re.findall(r"(/\S+) \(0x", listing):
         target = root / library.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +125,7 @@ def fill(root, kernel, extra):
     for name in DYNAMIC:
         copy_dynamic(name, root)
     for path in extra:
-        shutil.copy(path, root / "tools" / path.name)
+        copy_program(path, root)
 
 
 def fingerprint(kernel, extra):
