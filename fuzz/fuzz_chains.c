@@ -116,8 +116,9 @@ static bool guest_begin(uint8_t flags, uint8_t size)
 
 static void bytes_write(uint8_t *to, size_t room, struct program *p)
 {
-	size_t at = next_u16(p) % room, n = min_u64(min_u64(next_u8(p) % 64, p->left), room - at);
+	size_t at = next_u16(p) % room, n = next_u8(p) % 64;
 
+	n = min_u64(min_u64(n, p->left), room - at);
 	memcpy(to + at, p->at, n);
 	p->at += n;
 	p->left -= n;
@@ -138,8 +139,10 @@ static void chain_offer(struct program *p)
 	struct front_buf b[SEGS_MAX];
 	unsigned n = 1 + next_u8(p) % SEGS_MAX, out = next_u8(p) % (n + 1);
 
-	for (unsigned i = 0; i < n; i++)
-		b[i] = (struct front_buf){ .gpa = g.memory.region[0].gpa + next_u16(p), .len = next_u16(p) };
+	for (unsigned i = 0; i < n; i++) {
+		b[i].gpa = g.memory.region[0].gpa + next_u16(p);
+		b[i].len = next_u16(p);
+	}
 	front_ring_add(&g.ring, b, out, n - out, &g);
 	if (next_u8(p) & 1)
 		front_ring_publish(&g.ring);
