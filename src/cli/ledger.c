@@ -17,9 +17,10 @@
 
 static void print_accounts(const json_t *book)
 {
-	static const char *const headings[] = { "TARGET", "ENTITLED/S", "BALANCE", "DEBT", "DEMAND", "GRANTED", "USED", "LENT",
-						"BORROWED", "MODE" };
-	static const char *const counts[] = { "entitled", "balance", "debt", "demand", "granted", "used", "lent", "borrowed" };
+	static const char *const headings[] = { "TARGET",  "ENTITLED/S", "BALANCE", "DEBT",	"DEMAND",
+						"GRANTED", "USED",	 "LENT",    "BORROWED", "MODE" };
+	static const char *const counts[] = { "entitled", "balance", "debt", "demand",
+					      "granted",  "used",    "lent", "borrowed" };
 	struct cli_table t;
 	json_t *a;
 	size_t i;
@@ -38,10 +39,11 @@ static void print_accounts(const json_t *book)
 
 static void print_book(const json_t *book)
 {
-	printf("pool %s: tick %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " credits in the pool, %" JSON_INTEGER_FORMAT
-	       " with accounts, %" JSON_INTEGER_FORMAT " plans, %" JSON_INTEGER_FORMAT " of them unsettled\n",
-	       cli_text(book, "pool"), cli_integer(book, "tick"), cli_integer(book, "pool_credits"), cli_integer(book, "outstanding"),
-	       cli_integer(book, "plans"), cli_integer(book, "unsettled"));
+	printf("pool %s: tick %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+	       " credits in the pool, %" JSON_INTEGER_FORMAT " with accounts, %" JSON_INTEGER_FORMAT
+	       " plans, %" JSON_INTEGER_FORMAT " of them unsettled\n",
+	       cli_text(book, "pool"), cli_integer(book, "tick"), cli_integer(book, "pool_credits"),
+	       cli_integer(book, "outstanding"), cli_integer(book, "plans"), cli_integer(book, "unsettled"));
 	print_accounts(book);
 }
 
@@ -90,7 +92,8 @@ static void close_logs(struct logs *l)
 /* All that are named on the command line; also a running daemon's, as /proc/PID/fd/N. */
 static int open_logs(const struct cli *c, struct logs *ret)
 {
-	*ret = (struct logs){ calloc((size_t)c->argc, sizeof(*ret->log)), calloc((size_t)c->argc, sizeof(*ret->list)), 0 };
+	*ret = (struct logs){ calloc((size_t)c->argc, sizeof(*ret->log)), calloc((size_t)c->argc, sizeof(*ret->list)),
+			      0 };
 	for (int i = 0; ret->log && ret->list && i < c->argc; i++) {
 		int fd = open(c->argv[i], O_RDONLY | O_CLOEXEC);
 		int r = fd < 0 ? -errno : ledger_log_open(&ret->log[i], fd);
@@ -128,9 +131,10 @@ int cli_ledger_dump(struct cli *c)
 static json_t *replay_json(const struct ledger_replay *r)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", (json_int_t)r->records, "lost",
-			 (json_int_t)r->lost, "damaged", (json_int_t)r->damaged, "broken", (json_int_t)r->broken, "plans",
-			 (json_int_t)r->plans, "replayed", (json_int_t)r->replayed, "checkpoints", (json_int_t)r->checkpoints,
-			 "differences", (json_int_t)r->differences, "unsettled", (json_int_t)r->unsettled);
+			 (json_int_t)r->lost, "damaged", (json_int_t)r->damaged, "broken", (json_int_t)r->broken,
+			 "plans", (json_int_t)r->plans, "replayed", (json_int_t)r->replayed, "checkpoints",
+			 (json_int_t)r->checkpoints, "differences", (json_int_t)r->differences, "unsettled",
+			 (json_int_t)r->unsettled);
 }
 
 static void print_difference(const char *what, const struct ledger_record *r)

@@ -20,7 +20,8 @@ static void print_costs(const json_t *costs)
 	json_array_foreach (costs, i, cost) {
 		char size[32], time[32], seen[32];
 
-		cli_cell(&t, "%s%s", cli_text(cost, "op"), json_is_true(json_object_get(cost, "sequential")) ? ", sequential" : "");
+		cli_cell(&t, "%s%s", cli_text(cost, "op"),
+			 json_is_true(json_object_get(cost, "sequential")) ? ", sequential" : "");
 		cli_cell(&t, "%s", cli_size((uint64_t)cli_number(cost, "bytes"), size));
 		cli_cell(&t, "%s", cli_time((uint64_t)cli_number(cost, "ns"), time));
 		cli_cell(&t, "%s", cli_count(cli_number(cost, "samples"), seen));
@@ -63,7 +64,8 @@ static int show_one(struct cli *c, const char *name, json_t **ret)
 int cli_pool_show(struct cli *c)
 {
 	int status = CLI_OK;
-	json_t *names = c->argc ? json_pack("[s]", c->argv[0]) : list_pools(c, &status), *name, *pool, *pools = json_array();
+	json_t *names = c->argc ? json_pack("[s]", c->argv[0]) : list_pools(c, &status), *name, *pool,
+	       *pools = json_array();
 	size_t i;
 
 	json_array_foreach (names, i, name) {

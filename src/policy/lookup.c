@@ -37,7 +37,8 @@ int policy_class_find(const struct policy_vm *vm, const char *name)
 }
 
 /* Whole I/O classes first, so that single levels overwrite them. */
-static void map_selectors(struct policy_class_map *m, enum policy_selector_kind kind, uint8_t class, const struct policy_class *c)
+static void map_selectors(struct policy_class_map *m, enum policy_selector_kind kind, uint8_t class,
+			  const struct policy_class *c)
 {
 	for (size_t i = 0; i < c->n_selectors; i++) {
 		const struct policy_selector *s = &c->selectors[i];
@@ -78,7 +79,8 @@ unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio)
 static uint64_t model_rate(const struct policy_pool *pool, uint64_t request_bytes, uint64_t multiply)
 {
 	uint64_t latency_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns);
-	unsigned __int128 ps = (unsigned __int128)latency_ns * 1000 + (unsigned __int128)request_bytes * pool->byte_time_ps;
+	unsigned __int128 ps =
+		(unsigned __int128)latency_ns * 1000 + (unsigned __int128)request_bytes * pool->byte_time_ps;
 	unsigned __int128 rate;
 
 	if (ps == 0)
