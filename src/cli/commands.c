@@ -24,6 +24,16 @@ static const struct cli_option stats_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option calibrate_options[] = {
+	{ "seconds", "N", "for each of eleven steps (0.5)" },
+	{ NULL },
+};
+
+static const struct cli_option log_options[] = {
+	{ "pool", "POOL", "the running daemon's logs of this pool instead of files" },
+	{ NULL },
+};
+
 static const struct cli_option top_options[] = {
 	{ "interval", "SECONDS", "between two looks (1)" },
 	{ "count", "N", "end after so many (never)" },
@@ -48,11 +58,13 @@ const struct cli_command cli_commands[] = {
 	{ "slo unset", "TARGET", "back to what the policy's files promise", cli_slo_unset, 1, 1, NULL },
 	{ "top", "", "the same as slo, live", cli_top, 0, 0, top_options },
 	{ "pool show", "[POOL]", "a pool's scheduler and what its requests cost", cli_pool_show, 0, 1, NULL },
-	{ "pool calibrate", "POOL", "learn anew what a pool's requests cost", cli_pool_calibrate, 1, 1, NULL },
+	{ "pool calibrate", "POOL", "measure what a pool's requests cost", cli_pool_calibrate, 1, 1,
+	  calibrate_options },
 	{ "ledger show", "[POOL]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
-	{ "ledger dump", "FILE…", "print the records of logs", cli_ledger_dump, 1, CLI_ARGS_MAX, NULL },
-	{ "ledger replay", "FILE…", "plan anew from logs and compare with what was planned", cli_ledger_replay, 1,
-	  CLI_ARGS_MAX, NULL },
+	{ "ledger dump", "--pool POOL | FILE…", "print the records of logs", cli_ledger_dump, 0, CLI_ARGS_MAX,
+	  log_options },
+	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
+	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
 	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
 	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
 	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },

@@ -4,6 +4,8 @@
  */
 #include "cli/cli.h"
 
+#include "policy/units.h"
+
 #include <string.h>
 
 static void print_costs(const json_t *costs)
@@ -89,9 +91,18 @@ int cli_pool_show(struct cli *c)
 
 int cli_pool_calibrate(struct cli *c)
 {
-	json_t *pool;
-	int status = cli_call(c, "pool.calibrate", json_pack("{s:s}", "name", c->argv[0]), &pool);
+	const char *seconds = cli_value(c, "seconds");
+	json_t *params = json_pack("{s:s}", "name", c->argv[0]), *pool;
+	uint64_t n = 0;
+	int status;
 
+	if (seconds && (units_parse(UNITS_COUNT, seconds, &n) < 0 || n > 60)) {
+		json_decref(params);
+		return cli_usage(c, "--seconds: '%s' is not a number up to 60", seconds);
+	}
+	if (seconds)
+		json_object_set_new(params, "seconds", json_integer((json_int_t)n));
+	status = cli_call(c, "pool.calibrate", params, &pool);
 	if (status != CLI_OK)
 		return status;
 	if (c->json)

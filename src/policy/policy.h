@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/util.h"
+#include "slo/classmap.h"
 
 #define POLICY_NAME_MAX 32 /* with the final NUL: names are 1-31 characters of a-z 0-9 _ - */
 #define POLICY_CLASSES_MAX 64
@@ -63,27 +64,6 @@ struct policy_class {
 	size_t n_selectors;
 	struct policy_promise promise;
 };
-
-#define POLICY_CLASS_NONE UINT8_MAX
-
-/* Every ioprio of one VM: 1 KiB, read by workers for each request. Values are indexes into policy_vm.classes. */
-struct policy_class_map {
-	uint8_t default_class;
-	uint8_t level[4][8]; /* [ioclass][level]; filled everywhere */
-	uint8_t hint[1024];  /* POLICY_CLASS_NONE: look at class and level */
-};
-
-/* Only the low 16 bits of the request's field are meant. Most specific first: hint, class/level, class, default. */
-static inline unsigned policy_class_map_find(const struct policy_class_map *m, uint16_t ioprio)
-{
-	unsigned ioclass = ioprio >> 13, hint = (ioprio >> 3) & 1023, found;
-
-	/* Class NONE and what Linux does not define: firmware and other systems write anything there. */
-	if (ioclass == 0 || ioclass > 3)
-		return m->default_class;
-	found = m->hint[hint];
-	return found != POLICY_CLASS_NONE ? found : m->level[ioclass][ioprio & 7];
-}
 
 /* --- objects --- */
 
@@ -279,8 +259,9 @@ int policy_vm_find(const struct policy *p, const char *name);
 int policy_disk_find(const struct policy_vm *vm, const char *name);
 int policy_class_find(const struct policy_vm *vm, const char *name);
 
-void policy_class_map_build(const struct policy_vm *vm, struct policy_class_map *ret);
-/* Index into vm->classes. */
+/* Every ioprio of one VM; classes are indexes into vm->classes. 0 or -ENOMEM. */
+int policy_class_map_build(const struct policy_vm *vm, struct slo_classmap *ret);
+/* Index into vm->classes; the default class without memory. */
 unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio);
 
 /* What a pool can do per second as far as the policy tells: written, or a model pool's own times; 0: unknown. */
