@@ -15,8 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PYTHON = "/usr/bin/python3"
 JOBS = str(min(4, len(os.sched_getaffinity(0))))
 # A hang limit, not an expectation: a loaded machine may take many times as long as a quiet one.
-HANG_S = 3600
+HANG_S = 1800
 MAX_LINES = 700
+# So many failed system tests are tried once more; more than that is no accident.
+RETRIES_MAX = 3
 
 
 class Failure(Exception):
@@ -293,18 +295,34 @@ def count_case(case, result):
 
 def pytest(log, folder):
     """Runs a folder of pytest tests and counts them."""
+    result, failed = pytest_once(log, folder, [folder])
+    if 0 < len(failed) <= RETRIES_MAX:
+        # A guest that fails once and not twice points at the machine more often than at us; either way it is told.
+        again, still_failed = pytest_once(log, folder, failed)
+        result.failed += again.failed - len(failed)
+        result.passed += again.passed
+        result.notes = [note for note in result.notes if not note.startswith("failed:")] + again.notes
+        result.notes += [f"passed at the second attempt: {name}" for name in failed if name not in still_failed]
+    return result
+
+
+def pytest_once(log, folder, names):
+    """Runs tests by folder or node id; returns the counts and the node ids of those that failed."""
     report = ROOT / "build-logs" / f"{folder.replace('/', '-')}.xml"
     report.unlink(missing_ok=True)
-    status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", folder],
-                     {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"}, hang_s=2 * HANG_S)
+    status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", *names],
+                     {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"})
     if not report.exists():
         raise Failure(f"pytest left no report (status {status})")
-    result = Result()
+    result, failed = Result(), []
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        before = result.failed
         count_case(case, result)
+        if result.failed > before:
+            failed.append(f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}")
     if status not in (0, 1) or (status == 1 and not result.failed):
         raise Failure(f"pytest ended with status {status}")
-    return result
+    return result, failed
 
 
 def stage_tools(log):
