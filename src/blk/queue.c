@@ -29,41 +29,14 @@ static void check_quiet(struct blk_queue *q);
 
 static struct hist *latency_of(struct blk_queue *q, const struct blk_request *r)
 {
-	switch (r->type) {
-	case VIRTIO_BLK_T_IN:
-		return &q->counters.read_ns;
-	case VIRTIO_BLK_T_OUT:
-		return &q->counters.write_ns;
-	case VIRTIO_BLK_T_FLUSH:
-		return &q->counters.flush_ns;
-	default:
-		return NULL;
-	}
-}
-
-static enum blk_count count_of(uint32_t type)
-{
-	switch (type) {
-	case VIRTIO_BLK_T_IN:
-		return BLK_COUNT_READ;
-	case VIRTIO_BLK_T_OUT:
-		return BLK_COUNT_WRITE;
-	case VIRTIO_BLK_T_FLUSH:
-		return BLK_COUNT_FLUSH;
-	case VIRTIO_BLK_T_DISCARD:
-		return BLK_COUNT_DISCARD;
-	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return BLK_COUNT_ZEROES;
-	case VIRTIO_BLK_T_GET_ID:
-		return BLK_COUNT_ID;
-	default:
-		return BLK_COUNT_OTHER;
-	}
+	if (likely(r->what <= BLK_COUNT_WRITE))
+		return r->what == BLK_COUNT_READ ? &q->counters.read_ns : &q->counters.write_ns;
+	return r->what == BLK_COUNT_FLUSH ? &q->counters.flush_ns : NULL;
 }
 
 static void count_request(struct blk_queue *q, const struct blk_request *r, uint8_t status)
 {
-	enum blk_count what = count_of(r->type);
+	unsigned what = r->what;
 	struct hist *latency = latency_of(q, r);
 
 	counter_add(&q->counters.ops[what], 1);

@@ -17,9 +17,6 @@
 
 enum blk_queue_state { BLK_QUEUE_DETACHED, BLK_QUEUE_SERVING, BLK_QUEUE_QUIESCING, BLK_QUEUE_QUIET };
 
-enum blk_count { BLK_COUNT_READ, BLK_COUNT_WRITE, BLK_COUNT_FLUSH, BLK_COUNT_DISCARD, BLK_COUNT_ZEROES, BLK_COUNT_ID,
-		 BLK_COUNT_OTHER, BLK_COUNTS };
-
 /* One writer: the worker. Its own cache lines, so that no two workers write one line for a request. */
 struct blk_queue_counters {
 	uint64_t ops[BLK_COUNTS], bytes[BLK_COUNTS], errors;

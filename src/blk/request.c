@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define HEADER_BYTES ((uint32_t)sizeof(struct virtio_blk_outhdr))
+_Static_assert(VIRTIO_BLK_T_IN == (int)BLK_COUNT_READ && VIRTIO_BLK_T_OUT == (int)BLK_COUNT_WRITE, "the types are the counts");
 #define IOPRIO_MASK 0xffffu /* some kernels use the upper half for their own purposes */
 
 /* Copies `len` bytes at `offset` of the segments [first, first+n) between guest and host. */
@@ -60,13 +61,13 @@ static int read_header(const struct blk_request *r, const struct memmap *map, st
 static int find_status(struct blk_request *r)
 {
 	const struct virtq_chain *c = r->chain;
-	unsigned i = c->n_seg;
+	const struct virtq_seg *first = c->seg + c->n_out, *last = c->seg + c->n_seg - 1;
 
-	while (i > c->n_out && c->seg[i - 1].len == 0)
-		i--;
-	if (i == c->n_out)
+	while (last >= first && unlikely(last->len == 0))
+		last--;
+	if (unlikely(last < first))
 		return -EPROTO;
-	r->status_gpa = c->seg[i - 1].gpa + c->seg[i - 1].len - 1;
+	r->status_gpa = last->gpa + last->len - 1;
 	return 0;
 }
 
@@ -107,26 +108,22 @@ static uint8_t get_id(struct blk_request *r, const struct memmap *map, const str
 	return VIRTIO_BLK_S_OK;
 }
 
-static uint8_t check_type(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
-			  uint32_t *ret_written, bool *ret_dispatch)
+/* Everything but transfers. */
+static uint8_t check_other(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
+			   uint32_t *ret_written, bool *ret_dispatch)
 {
-	int err;
+	int err = 0;
 
 	switch (r->type) {
-	case VIRTIO_BLK_T_IN:
-		r->data_bytes = r->chain->in_bytes - 1;
-		err = check_transfer(r, g);
-		break;
-	case VIRTIO_BLK_T_OUT:
-		err = g->read_only ? -EIO : check_transfer(r, g);
-		break;
 	case VIRTIO_BLK_T_FLUSH:
-		err = 0;
+		r->what = BLK_COUNT_FLUSH;
 		break;
 	case VIRTIO_BLK_T_GET_ID:
+		r->what = BLK_COUNT_ID;
 		return get_id(r, map, g, ret_written);
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
+		r->what = r->type == VIRTIO_BLK_T_DISCARD ? BLK_COUNT_DISCARD : BLK_COUNT_ZEROES;
 		if (!(r->type == VIRTIO_BLK_T_DISCARD ? g->discard : g->write_zeroes))
 			return VIRTIO_BLK_S_UNSUPP;
 		err = g->read_only ? -EIO : check_ranges(r);
@@ -135,6 +132,22 @@ static uint8_t check_type(struct blk_request *r, const struct memmap *map, const
 		return VIRTIO_BLK_S_UNSUPP;
 	}
 	if (unlikely(err))
+		return VIRTIO_BLK_S_IOERR;
+	*ret_dispatch = true;
+	return VIRTIO_BLK_S_OK;
+}
+
+static inline uint8_t check_type(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
+				 uint32_t *ret_written, bool *ret_dispatch)
+{
+	if (unlikely(r->type > VIRTIO_BLK_T_OUT))
+		return check_other(r, map, g, ret_written, ret_dispatch);
+	if (r->type == VIRTIO_BLK_T_IN)
+		r->data_bytes = r->chain->in_bytes - 1;
+	else if (unlikely(g->read_only))
+		return VIRTIO_BLK_S_IOERR;
+	r->what = (uint8_t)r->type; /* BLK_COUNT_READ, BLK_COUNT_WRITE */
+	if (unlikely(check_transfer(r, g) < 0))
 		return VIRTIO_BLK_S_IOERR;
 	*ret_dispatch = true;
 	return VIRTIO_BLK_S_OK;
@@ -152,6 +165,7 @@ int blk_request_parse(struct blk_request *r, const struct memmap *map, const str
 	r->given_bytes = 0;
 	r->result = 0;
 	r->ioprio = 0;
+	r->what = BLK_COUNT_OTHER;
 	if (unlikely(c->in_bytes == 0 || find_status(r) < 0))
 		return -EPROTO;
 	*ret_written = 1;
@@ -171,7 +185,7 @@ int blk_request_parse(struct blk_request *r, const struct memmap *map, const str
 }
 
 /* `bytes` of the segments from `skip` on, as host ranges. */
-static int map_payload(struct store_io *io, const struct memmap *map, const struct virtq_seg *seg, unsigned n,
+static int map_scattered(struct store_io *io, const struct memmap *map, const struct virtq_seg *seg, unsigned n,
 		       uint64_t skip, uint32_t bytes)
 {
 	struct iovec *iov = io->iov;
@@ -205,19 +219,35 @@ static int map_payload(struct store_io *io, const struct memmap *map, const stru
 	return bytes ? -EIO : 0;
 }
 
-static int translate_transfer(struct blk_request *r, struct store_io *io, const struct memmap *map,
-			      const struct blk_geometry *g, bool write_through, uint32_t start, uint32_t bytes)
+/* What begins and ends in its first segment is the rule: small requests, and large ones in huge pages. */
+static inline int map_payload(struct store_io *io, const struct memmap *map, const struct virtq_seg *seg, unsigned n,
+			      uint64_t skip, uint32_t bytes)
+{
+	if (likely(n && seg->len >= skip + bytes)) {
+		void *p = memmap_gpa(map, seg->gpa + skip, bytes);
+
+		if (likely(p)) {
+			io->iov[0] = (struct iovec){ .iov_base = p, .iov_len = bytes };
+			io->iovcnt = 1;
+			return 0;
+		}
+	}
+	return map_scattered(io, map, seg, n, skip, bytes);
+}
+
+static inline int translate_transfer(struct blk_request *r, struct store_io *io, const struct memmap *map,
+				     bool write_through, uint32_t start, uint32_t bytes)
 {
 	const struct virtq_chain *c = r->chain;
 	bool write = r->type == VIRTIO_BLK_T_OUT;
 
-	/* Again: the disk may have shrunk while the request was held. */
-	if (unlikely(check_transfer(r, g) < 0))
-		return -EIO;
+	/* A disk that shrank while the request was held is the store's to notice. */
 	io->op = write ? STORE_WRITE : STORE_READ;
 	io->flags = write && write_through ? STORE_FUA : 0;
 	io->offset_bytes = r->sector * STORE_SECTOR + start;
 	io->length_bytes = bytes;
+	if (write && likely(c->seg[0].len == HEADER_BYTES))
+		return map_payload(io, map, c->seg + 1, c->n_out - 1u, start, bytes);
 	if (write)
 		return map_payload(io, map, c->seg, c->n_out, (uint64_t)HEADER_BYTES + start, bytes);
 	return map_payload(io, map, c->seg + c->n_out, c->n_seg - c->n_out, start, bytes);
@@ -262,22 +292,23 @@ uint64_t blk_request_range_bytes(const struct blk_request *r, const struct memma
 	return bytes;
 }
 
+static int translate_other(struct blk_request *r, struct store_io *io, const struct memmap *map, const struct blk_geometry *g)
+{
+	if (r->type != VIRTIO_BLK_T_FLUSH)
+		return translate_range(r, io, map, g);
+	io->op = STORE_FLUSH;
+	io->flags = 0;
+	io->offset_bytes = io->length_bytes = 0;
+	io->iovcnt = 0;
+	return 0;
+}
+
 int blk_request_translate(struct blk_request *r, struct store_io *io, const struct memmap *map, const struct blk_geometry *g,
 			  bool write_through, uint32_t start, uint32_t bytes)
 {
-	switch (r->type) {
-	case VIRTIO_BLK_T_IN:
-	case VIRTIO_BLK_T_OUT:
-		return translate_transfer(r, io, map, g, write_through, start, bytes);
-	case VIRTIO_BLK_T_FLUSH:
-		io->op = STORE_FLUSH;
-		io->flags = 0;
-		io->offset_bytes = io->length_bytes = 0;
-		io->iovcnt = 0;
-		return 0;
-	default:
-		return translate_range(r, io, map, g);
-	}
+	if (likely(r->type <= VIRTIO_BLK_T_OUT))
+		return translate_transfer(r, io, map, write_through, start, bytes);
+	return translate_other(r, io, map, g);
 }
 
 bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status)

@@ -21,6 +21,9 @@ struct blk_queue;
 #define BLK_RANGES_MAX 16u
 #define BLK_SERIAL_BYTES 20u
 
+enum blk_count { BLK_COUNT_READ, BLK_COUNT_WRITE, BLK_COUNT_FLUSH, BLK_COUNT_DISCARD, BLK_COUNT_ZEROES, BLK_COUNT_ID,
+		 BLK_COUNT_OTHER, BLK_COUNTS };
+
 struct blk_request {
 	struct store_io io; /* io.iov points to BLK_IOV_MAX entries of the queue's array */
 	struct virtq_chain *chain;
@@ -35,6 +38,7 @@ struct blk_request {
 	uint32_t undone_bytes; /* transfers: not done yet */
 	int result;	     /* of its parts: the first error */
 	uint16_t ioprio;     /* the low 16 bits of the header's second word */
+	uint8_t what;	     /* enum blk_count */
 	uint16_t range, ranges; /* discard, write zeroes: the one under way, and how many */
 	struct blk_part *part; /* the gate's, of a request dispatched whole; NULL without a gate */
 };

@@ -31,12 +31,15 @@ static inline void inflight_split_take(struct virtqueue *q, uint16_t head)
 static inline void inflight_split_batch(struct virtqueue *q)
 {
 	struct virtq_inflight_split *r = q->inflight;
+	const struct virtq_done *d = q->done, *end = d + q->n_done;
+	uint16_t before = load_relaxed(&r->last_batch_head);
 
-	for (unsigned i = 0; i < q->n_done; i++) {
-		uint16_t head = q->done[i].chain->id;
+	for (; d < end; d++) {
+		uint16_t head = d->chain->id;
 
-		inflight_store(&r->desc[head].next, load_relaxed(&r->last_batch_head));
+		inflight_store(&r->desc[head].next, before);
 		inflight_store(&r->last_batch_head, head);
+		before = head;
 	}
 }
 
@@ -45,8 +48,8 @@ static inline void inflight_split_published(struct virtqueue *q)
 {
 	struct virtq_inflight_split *r = q->inflight;
 
-	for (unsigned i = 0; i < q->n_done; i++)
-		inflight_store(&r->desc[q->done[i].chain->id].inflight, 0);
+	for (const struct virtq_done *d = q->done, *end = d + q->n_done; d < end; d++)
+		inflight_store(&r->desc[d->chain->id].inflight, 0);
 	inflight_store(&r->used_idx, q->used_idx);
 }
 

@@ -124,6 +124,7 @@ static int table_insert(struct memmap *m, const struct memmap_region *r)
 	memmove(&m->region[at + 1], &m->region[at], (m->n - at) * sizeof(m->region[0]));
 	m->region[at] = *r;
 	m->n++;
+	m->last = m->region[m->n - 1];
 	return 0;
 }
 
@@ -144,6 +145,7 @@ static void table_append_shared(struct memmap *m, const struct memmap_region *r)
 {
 	r->backing->refs++;
 	m->region[m->n++] = *r;
+	m->last = *r;
 }
 
 int memmap_create(const struct memmap_region_spec *spec, unsigned n, struct memmap **ret)

@@ -23,6 +23,8 @@ struct memmap {
 	unsigned refs;	   /* control thread only */
 	uint64_t generation;
 	unsigned n;
+	/* A copy of the last region, which is the only one of a small guest and nearly all of a large one: looked at first. */
+	struct memmap_region last;
 	struct memmap_region region[]; /* ascending by gpa, not overlapping */
 };
 
@@ -57,9 +59,11 @@ bool memmap_faulted(const struct memmap *m);
 /* Host address of [gpa, gpa+len), which must lie in one region; NULL otherwise. */
 static inline void *memmap_gpa(const struct memmap *m, uint64_t gpa, uint64_t len)
 {
+	uint64_t in_last = gpa - m->last.gpa;
 	unsigned lo = 0, hi = m->n;
 
-	/* Most guests have one to three regions. */
+	if (likely(in_last < m->last.size))
+		return len <= m->last.size - in_last ? m->last.hva + in_last : NULL;
 	while (lo < hi) {
 		unsigned mid = (lo + hi) / 2;
 		const struct memmap_region *r = &m->region[mid];

@@ -90,10 +90,8 @@ void worker_source_remove(struct worker_source *s)
 	s->worker = NULL;
 }
 
-void worker_source_wake(struct worker_source *s)
+void worker_source_wake_armed(struct worker_source *s)
 {
-	if (!s->worker || !s->armed)
-		return;
 	assert_on_worker(s->worker);
 	source_make_hot(s);
 	if (s->ops->disarm)

@@ -86,7 +86,12 @@ int worker_tid(const struct worker *w);
 void worker_source_add(struct worker *w, struct worker_source *s);
 void worker_source_remove(struct worker_source *s);
 /* Makes an armed source hot again: work has come, or its deadline moved forward. */
-void worker_source_wake(struct worker_source *s);
+void worker_source_wake_armed(struct worker_source *s);
+static inline void worker_source_wake(struct worker_source *s)
+{
+	if (unlikely(s->armed))
+		worker_source_wake_armed(s);
+}
 
 /* Time as of the current turn of the loop (ns, CLOCK_MONOTONIC). */
 uint64_t worker_now_ns(const struct worker *w);
