@@ -118,10 +118,7 @@ static void bytes_write(uint8_t *to, size_t room, struct program *p)
 {
 	size_t at = next_u16(p) % room, n = next_u8(p) % 64;
 
-<<<<<<< HEAD
-=======
 	/* In a statement of its own: what is left is known only once the length has been read. */
->>>>>>> bench
 	n = min_u64(min_u64(n, p->left), room - at);
 	memcpy(to + at, p->at, n);
 	p->at += n;
