@@ -91,11 +91,11 @@ def test_disks_come_and_go_at_run_time_and_survive_kill(lab):
     load.finish()
     daemon.kill()
     daemon.start()
-    assert {d["name"]: d["size_bytes"] for d in daemon.rpc("vm.list")[0]["disks"]} == {"disk": 16 * MIB, "new": 32 * MIB}
+    assert {d["name"]: d["size_bytes"] for d in daemon.rpc("vm.list")["vms"][0]["disks"]} == {"disk": 16 * MIB, "new": 32 * MIB}
     daemon.cli("disk", "remove", "vm/new")
     daemon.kill()
     daemon.start()
-    assert [d["name"] for d in daemon.rpc("vm.list")[0]["disks"]] == ["disk"]
+    assert [d["name"] for d in daemon.rpc("vm.list")["vms"][0]["disks"]] == ["disk"]
     assert not path.exists()
 
 
@@ -118,15 +118,15 @@ def test_apply_is_all_or_nothing_and_keeps_running_disks(lab):
     good = daemon.policy
     daemon.write_policy({**ram_policy(("disk", 16), ("more", 16)), "classes": {"gold": {"shares": "many"}}})
     done = daemon.cli("apply", check=False)
-    assert done.returncode != 0 and "shares" in done.stdout + done.stderr
-    assert [d["name"] for d in daemon.rpc("vm.list")[0]["disks"]] == ["disk"]
+    assert done.returncode != 0 and "'many'" in done.stdout + done.stderr
+    assert [d["name"] for d in daemon.rpc("vm.list")["vms"][0]["disks"]] == ["disk"]
     daemon.write_policy(ram_policy(("disk", 16), ("more", 16)))
     assert "more" in daemon.cli("diff", daemon.config)
     daemon.cli("apply")
-    assert [d["name"] for d in daemon.rpc("vm.list")[0]["disks"]] == ["disk", "more"]
+    assert [d["name"] for d in daemon.rpc("vm.list")["vms"][0]["disks"]] == ["disk", "more"]
     daemon.write_policy(good)
     daemon.reload()
-    wait_until(lambda: len(daemon.rpc("vm.list")[0]["disks"]) == 1, "SIGHUP takes the disk away")
+    wait_until(lambda: len(daemon.rpc("vm.list")["vms"][0]["disks"]) == 1, "SIGHUP takes the disk away")
     load.must_run()
     assert load.finish()["writes"] > 0
     assert ring_errors(guest) == []
@@ -175,7 +175,7 @@ def test_two_daemons_do_not_write_one_image(lab):
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=600)
     assert done.returncode != 0 and "lock" in (done.stdout + done.stderr).lower()
     guest.quit()
-    wait_until(lambda: first.rpc("vm.list")[0]["disks"][0]["state"] == "waiting", "the guest is gone")
+    wait_until(lambda: first.rpc("vm.list")["vms"][0]["disks"][0]["state"] == "waiting", "the guest is gone")
     client(own, "qemu-io", "-f", "raw", "-c", "write 0 4k", image)
 
 
