@@ -140,8 +140,10 @@ static void chain_offer(struct program *p)
 	struct front_buf b[SEGS_MAX];
 	unsigned n = 1 + next_u8(p) % SEGS_MAX, out = next_u8(p) % (n + 1);
 
-	for (unsigned i = 0; i < n; i++)
-		b[i] = (struct front_buf){ .gpa = g.memory.region[0].gpa + next_u16(p), .len = next_u16(p) };
+	for (unsigned i = 0; i < n; i++) {
+		b[i].gpa = g.memory.region[0].gpa + next_u16(p);
+		b[i].len = next_u16(p);
+	}
 	front_ring_add(&g.ring, b, out, n - out, &g);
 	if (next_u8(p) & 1)
 		front_ring_publish(&g.ring);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzes the control socket: an input is what a client sends before it goes. Its methods answer at once, later or never before
- * the client has gone; events come meanwhile. Whatever it sends, nothing of it is left afterwards.
+ * Fuzzes the control socket: an input is what a client sends before it goes. Its methods answer at once, later or never
+ * before the client has gone; events come meanwhile. Whatever it sends, nothing of it is left afterwards.
  */
 #include "ctl/server_internal.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzes whole vhost-user sessions: an input is a program for a front-end that sends messages with file descriptors, sets up
- * queues, offers requests, truncates its files and lets the device answer early or late, while a second thread writes to the
- * guest's memory between our checks and our uses.
+ * Fuzzes whole vhost-user sessions: an input is a program for a front-end that sends messages with file
+ * descriptors, sets up queues, offers requests, truncates its files and lets the device answer early or late, while
+ * a second thread writes to the guest's memory between our checks and our uses.
  *
- * The first byte chooses the device: a model on this thread, whose answers the program can hold back, or a real disk on a null
- * pool, served by a worker.
+ * The first byte chooses the device: a model on this thread, whose answers the program can hold back, or a real
+ * disk on a null pool, served by a worker.
  *
  * Whatever it does: no crash, no access out of bounds, and when the front-end is gone nothing is left of it; an open
  * descriptor, a running queue or a session that does not end aborts.

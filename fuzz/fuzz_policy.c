@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzes the policy: an input is a policy's text and, behind a line "===", that of the daemon's overlay. Whatever it says, it
- * is refused with a message or is a whole policy: it can be copied, is no different from its copy, and knows a class for every
- * ioprio.
+ * Fuzzes the policy: an input is a policy's text and, behind a line "===", that of the daemon's overlay. Whatever it
+ * says, it is refused with a message or is a whole policy: it can be copied, is no different from its copy, and knows a
+ * class for every ioprio.
  */
 #include "policy/policy.h"
 
@@ -34,7 +34,8 @@ static void use(const struct policy *p)
 		for (unsigned ioprio = 0; ioprio < 65536; ioprio += 97)
 			CHECK(policy_class_of(vm, (uint16_t)ioprio) < vm->n_classes);
 		for (size_t j = 0; j < vm->n_disks; j++)
-			CHECK(vm->disks[j].pool >= 0 && (size_t)vm->disks[j].pool < copy->n_pools && vm->disks[j].socket);
+			CHECK(vm->disks[j].pool >= 0 && (size_t)vm->disks[j].pool < copy->n_pools &&
+			      vm->disks[j].socket);
 	}
 	policy_free(copy);
 }
@@ -42,7 +43,8 @@ static void use(const struct policy *p)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1), *overlay;
-	struct policy_source s[2] = { { .name = (char *)"main.yaml" }, { .name = (char *)"overlay.yaml", .overlay = true } };
+	struct policy_source s[2] = { { .name = (char *)"main.yaml" },
+				      { .name = (char *)"overlay.yaml", .overlay = true } };
 	struct policy_diagnostics diag = { 0 };
 	struct policy *p = NULL;
 	int r;

@@ -22,6 +22,7 @@
 #define CONFIG "/etc/fairlead-slo.conf"
 #define HINT_SHIFT 3
 #define HINT_MAX 1023
+#define PID_LARGEST (1L << 22) /* Linux's own bound */
 
 enum { EXIT_REFUSED = 1, EXIT_USAGE = 64, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
@@ -205,29 +206,34 @@ struct arguments {
 	char **command;
 };
 
+static void parse_option(const char *key, const char *value, struct arguments *a)
+{
+	if (strncmp(key, "--", 2) == 0 && !value)
+		fail(EXIT_USAGE, "%s wants a value; see --help", key);
+	if (strcmp(key, "--class") == 0) {
+		a->class = value;
+	} else if (strcmp(key, "--config") == 0) {
+		a->config = value;
+	} else if (strcmp(key, "--pid") == 0) {
+		if (!number(value, 1, PID_LARGEST, &a->pid))
+			fail(EXIT_USAGE, "--pid: `%s' is no process", value);
+	} else if (strcmp(key, "--tid") == 0) {
+		if (!number(value, 1, PID_LARGEST, &a->tid))
+			fail(EXIT_USAGE, "--tid: `%s' is no thread", value);
+	} else {
+		fail(EXIT_USAGE, "`%s' is not understood; see --help", key);
+	}
+}
+
 static void parse_arguments(int argc, char **argv, struct arguments *a)
 {
 	*a = (struct arguments){ .config = CONFIG, .pid = -1, .tid = -1 };
-	for (int i = 2; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-
+	for (int i = 2; i < argc; i += 2) {
 		if (strcmp(argv[i], "--") == 0) {
 			a->command = argv + i + 1;
 			return;
 		}
-		if (strncmp(argv[i], "--", 2) == 0 && !value)
-			fail(EXIT_USAGE, "%s wants a value; see --help", argv[i]);
-		if (strcmp(argv[i], "--class") == 0)
-			a->class = value;
-		else if (strcmp(argv[i], "--config") == 0)
-			a->config = value;
-		else if (strcmp(argv[i], "--pid") == 0 && !number(value, 1, 1L << 22, &a->pid))
-			fail(EXIT_USAGE, "--pid: `%s' is no process", value);
-		else if (strcmp(argv[i], "--tid") == 0 && !number(value, 1, 1L << 22, &a->tid))
-			fail(EXIT_USAGE, "--tid: `%s' is no thread", value);
-		else if (strcmp(argv[i], "--pid") != 0 && strcmp(argv[i], "--tid") != 0)
-			fail(EXIT_USAGE, "`%s' is not understood; see --help", argv[i]);
-		i++;
+		parse_option(argv[i], i + 1 < argc ? argv[i + 1] : NULL, a);
 	}
 }
 

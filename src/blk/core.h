@@ -122,6 +122,7 @@ struct blk_gate {
 	struct blk_core *core;
 	unsigned depth;
 	bool balancing; /* control thread: a balance is under way */
+	struct gate_order *ending; /* the gate's end, which waits for the balance under way */
 	struct blk_slices *slices; /* slices.c; NULL with an owner */
 };
 

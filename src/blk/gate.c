@@ -316,14 +316,14 @@ static void run_balance(struct gate_order *o, struct blk_core *core)
 		blk_balance_gather(o->balance, core);
 }
 
-/* After the first round comes the second, on the same order. */
+/* After the first round comes the second, on the same order; then what waits to end the gate, as it frees what both use. */
 static void balance_next(struct worker_msg *m)
 {
-	struct gate_order *o = container_of(m, struct gate_order, msg);
+	struct gate_order *o = container_of(m, struct gate_order, msg), *ending = o->gate->ending;
 
 	if (++o->at < o->gate->n_cores) {
 		order_send(o);
-	} else if (!o->dealing) {
+	} else if (!o->dealing && !ending) {
 		o->dealing = true;
 		o->at = 0;
 		order_send(o);
@@ -331,6 +331,8 @@ static void balance_next(struct worker_msg *m)
 		o->gate->balancing = false;
 		blk_balance_destroy(o->balance);
 		order_end(o);
+		if (ending)
+			order_send(ending);
 	}
 }
 
@@ -372,7 +374,10 @@ void blk_gate_destroy(struct blk_gate *g, struct blk_gate_done done)
 	if (!o)
 		return;
 	o->last = last_end;
-	order_send(o);
+	if (g->balancing)
+		g->ending = o;
+	else
+		order_send(o);
 }
 
 /* --- for visitors --- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `fairlead`: one table of commands (commands.c), one handler each. A handler prints a table for people or, with --json, one
- * JSON document, and returns the program's exit status.
+ * `fairlead`: one table of commands (commands.c), one handler each. A handler prints a table for people or, with
+ * --json, one JSON document, and returns the program's exit status.
  */
 #pragma once
 

@@ -24,6 +24,16 @@ static const struct cli_option stats_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option calibrate_options[] = {
+	{ "seconds", "N", "for each of eleven steps (0.5)" },
+	{ NULL },
+};
+
+static const struct cli_option log_options[] = {
+	{ "pool", "POOL", "the running daemon's logs of this pool instead of files" },
+	{ NULL },
+};
+
 static const struct cli_option top_options[] = {
 	{ "interval", "SECONDS", "between two looks (1)" },
 	{ "count", "N", "end after so many (never)" },
@@ -32,8 +42,8 @@ static const struct cli_option top_options[] = {
 
 const struct cli_command cli_commands[] = {
 	{ "check", "[FILE…]", "find every mistake in a policy, without a daemon", cli_check, 0, CLI_ARGS_MAX, NULL },
-	{ "apply", "[FILE…]", "make a policy run, all of it or nothing; without FILE, the daemon's own", cli_apply, 0, CLI_ARGS_MAX,
-	  NULL },
+	{ "apply", "[FILE…]", "make a policy run, all of it or nothing; without FILE, the daemon's own", cli_apply, 0,
+	  CLI_ARGS_MAX, NULL },
 	{ "diff", "[[OLD] FILE]", "what a policy would change in the running one, or in OLD", cli_diff, 0, 2, NULL },
 	{ "status", "", "the daemon, its workers, pools and disks", cli_status, 0, 0, NULL },
 	{ "stats", "", "counters of workers, disks, queues and pools", cli_stats, 0, 0, stats_options },
@@ -43,15 +53,18 @@ const struct cli_command cli_commands[] = {
 	{ "disk remove", "VM/DISK", "detach a disk, for good; its image stays", cli_disk_remove, 1, 2, NULL },
 	{ "disk resize", "VM/DISK SIZE", "change a disk's size; a running guest sees it", cli_disk_resize, 2, 3, NULL },
 	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL },
-	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM", cli_slo_set, 2,
-	  CLI_ARGS_MAX, NULL },
+	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM",
+	  cli_slo_set, 2, CLI_ARGS_MAX, NULL },
 	{ "slo unset", "TARGET", "back to what the policy's files promise", cli_slo_unset, 1, 1, NULL },
 	{ "top", "", "the same as slo, live", cli_top, 0, 0, top_options },
 	{ "pool show", "[POOL]", "a pool's scheduler and what its requests cost", cli_pool_show, 0, 1, NULL },
-	{ "pool calibrate", "POOL", "learn anew what a pool's requests cost", cli_pool_calibrate, 1, 1, NULL },
+	{ "pool calibrate", "POOL", "measure what a pool's requests cost", cli_pool_calibrate, 1, 1,
+	  calibrate_options },
 	{ "ledger show", "[POOL]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
-	{ "ledger dump", "FILE…", "print the records of logs", cli_ledger_dump, 1, CLI_ARGS_MAX, NULL },
-	{ "ledger replay", "FILE…", "plan anew from logs and compare with what was planned", cli_ledger_replay, 1, CLI_ARGS_MAX, NULL },
+	{ "ledger dump", "--pool POOL | FILE…", "print the records of logs", cli_ledger_dump, 0, CLI_ARGS_MAX,
+	  log_options },
+	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
+	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
 	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
 	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
 	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },
@@ -103,10 +116,10 @@ static json_t *describe_commands(void)
 		json_t *options = json_array();
 
 		for (const struct cli_option *o = command->options; o && o->name; o++)
-			json_array_append_new(options, json_pack("{s:s, s:s?, s:s}", "name", o->name, "arg", o->arg, "doc",
-								 o->doc));
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "name", command->name, "args", command->args, "doc",
-						      command->doc, "options", options));
+			json_array_append_new(
+				options, json_pack("{s:s, s:s?, s:s}", "name", o->name, "arg", o->arg, "doc", o->doc));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "name", command->name, "args",
+						      command->args, "doc", command->doc, "options", options));
 	}
 	return json_pack("{s:s, s:o}", "version", FAIRLEAD_VERSION, "commands", list);
 }
@@ -120,7 +133,8 @@ int cli_help(struct cli *c)
 	if (c->command && c->command->run != cli_help)
 		return print_command(c->command);
 	if (c->argc > 0)
-		snprintf(name, sizeof(name), "%s%s%s", c->argv[0], c->argc > 1 ? " " : "", c->argc > 1 ? c->argv[1] : "");
+		snprintf(name, sizeof(name), "%s%s%s", c->argv[0], c->argc > 1 ? " " : "",
+			 c->argc > 1 ? c->argv[1] : "");
 	if (!name[0])
 		return print_commands();
 	for (const struct cli_command *command = cli_commands; command->name; command++)

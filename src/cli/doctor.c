@@ -13,7 +13,8 @@
 
 static const char *const severity_words[] = { "error", "warning", "note" };
 
-void doctor_add(struct doctor *d, enum doctor_severity severity, const char *object, const char *fix, const char *format, ...)
+void doctor_add(struct doctor *d, enum doctor_severity severity, const char *object, const char *fix,
+		const char *format, ...)
 {
 	va_list args;
 	char *problem;
@@ -25,8 +26,8 @@ void doctor_add(struct doctor *d, enum doctor_severity severity, const char *obj
 	if (n < 0)
 		return;
 	d->bad |= severity != DOCTOR_NOTE;
-	json_array_append_new(d->findings, json_pack("{s:s, s:s, s:s, s:s}", "severity", severity_words[severity], "object", object,
-						     "problem", problem, "fix", fix));
+	json_array_append_new(d->findings, json_pack("{s:s, s:s, s:s, s:s}", "severity", severity_words[severity],
+						     "object", object, "problem", problem, "fix", fix));
 	free(problem);
 }
 
@@ -74,13 +75,15 @@ static void look_at_daemon(struct doctor *d, const char *control)
 	int r = ctl_client_connect(control, 30000, &client);
 
 	if (r == -EACCES) {
-		doctor_add(d, DOCTOR_ERROR, control, "become a member of the group that owns the socket (socket_group in the policy), "
-						     "then log in again",
+		doctor_add(d, DOCTOR_ERROR, control,
+			   "become a member of the group that owns the socket (socket_group in the policy), "
+			   "then log in again",
 			   "this user may not talk to the daemon");
 		return;
 	}
 	if (r < 0) {
-		doctor_add(d, DOCTOR_ERROR, control, "systemctl start fairleadd, and see journalctl -u fairleadd if it does not stay up",
+		doctor_add(d, DOCTOR_ERROR, control,
+			   "systemctl start fairleadd, and see journalctl -u fairleadd if it does not stay up",
 			   "no daemon is running there: %s", strerror(-r));
 		return;
 	}
@@ -109,8 +112,8 @@ static struct policy *look_at_policy(struct doctor *d, const char *path, bool as
 	if (policy_load_sources(s, n, &p, &diag) < 0) {
 		char *first = diag.n ? policy_diagnostic_text(&diag.d[0]) : NULL;
 
-		doctor_add(d, DOCTOR_ERROR, path, "see fairlead check for all of them", "%zu mistakes in it: %s", diag.n_errors,
-			   first ? first : "");
+		doctor_add(d, DOCTOR_ERROR, path, "see fairlead check for all of them", "%zu mistakes in it: %s",
+			   diag.n_errors, first ? first : "");
 		free(first);
 	}
 	policy_sources_free(s, n);
@@ -132,11 +135,14 @@ static void look_at_disks(struct doctor *d)
 			snprintf(name, sizeof(name), "%s/%s", cli_text(vm, "name"), cli_text(disk, "name"));
 			if (json_is_true(json_object_get(disk, "buffered")))
 				doctor_add(d, DOCTOR_WARNING, name,
-					   "move the image to a filesystem with O_DIRECT (ext4, xfs, a block device; not tmpfs)",
-					   "its image cannot be opened with O_DIRECT, so every request is copied through the "
+					   "move the image to a filesystem with O_DIRECT (ext4, xfs, a block device; "
+					   "not tmpfs)",
+					   "its image cannot be opened with O_DIRECT, so every request is copied "
+					   "through the "
 					   "page cache");
 			if (cli_text(disk, "fault")[0])
-				doctor_add(d, DOCTOR_ERROR, name, "reset the device or restart the guest; its driver broke the rules",
+				doctor_add(d, DOCTOR_ERROR, name,
+					   "reset the device or restart the guest; its driver broke the rules",
 					   "a queue is broken: %s", cli_text(disk, "fault"));
 		}
 	}
@@ -149,7 +155,8 @@ static bool says_ring_full(const json_t *node)
 
 	json_object_foreach (kinds, kind, spans)
 		json_object_foreach (spans, span, verdict)
-			if (!json_is_true(json_object_get(verdict, "kept")) && strstr(cli_text(verdict, "reason"), "ring full"))
+			if (!json_is_true(json_object_get(verdict, "kept")) &&
+			    strstr(cli_text(verdict, "reason"), "ring full"))
 				return true;
 	return false;
 }
@@ -166,13 +173,16 @@ static void look_at_promises(struct doctor *d)
 			snprintf(name, sizeof(name), "%s/%s", cli_text(node, "vm"), cli_text(node, "class"));
 			if (says_ring_full(node))
 				doctor_add(d, DOCTOR_WARNING, name,
-					   "give the disk a queue for each vCPU and a larger queue-size, or let the guest keep "
+					   "give the disk a queue for each vCPU and a larger queue-size, or let the "
+					   "guest keep "
 					   "fewer requests outstanding",
-					   "a full ring hides its requests: others of the VM hold every place in the queue, so "
+					   "a full ring hides its requests: others of the VM hold every place in the "
+					   "queue, so "
 					   "that these wait inside the guest");
 		}
 		if (json_is_true(json_object_get(pool, "latency_unreachable")))
-			doctor_add(d, DOCTOR_WARNING, cli_text(pool, "pool"), "see fairlead slo; raise the target or take load off",
+			doctor_add(d, DOCTOR_WARNING, cli_text(pool, "pool"),
+				   "see fairlead slo; raise the target or take load off",
 				   "a latency target is out of the device's reach");
 	}
 }

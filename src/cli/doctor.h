@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What `fairlead doctor` looks at, a check a function; each adds what it finds. Read-only, as far as the user's rights go: what
- * cannot be looked at is not a finding.
+ * What `fairlead doctor` looks at, a check a function; each adds what it finds. Read-only, as far as the user's rights
+ * go: what cannot be looked at is not a finding.
  */
 #pragma once
 
@@ -21,8 +21,8 @@ struct doctor {
 };
 
 /* fix: what the operator can do about it. */
-void doctor_add(struct doctor *d, enum doctor_severity severity, const char *object, const char *fix, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+void doctor_add(struct doctor *d, enum doctor_severity severity, const char *object, const char *fix,
+		const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 /* A small file as text, without its last newline; NULL. */
 char *doctor_read(const char *format, ...) __attribute__((format(printf, 1, 2)));

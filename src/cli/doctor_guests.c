@@ -97,8 +97,8 @@ static int shares_memory(int pid)
 		uint64_t from, to;
 		char mode[5];
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, mode) == 3 && mode[1] == 'w' && mode[3] == 's' &&
-		    to - from >= GUEST_MEMORY_BYTES)
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, mode) == 3 && mode[1] == 'w' &&
+		    mode[3] == 's' && to - from >= GUEST_MEMORY_BYTES)
 			return 1;
 	}
 	return 0;
@@ -119,8 +119,9 @@ static void look_at_memory(struct doctor *d, const struct guest *g, const char *
 	if (shared == 1 || (shared < 0 && asks_for_sharing(g->cmdline)))
 		return;
 	doctor_add(d, DOCTOR_ERROR, name,
-		   hypervisor ? "--memory size=…,shared=on" :
-				"-object memory-backend-memfd,id=mem,size=…,share=on -machine memory-backend=mem; in libvirt: "
+		   hypervisor ? "--memory size=…,shared=on"
+			      : "-object memory-backend-memfd,id=mem,size=…,share=on -machine memory-backend=mem; in "
+				"libvirt: "
 				"<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
 		   "the guest's memory is not shared, so its rings cannot be reached");
 }
@@ -156,7 +157,8 @@ static void look_at_socket(struct doctor *d, const struct guest *g, const char *
 		doctor_add(d, DOCTOR_ERROR, name, "give the folder a group that the guest's user is in, and mode 0750",
 			   "its user %u may not enter %s", g->uid, folder);
 	else if (stat(socket, &st) == 0 && !may(g, &st, 06))
-		doctor_add(d, DOCTOR_ERROR, name, "set socket_group to a group that the guest's user is in, and socket_mode to \"0660\"",
+		doctor_add(d, DOCTOR_ERROR, name,
+			   "set socket_group to a group that the guest's user is in, and socket_mode to \"0660\"",
 			   "its user %u may not connect to %s (mode %03o, group %u)", g->uid, socket, st.st_mode & 0777,
 			   st.st_gid);
 }

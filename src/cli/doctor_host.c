@@ -99,8 +99,8 @@ static uint64_t busy_ticks(unsigned cpu)
 
 	snprintf(name, sizeof(name), "\ncpu%u ", cpu);
 	line = stat ? strstr(stat, name) : NULL;
-	if (!line || sscanf(line + strlen(name), "%llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &wait, &irq,
-			    &softirq) != 7)
+	if (!line || sscanf(line + strlen(name), "%llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle,
+			    &wait, &irq, &softirq) != 7)
 		return 0;
 	return user + nice + system + irq + softirq;
 }
@@ -148,11 +148,12 @@ static void look_for_others(struct doctor *d)
 		mine = thread_ticks((int)cli_integer(w, "tid")) - own[i];
 		snprintf(name, sizeof(name), "worker %d", (int)cli_integer(w, "index"));
 		if (used > mine && (used - mine) * 100 > all_ticks * BUSY_PERCENT)
-			doctor_add(d, DOCTOR_WARNING, name,
-				   "keep others off that CPU (isolcpus=, or AllowedCPUs= of system.slice, user.slice and "
-				   "machine.slice), or give the worker another one",
-				   "its CPU %d was busy with other work for %d %% of half a second", (int)cpu,
-				   (int)((used - mine) * 100 / all_ticks));
+			doctor_add(
+				d, DOCTOR_WARNING, name,
+				"keep others off that CPU (isolcpus=, or AllowedCPUs= of system.slice, user.slice and "
+				"machine.slice), or give the worker another one",
+				"its CPU %d was busy with other work for %d %% of half a second", (int)cpu,
+				(int)((used - mine) * 100 / all_ticks));
 	}
 	free(busy);
 	free(own);
@@ -167,8 +168,8 @@ static void look_at_cpu(struct doctor *d, const struct policy_cpus *workers, siz
 
 	snprintf(name, sizeof(name), "CPU %u", cpu);
 	if (online && *online && !in_list(online, cpu)) {
-		doctor_add(d, DOCTOR_ERROR, name, "choose workers among the online CPUs", "a worker is to run there, but only %s are online",
-			   online);
+		doctor_add(d, DOCTOR_ERROR, name, "choose workers among the online CPUs",
+			   "a worker is to run there, but only %s are online", online);
 		return;
 	}
 	if (isolated && *isolated && !in_list(isolated, cpu))
@@ -177,7 +178,8 @@ static void look_at_cpu(struct doctor *d, const struct policy_cpus *workers, siz
 	for (size_t i = 0; i < index; i++)
 		if (in_list(siblings, workers->cpu[i]))
 			doctor_add(d, DOCTOR_WARNING, name, "give each worker a core of its own",
-				   "it and CPU %u are two threads of one core, and both have a worker", workers->cpu[i]);
+				   "it and CPU %u are two threads of one core, and both have a worker",
+				   workers->cpu[i]);
 }
 
 void doctor_workers(struct doctor *d)
@@ -199,11 +201,12 @@ static void look_at_directory(struct doctor *d, const struct policy_pool *pool)
 	if (fd >= 0)
 		return;
 	if (errno == ENOENT || errno == ENOTDIR)
-		doctor_add(d, DOCTOR_ERROR, pool->name, "make it, or correct the policy", "its directory %s is not there",
-			   pool->directory);
+		doctor_add(d, DOCTOR_ERROR, pool->name, "make it, or correct the policy",
+			   "its directory %s is not there", pool->directory);
 	else if (errno == EINVAL)
 		doctor_add(d, DOCTOR_WARNING, pool->name, "use a filesystem with O_DIRECT (ext4, xfs; not tmpfs)",
-			   "%s does not take O_DIRECT, so every request would be copied through the page cache", pool->directory);
+			   "%s does not take O_DIRECT, so every request would be copied through the page cache",
+			   pool->directory);
 	/* Without the right to write there, or on filesystems without nameless files, it stays unknown. */
 }
 
@@ -223,7 +226,8 @@ void doctor_apparmor(struct doctor *d)
 					      "/etc/apparmor.d/abstractions/libvirt-qemu.d/fairlead",
 					      "/etc/apparmor.d/abstractions/libvirt-qemu" };
 	cleanup_free char *enabled = doctor_read("/sys/module/apparmor/parameters/enabled");
-	const char *control = d->policy ? d->policy->daemon.control : CLI_CONTROL_DEFAULT, *slash = strrchr(control, '/');
+	const char *control = d->policy ? d->policy->daemon.control : CLI_CONTROL_DEFAULT,
+		   *slash = strrchr(control, '/');
 	char folder[256], fix[512];
 
 	snprintf(folder, sizeof(folder), "%.*s/", (int)(slash - control), control);
@@ -237,6 +241,6 @@ void doctor_apparmor(struct doctor *d)
 			return;
 	}
 	snprintf(fix, sizeof(fix), "add the line '  %s*.sock rw,' to %s and restart the guests", folder, places[0]);
-	doctor_add(d, DOCTOR_WARNING, "AppArmor", fix, "it confines libvirt's guests, and no rule lets them connect to sockets in %s",
-		   folder);
+	doctor_add(d, DOCTOR_WARNING, "AppArmor", fix,
+		   "it confines libvirt's guests, and no rule lets them connect to sockets in %s", folder);
 }

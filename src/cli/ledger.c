@@ -17,9 +17,10 @@
 
 static void print_accounts(const json_t *book)
 {
-	static const char *const headings[] = { "TARGET", "ENTITLED/S", "BALANCE", "DEBT", "DEMAND", "GRANTED", "USED", "LENT",
-						"BORROWED", "MODE" };
-	static const char *const counts[] = { "entitled", "balance", "debt", "demand", "granted", "used", "lent", "borrowed" };
+	static const char *const headings[] = { "TARGET",  "ENTITLED/S", "BALANCE", "DEBT",	"DEMAND",
+						"GRANTED", "USED",	 "LENT",    "BORROWED", "MODE" };
+	static const char *const counts[] = { "entitled", "balance", "debt", "demand",
+					      "granted",  "used",    "lent", "borrowed" };
 	struct cli_table t;
 	json_t *a;
 	size_t i;
@@ -38,10 +39,11 @@ static void print_accounts(const json_t *book)
 
 static void print_book(const json_t *book)
 {
-	printf("pool %s: tick %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " credits in the pool, %" JSON_INTEGER_FORMAT
-	       " with accounts, %" JSON_INTEGER_FORMAT " plans, %" JSON_INTEGER_FORMAT " of them unsettled\n",
-	       cli_text(book, "pool"), cli_integer(book, "tick"), cli_integer(book, "pool_credits"), cli_integer(book, "outstanding"),
-	       cli_integer(book, "plans"), cli_integer(book, "unsettled"));
+	printf("pool %s: tick %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+	       " credits in the pool, %" JSON_INTEGER_FORMAT " with accounts, %" JSON_INTEGER_FORMAT
+	       " plans, %" JSON_INTEGER_FORMAT " of them unsettled\n",
+	       cli_text(book, "pool"), cli_integer(book, "tick"), cli_integer(book, "pool_credits"),
+	       cli_integer(book, "outstanding"), cli_integer(book, "plans"), cli_integer(book, "unsettled"));
 	print_accounts(book);
 }
 
@@ -87,22 +89,62 @@ static void close_logs(struct logs *l)
 	free(l->list);
 }
 
-/* All that are named on the command line; also a running daemon's, as /proc/PID/fd/N. */
-static int open_logs(const struct cli *c, struct logs *ret)
+static int open_log(struct logs *l, const char *path)
 {
-	*ret = (struct logs){ calloc((size_t)c->argc, sizeof(*ret->log)), calloc((size_t)c->argc, sizeof(*ret->list)), 0 };
-	for (int i = 0; ret->log && ret->list && i < c->argc; i++) {
-		int fd = open(c->argv[i], O_RDONLY | O_CLOEXEC);
-		int r = fd < 0 ? -errno : ledger_log_open(&ret->log[i], fd);
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = fd < 0 ? -errno : ledger_log_open(&l->log[l->n], fd);
 
-		if (r < 0) {
-			cli_error("%s: %s", c->argv[i], r == -EBADMSG ? "not a ledger's log" : strerror(-r));
-			close_logs(ret);
-			return EX_NOINPUT;
-		}
-		ret->list[ret->n++] = &ret->log[i];
+	if (r < 0) {
+		cli_error("%s: %s", path, r == -EBADMSG ? "not a ledger's log" : strerror(-r));
+		return EX_NOINPUT;
 	}
+	l->list[l->n] = &l->log[l->n];
+	l->n++;
 	return CLI_OK;
+}
+
+/* The paths of a running daemon's logs, which are files of its process. */
+static int ask_for_paths(struct cli *c, const char *pool, json_t **ret)
+{
+	json_t *result, *book;
+	int status = cli_call(c, "ledger.show", json_pack("{s:s}", "pool", pool), &result);
+
+	if (status != CLI_OK)
+		return status;
+	book = json_array_get(json_object_get(result, "books"), 0);
+	*ret = json_incref(json_object_get(book, "logs"));
+	json_decref(result);
+	if (*ret)
+		return CLI_OK;
+	cli_error("pool %s is not sliced and has no ledger", pool);
+	return CLI_FAILED;
+}
+
+static int open_logs(struct cli *c, struct logs *ret)
+{
+	const char *pool = cli_value(c, "pool");
+	json_t *paths = NULL, *path;
+	int status = CLI_OK;
+	size_t i, n;
+
+	if (!pool == (c->argc == 0))
+		return cli_usage(c, "either files or --pool");
+	if (pool)
+		status = ask_for_paths(c, pool, &paths);
+	if (status != CLI_OK)
+		return status;
+	n = pool ? json_array_size(paths) : (size_t)c->argc;
+	*ret = (struct logs){ calloc(n + 1, sizeof(*ret->log)), calloc(n + 1, sizeof(*ret->list)), 0 };
+	if (!ret->log || !ret->list)
+		status = EX_OSERR;
+	for (i = 0; i < (size_t)c->argc && status == CLI_OK; i++)
+		status = open_log(ret, c->argv[i]);
+	json_array_foreach (paths, i, path)
+		if (status == CLI_OK)
+			status = open_log(ret, json_string_value(path));
+	json_decref(paths);
+	if (status != CLI_OK)
+		close_logs(ret);
+	return status;
 }
 
 static void print_line(void *to, const char *text)
@@ -128,9 +170,10 @@ int cli_ledger_dump(struct cli *c)
 static json_t *replay_json(const struct ledger_replay *r)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", (json_int_t)r->records, "lost",
-			 (json_int_t)r->lost, "damaged", (json_int_t)r->damaged, "broken", (json_int_t)r->broken, "plans",
-			 (json_int_t)r->plans, "replayed", (json_int_t)r->replayed, "checkpoints", (json_int_t)r->checkpoints,
-			 "differences", (json_int_t)r->differences, "unsettled", (json_int_t)r->unsettled);
+			 (json_int_t)r->lost, "damaged", (json_int_t)r->damaged, "broken", (json_int_t)r->broken,
+			 "plans", (json_int_t)r->plans, "replayed", (json_int_t)r->replayed, "checkpoints",
+			 (json_int_t)r->checkpoints, "differences", (json_int_t)r->differences, "unsettled",
+			 (json_int_t)r->unsettled);
 }
 
 static void print_difference(const char *what, const struct ledger_record *r)

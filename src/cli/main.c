@@ -60,7 +60,8 @@ static size_t add_options(struct option *list, size_t n, const struct cli_option
 	return n;
 }
 
-/* From argv[*index] on: the options of all commands and, with a command, its own. 0 or EX_USAGE; *help: it was asked for. */
+/* From argv[*index] on: the options of all commands and, with a command, its own. 0 or EX_USAGE; *help: it was asked
+ * for. */
 static int read_options(struct cli *c, int argc, char **argv, bool *help)
 {
 	struct option list[CLI_OPTIONS_MAX + OPTION_OWN + 1] = { 0 };

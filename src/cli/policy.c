@@ -19,8 +19,9 @@ static json_t *diagnostics_json(const struct policy_diagnostics *diag)
 		const struct policy_diagnostic *d = &diag->d[i];
 
 		json_array_append_new(list, json_pack("{s:s, s:s?, s:i, s:i, s:s}", "severity",
-						      d->severity == POLICY_ERROR ? "error" : "warning", "file", d->at.file, "line",
-						      (int)d->at.line, "column", (int)d->at.column, "message", d->message));
+						      d->severity == POLICY_ERROR ? "error" : "warning", "file",
+						      d->at.file, "line", (int)d->at.line, "column", (int)d->at.column,
+						      "message", d->message));
 	}
 	return list;
 }
@@ -74,8 +75,8 @@ static json_t *count_objects(const struct policy *p)
 		disks += p->vms[i].n_disks;
 		nics += p->vms[i].n_nics;
 	}
-	return json_pack("{s:i, s:i, s:i, s:i, s:i}", "pools", (int)p->n_pools, "classes", (int)p->n_classes, "vms", (int)p->n_vms,
-			 "disks", (int)disks, "nics", (int)nics);
+	return json_pack("{s:i, s:i, s:i, s:i, s:i}", "pools", (int)p->n_pools, "classes", (int)p->n_classes, "vms",
+			 (int)p->n_vms, "disks", (int)disks, "nics", (int)nics);
 }
 
 int cli_check(struct cli *c)
@@ -86,8 +87,8 @@ int cli_check(struct cli *c)
 	json_t *counts = p ? count_objects(p) : NULL;
 
 	if (c->json) {
-		cli_print_json(json_pack("{s:b, s:o, s:O*}", "good", r == 0, "diagnostics", diagnostics_json(&diag), "objects",
-					 counts));
+		cli_print_json(json_pack("{s:b, s:o, s:O*}", "good", r == 0, "diagnostics", diagnostics_json(&diag),
+					 "objects", counts));
 	} else {
 		print_diagnostics(&diag);
 		if (r == 0)
@@ -121,7 +122,8 @@ static void print_changes(const json_t *changes)
 		if (strcmp(change, "changed") != 0)
 			continue;
 		json_array_foreach (json_object_get(c, "fields"), j, f)
-			printf("    %s: %s -> %s\n", cli_text(f, "field"), *cli_text(f, "before") ? cli_text(f, "before") : "-",
+			printf("    %s: %s -> %s\n", cli_text(f, "field"),
+			       *cli_text(f, "before") ? cli_text(f, "before") : "-",
 			       *cli_text(f, "after") ? cli_text(f, "after") : "-");
 	}
 }
@@ -146,10 +148,12 @@ static json_t *changes_json(const struct policy_changes *changes)
 		json_t *fields = json_array();
 
 		for (size_t j = 0; j < c->n_fields; j++)
-			json_array_append_new(fields, json_pack("{s:s, s:s, s:s}", "field", c->fields[j].field, "before",
-								c->fields[j].before, "after", c->fields[j].after));
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "change", kind[c->kind], "object",
-						      policy_object_name(c->object), "name", c->name, "fields", fields));
+			json_array_append_new(fields,
+					      json_pack("{s:s, s:s, s:s}", "field", c->fields[j].field, "before",
+							c->fields[j].before, "after", c->fields[j].after));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:o}", "change", kind[c->kind], "object",
+						policy_object_name(c->object), "name", c->name, "fields", fields));
 	}
 	return json_pack("{s:o}", "changes", list);
 }

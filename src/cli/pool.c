@@ -4,6 +4,8 @@
  */
 #include "cli/cli.h"
 
+#include "policy/units.h"
+
 #include <string.h>
 
 static void print_costs(const json_t *costs)
@@ -20,7 +22,8 @@ static void print_costs(const json_t *costs)
 	json_array_foreach (costs, i, cost) {
 		char size[32], time[32], seen[32];
 
-		cli_cell(&t, "%s%s", cli_text(cost, "op"), json_is_true(json_object_get(cost, "sequential")) ? ", sequential" : "");
+		cli_cell(&t, "%s%s", cli_text(cost, "op"),
+			 json_is_true(json_object_get(cost, "sequential")) ? ", sequential" : "");
 		cli_cell(&t, "%s", cli_size((uint64_t)cli_number(cost, "bytes"), size));
 		cli_cell(&t, "%s", cli_time((uint64_t)cli_number(cost, "ns"), time));
 		cli_cell(&t, "%s", cli_count(cli_number(cost, "samples"), seen));
@@ -63,7 +66,8 @@ static int show_one(struct cli *c, const char *name, json_t **ret)
 int cli_pool_show(struct cli *c)
 {
 	int status = CLI_OK;
-	json_t *names = c->argc ? json_pack("[s]", c->argv[0]) : list_pools(c, &status), *name, *pool, *pools = json_array();
+	json_t *names = c->argc ? json_pack("[s]", c->argv[0]) : list_pools(c, &status), *name, *pool,
+	       *pools = json_array();
 	size_t i;
 
 	json_array_foreach (names, i, name) {
@@ -87,9 +91,18 @@ int cli_pool_show(struct cli *c)
 
 int cli_pool_calibrate(struct cli *c)
 {
-	json_t *pool;
-	int status = cli_call(c, "pool.calibrate", json_pack("{s:s}", "name", c->argv[0]), &pool);
+	const char *seconds = cli_value(c, "seconds");
+	json_t *params = json_pack("{s:s}", "name", c->argv[0]), *pool;
+	uint64_t n = 0;
+	int status;
 
+	if (seconds && (units_parse(UNITS_COUNT, seconds, &n) < 0 || n > 60)) {
+		json_decref(params);
+		return cli_usage(c, "--seconds: '%s' is not a number up to 60", seconds);
+	}
+	if (seconds)
+		json_object_set_new(params, "seconds", json_integer((json_int_t)n));
+	status = cli_call(c, "pool.calibrate", params, &pool);
 	if (status != CLI_OK)
 		return status;
 	if (c->json)

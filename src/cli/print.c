@@ -93,7 +93,11 @@ static const char *scale(double n, double step, const char *const *unit, char te
 		n /= step;
 		unit++;
 	}
-	snprintf(text, 32, "%.*f%s", n < 10 && n != (double)(uint64_t)n ? 2 : n < 100 && n != (double)(uint64_t)n ? 1 : 0, n, *unit);
+	snprintf(text, 32, "%.*f%s",
+		 n < 10 && n != (double)(uint64_t)n    ? 2
+		 : n < 100 && n != (double)(uint64_t)n ? 1
+						       : 0,
+		 n, *unit);
 	return text;
 }
 

@@ -18,7 +18,8 @@ static void join_numbers(const json_t *list, char *text, size_t size)
 	snprintf(text, size, "-");
 	json_array_foreach (list, i, v)
 		if (used < size)
-			used += (size_t)snprintf(text + used, size - used, "%s%d", used ? "," : "", (int)json_integer_value(v));
+			used += (size_t)snprintf(text + used, size - used, "%s%d", used ? "," : "",
+						 (int)json_integer_value(v));
 }
 
 static void print_vms(const json_t *vms)
@@ -41,7 +42,8 @@ static void print_vms(const json_t *vms)
 
 			join_numbers(json_object_get(d, "workers"), workers, sizeof(workers));
 			cli_cell(&t, "%s", cli_text(vm, "name"));
-			cli_cell(&t, "%s%s", cli_text(d, "name"), json_is_true(json_object_get(d, "read_only")) ? " (ro)" : "");
+			cli_cell(&t, "%s%s", cli_text(d, "name"),
+				 json_is_true(json_object_get(d, "read_only")) ? " (ro)" : "");
 			cli_cell(&t, "%s", cli_text(d, "pool"));
 			cli_cell(&t, "%s", cli_size((uint64_t)cli_integer(d, "size_bytes"), size));
 			cli_cell(&t, "%s%s%s", cli_text(d, "state"), fault ? ", broken: " : "", cli_text(d, "fault"));
@@ -146,7 +148,8 @@ static void drop_zeroes(json_t *value)
 		bool names = strcmp(key, "queue") == 0 || strcmp(key, "worker") == 0;
 
 		drop_zeroes(v);
-		if ((json_is_integer(v) && json_integer_value(v) == 0 && !names) || (json_is_object(v) && json_object_size(v) == 0))
+		if ((json_is_integer(v) && json_integer_value(v) == 0 && !names) ||
+		    (json_is_object(v) && json_object_size(v) == 0))
 			json_object_del(value, key);
 	}
 }
@@ -196,7 +199,8 @@ int cli_events(struct cli *c)
 		json_decref(names);
 		return status;
 	}
-	r = ctl_client_call(client, "rpc.subscribe", c->argc ? json_pack("{s:O}", "events", names) : NULL, &result, &error);
+	r = ctl_client_call(client, "rpc.subscribe", c->argc ? json_pack("{s:O}", "events", names) : NULL, &result,
+			    &error);
 	json_decref(names);
 	json_decref(result);
 	if (r == -EREMOTEIO)
@@ -238,7 +242,8 @@ int cli_rpc_describe(struct cli *c)
 		return status;
 	if (c->json)
 		return cli_print_json(result);
-	printf("fairleadd %s, protocol %d\n\nmethods\n", cli_text(result, "version"), (int)cli_integer(result, "protocol"));
+	printf("fairleadd %s, protocol %d\n\nmethods\n", cli_text(result, "version"),
+	       (int)cli_integer(result, "protocol"));
 	json_array_foreach (json_object_get(result, "methods"), i, m) {
 		printf("  %-18s %s\n", cli_text(m, "name"), cli_text(m, "doc"));
 		print_params(json_object_get(m, "params"));

@@ -22,7 +22,8 @@ static void cell_attained(struct cli_table *t, const json_t *attained, const cha
 	const json_t *a = json_object_get(attained, span);
 	char iops[32], bandwidth[32];
 
-	cli_cell(t, "%s iops %s/s", cli_count(cli_number(a, "iops"), iops), cli_size((uint64_t)cli_number(a, "bandwidth"), bandwidth));
+	cli_cell(t, "%s iops %s/s", cli_count(cli_number(a, "iops"), iops),
+		 cli_size((uint64_t)cli_number(a, "bandwidth"), bandwidth));
 }
 
 static void add_node(struct cli_table *t, const json_t *pool, const json_t *node)
@@ -122,9 +123,11 @@ int cli_slo_set(struct cli *c)
 		if (add_setting(promise, c->argv[i]))
 			continue;
 		json_decref(promise);
-		return cli_usage(c, "'%s' is not KEY=VALUE, like reservation.iops=50, limit.bandwidth=10MiB/s, shares=200, "
-				    "latency.p99=5ms",
-				 c->argv[i]);
+		return cli_usage(
+			c,
+			"'%s' is not KEY=VALUE, like reservation.iops=50, limit.bandwidth=10MiB/s, shares=200, "
+			"latency.p99=5ms",
+			c->argv[i]);
 	}
 	return finish(c, "slo.set", json_pack("{s:s, s:o}", "target", c->argv[0], "promise", promise), "set");
 }

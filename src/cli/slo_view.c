@@ -66,7 +66,8 @@ bool slo_verdict_text(const json_t *node, const char *span, char *text, size_t s
 		if (!v || json_is_true(json_object_get(v, "kept")))
 			continue;
 		kept = false;
-		append(text, size, "%s VIOLATED: %s%s%s", kinds[i], cli_text(v, "reason"), *busy_with ? " by " : "", busy_with);
+		append(text, size, "%s VIOLATED: %s%s%s", kinds[i], cli_text(v, "reason"), *busy_with ? " by " : "",
+		       busy_with);
 	}
 	if (any && kept)
 		append(text, size, "kept");

@@ -35,8 +35,8 @@ static void add_node(struct cli_table *t, const json_t *pool, const json_t *node
 
 static void print_nodes(const json_t *result, FILE *out)
 {
-	static const char *const headings[] = { "POOL", "TARGET", "IOPS", "RATE", "Q P50", "Q P99", "DEV P50", "DEV P99", "HELD",
-						"PROMISED", "STATE" };
+	static const char *const headings[] = { "POOL",	   "TARGET",  "IOPS", "RATE",	  "Q P50", "Q P99",
+						"DEV P50", "DEV P99", "HELD", "PROMISED", "STATE" };
 	json_t *pool, *node;
 	struct cli_table t;
 	size_t i, j;
@@ -131,7 +131,8 @@ int cli_top(struct cli *c)
 	int status;
 
 	snprintf(seconds, sizeof(seconds), "%ss", interval ? interval : "1");
-	if (units_parse(UNITS_DURATION, seconds, &interval_ns) < 0 || interval_ns < 10000000 || interval_ns > 3600000000000)
+	if (units_parse(UNITS_DURATION, seconds, &interval_ns) < 0 || interval_ns < 10000000 ||
+	    interval_ns > 3600000000000)
 		return cli_usage(c, "--interval: '%s' is not a number of seconds", interval);
 	if (count && (units_parse(UNITS_COUNT, count, &n) < 0 || n == 0))
 		return cli_usage(c, "--count: '%s' is not a number", count);

@@ -11,8 +11,8 @@ static json_t *describe_params(const struct ctl_param *params)
 	json_t *list = json_array();
 
 	for (const struct ctl_param *p = params; p && p->name; p++)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s?}", "name", p->name, "type", rpc_type_name(p->type),
-						      "required", p->required, "doc", p->doc));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s?}", "name", p->name, "type",
+						      rpc_type_name(p->type), "required", p->required, "doc", p->doc));
 	return list;
 }
 
@@ -24,13 +24,13 @@ static void describe(struct ctl_call *call, json_t *params, void *context)
 	(void)params;
 	for (size_t i = 0; i < s->n_tables; i++)
 		for (const struct ctl_method *m = s->tables[i].methods; m->name; m++)
-			json_array_append_new(methods, json_pack("{s:s, s:s?, s:o}", "name", m->name, "doc", m->doc, "params",
-								 describe_params(m->params)));
+			json_array_append_new(methods, json_pack("{s:s, s:s?, s:o}", "name", m->name, "doc", m->doc,
+								 "params", describe_params(m->params)));
 	for (size_t i = 0; i < s->n_events; i++)
 		for (const struct ctl_event *e = s->events[i]; e->name; e++)
 			json_array_append_new(events, json_pack("{s:s, s:s}", "name", e->name, "doc", e->doc));
-	ctl_reply(call, json_pack("{s:s, s:i, s:o, s:o}", "version", FAIRLEAD_VERSION, "protocol", CTL_PROTOCOL, "methods",
-				  methods, "events", events));
+	ctl_reply(call, json_pack("{s:s, s:i, s:o, s:o}", "version", FAIRLEAD_VERSION, "protocol", CTL_PROTOCOL,
+				  "methods", methods, "events", events));
 }
 
 static bool event_known(const struct ctl_server *s, const char *name)

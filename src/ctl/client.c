@@ -70,7 +70,8 @@ static int wait_for(const struct ctl_client *c, short events, uint64_t deadline_
 	struct pollfd p = { .fd = c->fd, .events = events };
 
 	for (;;) {
-		uint64_t now = clock_now_ns(), left_ms = deadline_ns > now ? (deadline_ns - now) / NSEC_PER_MSEC + 1 : 0;
+		uint64_t now = clock_now_ns(),
+			 left_ms = deadline_ns > now ? (deadline_ns - now) / NSEC_PER_MSEC + 1 : 0;
 		int r = poll(&p, 1, deadline_ns == UINT64_MAX ? -1 : (int)min_u64(left_ms, 1000000));
 
 		if (r > 0)
@@ -163,8 +164,8 @@ static int take_answer(json_t *message, json_t **ret_result, json_t **ret_error)
 
 int ctl_client_call(struct ctl_client *c, const char *method, json_t *params, json_t **ret_result, json_t **ret_error)
 {
-	json_t *request = json_pack("{s:s, s:I, s:s, s:o*}", "jsonrpc", "2.0", "id", ++c->last_id, "method", method, "params",
-				    params);
+	json_t *request = json_pack("{s:s, s:I, s:s, s:o*}", "jsonrpc", "2.0", "id", ++c->last_id, "method", method,
+				    "params", params);
 	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	uint64_t until = deadline(c);
 	json_t *message;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Bytes between the control socket's clients and rpc.c: lines in, lines out, with bounds on both. Clients are local users that
- * the socket's group lets in; they may still be broken, slow or hostile.
+ * Bytes between the control socket's clients and rpc.c: lines in, lines out, with bounds on both. Clients are local
+ * users that the socket's group lets in; they may still be broken, slow or hostile.
  */
 #include "ctl/server_internal.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a method of the control socket is: a line in a table. The server checks parameters against it before the handler runs,
- * `rpc.describe` lists it, the CLI's help comes from there. Control thread.
+ * What a method of the control socket is: a line in a table. The server checks parameters against it before the handler
+ * runs, `rpc.describe` lists it, the CLI's help comes from there. Control thread.
  */
 #pragma once
 
@@ -37,8 +37,8 @@ struct ctl_call;
 struct ctl_method {
 	const char *name; /* "disk.add"; NULL ends a table */
 	const struct ctl_param *params; /* NULL: none */
-	/* `params` is an object, maybe empty, checked against the table; borrowed until the handler returns. The call is
-	 * answered exactly once, now or later. */
+	/* `params` is an object, maybe empty, checked against the table; borrowed until the handler returns. The call
+	 * is answered exactly once, now or later. */
 	void (*handler)(struct ctl_call *call, json_t *params, void *context);
 	const char *doc;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * JSON-RPC 2.0: a line is a request, a notification or a batch of them; each becomes a call that its handler answers now or
- * later. Parameters are checked here, against the method's table, so that handlers see only what they declared.
+ * JSON-RPC 2.0: a line is a request, a notification or a batch of them; each becomes a call that its handler answers
+ * now or later. Parameters are checked here, against the method's table, so that handlers see only what they declared.
  */
 #include "ctl/server_internal.h"
 #include "policy/suggest.h"
@@ -129,7 +129,8 @@ void ctl_reply(struct ctl_call *call, json_t *result)
 			       result ? result : json_object()));
 }
 
-static void fail(struct ctl_call *call, enum ctl_error code, json_t *data, const char *hint, const char *format, va_list args)
+static void fail(struct ctl_call *call, enum ctl_error code, json_t *data, const char *hint, const char *format,
+		 va_list args)
 {
 	char text[1024];
 
@@ -228,7 +229,8 @@ static bool check_params(struct ctl_call *call, const struct ctl_method *m, json
 	json_t *value;
 
 	if (!json_is_object(params)) {
-		ctl_fail(call, CTL_ERROR_PARAMS, "rpc.describe lists them", "parameters are given by name, as an object");
+		ctl_fail(call, CTL_ERROR_PARAMS, "rpc.describe lists them",
+			 "parameters are given by name, as an object");
 		return false;
 	}
 	json_object_foreach (params, name, value) {
@@ -284,7 +286,8 @@ static void request(struct ctl_connection *c, struct ctl_batch *batch, json_t *m
 	void *context;
 
 	if (!json_is_object(message) || !version || strcmp(version, "2.0") != 0 || !name || !id_valid(id)) {
-		deliver(c, batch, error_message(id_valid(id) ? id : NULL, CTL_ERROR_REQUEST, "not a JSON-RPC 2.0 request", NULL));
+		deliver(c, batch,
+			error_message(id_valid(id) ? id : NULL, CTL_ERROR_REQUEST, "not a JSON-RPC 2.0 request", NULL));
 		return;
 	}
 	call = call_create(c, batch, id);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The control socket: JSON-RPC 2.0, one JSON document a line, over a unix stream socket. See doc/rpc.md for the protocol as
- * clients see it. Control thread, on its sd-event loop; nothing blocks.
+ * The control socket: JSON-RPC 2.0, one JSON document a line, over a unix stream socket. See doc/rpc.md for the
+ * protocol as clients see it. Control thread, on its sd-event loop; nothing blocks.
  *
- * Limits: messages of 1 MiB, 64 clients, 64 unanswered calls a client. A client that does not read is not read from either,
- * loses events (and is told how many) and is cut off once 64 MiB wait for it.
+ * Limits: messages of 1 MiB, 64 clients, 64 unanswered calls a client. A client that does not read is not read from
+ * either, loses events (and is told how many) and is cut off once 64 MiB wait for it.
  */
 #pragma once
 
@@ -30,9 +30,9 @@ int ctl_server_methods_add(struct ctl_server *s, const struct ctl_method *method
 int ctl_server_events_add(struct ctl_server *s, const struct ctl_event *events);
 
 /*
- * Binds and listens. The path appears with its mode and group set, and already listening: that it exists means "ready". A stale
- * socket there is replaced; -EADDRINUSE: a live one. group NULL: as it is. -EPERM: no right to set the group; -ESRCH: no
- * such group.
+ * Binds and listens. The path appears with its mode and group set, and already listening: that it exists means "ready".
+ * A stale socket there is replaced; -EADDRINUSE: a live one. group NULL: as it is. -EPERM: no right to set the group;
+ * -ESRCH: no such group.
  */
 int ctl_server_listen(struct ctl_server *s, const char *path, mode_t mode, const char *group);
 

@@ -29,8 +29,8 @@ struct ctl_server {
 };
 
 /*
- * A client. It ends when its peer closes, breaks the rules or the server ends; the struct lives on while rpc code is at work
- * on it (`busy`).
+ * A client. It ends when its peer closes, breaks the rules or the server ends; the struct lives on while rpc code is at
+ * work on it (`busy`).
  */
 struct ctl_connection {
 	struct list node; /* in server->connections; alone once closed */

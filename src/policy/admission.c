@@ -2,10 +2,11 @@
 /*
  * Admission: promises that a device cannot keep are refused before anybody relies on them.
  *
- * A reservation takes a part of its pool: iops over the pool's iops, or bandwidth over its bandwidth, whichever is more (a
- * request counts for both, so the two are not added). The parts of all VMs that have a disk there may come to 90 %. Example: a
- * device with one channel and 12 ms a request does 83.3 iops, so 75.0 can be promised; two VMs with 50 each are 25.0 too many.
- * A VM that has disks in several pools may draw its reservation in any of them, so it counts in each.
+ * A reservation takes a part of its pool: iops over the pool's iops, or bandwidth over its bandwidth, whichever is more
+ * (a request counts for both, so the two are not added). The parts of all VMs that have a disk there may come to 90 %.
+ * Example: a device with one channel and 12 ms a request does 83.3 iops, so 75.0 can be promised; two VMs with 50 each
+ * are 25.0 too many. A VM that has disks in several pools may draw its reservation in any of them, so it counts in
+ * each.
  */
 #include "policy/loader.h"
 
@@ -91,7 +92,8 @@ static void admit_pool(struct loader *l, int index)
 
 	for (size_t i = 0; i < p->n_vms; i++) {
 		const struct policy_rate *r = &p->vms[i].promise.reservation;
-		double iops = part_of((double)r->iops, c.iops), bandwidth = part_of((double)r->bandwidth_bytes, c.bandwidth);
+		double iops = part_of((double)r->iops, c.iops),
+		       bandwidth = part_of((double)r->bandwidth_bytes, c.bandwidth);
 
 		if (!uses_pool(&p->vms[i], index))
 			continue;
@@ -150,8 +152,8 @@ static void check_sum(struct loader *l, const struct policy_vm *vm, enum units u
 	units_format(units, classes, sum);
 	units_format(units, own, has);
 	units_format(units, classes - own, over);
-	loader_error(l, reservation_at(l, vm), "VM '%s' reserves %s %s, but its classes reserve %s: %s too much", vm->name, has,
-		     what, sum, over);
+	loader_error(l, reservation_at(l, vm), "VM '%s' reserves %s %s, but its classes reserve %s: %s too much",
+		     vm->name, has, what, sum, over);
 }
 
 static void admit_classes(struct loader *l, const struct policy_vm *vm)
@@ -185,7 +187,8 @@ static void check_kept(struct loader *l, const struct policy_vm *vm, const struc
 
 	for (size_t i = 0; i < vm->n_classes; i++) {
 		const struct policy_class *c = &vm->classes[i];
-		uint64_t fastest_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns), target_ns = c->promise.latency.p99_ns;
+		uint64_t fastest_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns),
+			 target_ns = c->promise.latency.p99_ns;
 		struct policy_at at = loader_at(l, c->at, "classes/%s/latency", c->name);
 		char target[UNITS_TEXT_MAX], fastest[UNITS_TEXT_MAX];
 
@@ -197,8 +200,8 @@ static void check_kept(struct loader *l, const struct policy_vm *vm, const struc
 				       units_format(UNITS_DURATION, fastest_ns, fastest));
 	}
 	if (promised && !pool->slo)
-		loader_warning(l, d->at, "'%s/%s' is in pool '%s', which has slo off: no promise is kept there", vm->name,
-			       d->name, pool->name);
+		loader_warning(l, d->at, "'%s/%s' is in pool '%s', which has slo off: no promise is kept there",
+			       vm->name, d->name, pool->name);
 }
 
 void loader_admit(struct loader *l)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is wrong between the lines: keys that do not belong to this kind of pool, paths that leave their folder, sockets and
- * selectors used twice, promises that contradict themselves. admission.c adds what a device cannot carry.
+ * What is wrong between the lines: keys that do not belong to this kind of pool, paths that leave their folder, sockets
+ * and selectors used twice, promises that contradict themselves. admission.c adds what a device cannot carry.
  */
 #include "policy/loader.h"
 
@@ -37,20 +37,23 @@ static void check_pool(struct loader *l, const struct policy_pool *pool)
 	for (size_t i = 0; i < ARRAY_SIZE(pool_keys); i++) {
 		struct policy_at at = loader_at(l, pool->at, "pools/%s/%s", pool->name, pool_keys[i].key);
 
-		if (loader_given(l, "pools/%s/%s", pool->name, pool_keys[i].key) && !(pool_keys[i].types & 1u << pool->type))
-			loader_error(l, at, "a pool of type %s has no %s", policy_pool_type_name(pool->type), pool_keys[i].key);
+		if (loader_given(l, "pools/%s/%s", pool->name, pool_keys[i].key) &&
+		    !(pool_keys[i].types & 1u << pool->type))
+			loader_error(l, at, "a pool of type %s has no %s", policy_pool_type_name(pool->type),
+				     pool_keys[i].key);
 	}
 	if (pool->schedule == POLICY_SCHEDULE_SLICED && !pool->capacity.iops)
 		loader_error(l, loader_at(l, pool->at, "pools/%s/schedule", pool->name),
-			     "schedule: slices divide what the pool gives, so it needs capacity: { iops: ... } (4 KiB reads a second; "
-			     "`fairlead pool calibrate %s' measures it)", pool->name);
+			     "schedule: slices divide what the pool gives, so it needs capacity: { iops: ... } "
+			     "(4 KiB reads a second; `fairlead pool calibrate %s' measures it)",
+			     pool->name);
 	if (pool->type != POLICY_POOL_FILE)
 		return;
 	if (!pool->directory)
 		loader_error(l, pool->at, "pool '%s' needs a directory", pool->name);
 	else if (pool->directory[0] != '/')
-		loader_error(l, loader_at(l, pool->at, "pools/%s/directory", pool->name), "directory: '%s' is not absolute",
-			     pool->directory);
+		loader_error(l, loader_at(l, pool->at, "pools/%s/directory", pool->name),
+			     "directory: '%s' is not absolute", pool->directory);
 }
 
 /* --- promises --- */
@@ -155,7 +158,8 @@ static void check_disk(struct loader *l, const struct policy_vm *vm, const struc
 		loader_warning(l, workers_at, "%" PRIu64 " workers for %" PRIu64 " queues: %" PRIu64 " would have none",
 			       d->workers, d->queues, d->workers - d->queues);
 	else if (p->daemon.workers.n && d->workers > p->daemon.workers.n)
-		loader_warning(l, workers_at, "%" PRIu64 " workers, but the daemon has %zu", d->workers, p->daemon.workers.n);
+		loader_warning(l, workers_at, "%" PRIu64 " workers, but the daemon has %zu", d->workers,
+			       p->daemon.workers.n);
 }
 
 /* --- sockets, images and addresses used twice --- */
@@ -186,8 +190,8 @@ static void check_uses(struct loader *l, struct use *u, size_t n, enum policy_se
 	for (size_t i = 1; i < n; i++)
 		if (strcmp(u[i].key, u[i - 1].key) == 0 && strcmp(u[i].pool, u[i - 1].pool) == 0 &&
 		    !(u[i].shareable && u[i - 1].shareable))
-			loader_report(l, severity, u[i].at, "%s '%s' is used by %s%s%s already", what, u[i].key, u[i - 1].vm,
-				      *u[i - 1].name ? "/" : "", u[i - 1].name);
+			loader_report(l, severity, u[i].at, "%s '%s' is used by %s%s%s already", what, u[i].key,
+				      u[i - 1].vm, *u[i - 1].name ? "/" : "", u[i - 1].name);
 }
 
 static size_t count_devices(const struct policy *p)
@@ -215,13 +219,15 @@ static void check_sockets(struct loader *l, struct use *u)
 	const struct policy *p = l->policy;
 	size_t n = 0;
 
-	add_socket(l, &u[n++], p->daemon.control, "the daemon's control", "", loader_at(l, p->daemon.at, "daemon/control"));
+	add_socket(l, &u[n++], p->daemon.control, "the daemon's control", "",
+		   loader_at(l, p->daemon.at, "daemon/control"));
 	for (size_t i = 0; i < p->n_vms; i++) {
 		const struct policy_vm *vm = &p->vms[i];
 
 		for (size_t j = 0; j < vm->n_disks; j++)
-			add_socket(l, &u[n++], vm->disks[j].socket, vm->name, vm->disks[j].name,
-				   loader_at(l, vm->disks[j].at, "vms/%s/disks/%s/socket", vm->name, vm->disks[j].name));
+			add_socket(
+				l, &u[n++], vm->disks[j].socket, vm->name, vm->disks[j].name,
+				loader_at(l, vm->disks[j].at, "vms/%s/disks/%s/socket", vm->name, vm->disks[j].name));
 		for (size_t j = 0; j < vm->n_nics; j++)
 			add_socket(l, &u[n++], vm->nics[j].socket, vm->name, vm->nics[j].name,
 				   loader_at(l, vm->nics[j].at, "vms/%s/nics/%s/socket", vm->name, vm->nics[j].name));
@@ -267,7 +273,8 @@ static void check_macs(struct loader *l, struct use *u)
 		for (size_t j = 0; j < vm->n_nics; j++) {
 			const uint8_t *m = vm->nics[j].mac;
 
-			snprintf(text[n], sizeof(*text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+			snprintf(text[n], sizeof(*text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
+				 m[5]);
 			u[n] = (struct use){ .key = text[n], .pool = "", .vm = vm->name, .name = vm->nics[j].name,
 					     .at = loader_at(l, vm->nics[j].at, "vms/%s/nics/%s/mac", vm->name,
 							     vm->nics[j].name) };
@@ -284,7 +291,8 @@ static void check_vm(struct loader *l, const struct policy_vm *vm)
 {
 	check_promise(l, &vm->promise, loader_at(l, vm->at, "vms/%s/reservation", vm->name));
 	if (vm->n_classes > POLICY_CLASSES_MAX)
-		loader_error(l, vm->at, "VM '%s' has %zu classes; at most %d", vm->name, vm->n_classes, POLICY_CLASSES_MAX);
+		loader_error(l, vm->at, "VM '%s' has %zu classes; at most %d", vm->name, vm->n_classes,
+			     POLICY_CLASSES_MAX);
 	check_selectors(l, vm->classes, vm->n_classes);
 	for (size_t i = 0; i < vm->n_classes; i++)
 		check_promise(l, &vm->classes[i].promise, class_reservation_at(l, vm, &vm->classes[i]));
@@ -305,7 +313,8 @@ static void check_cosched(struct loader *l)
 	for (size_t i = 0; i < cpus->n; i++)
 		for (size_t j = 0; j < workers->n; j++)
 			if (cpus->cpu[i] == workers->cpu[j])
-				loader_warning(l, at, "CPU %u is a worker's; a polling worker leaves little of it to VMs",
+				loader_warning(l, at,
+					       "CPU %u is a worker's; a polling worker leaves little of it to VMs",
 					       cpus->cpu[i]);
 }
 

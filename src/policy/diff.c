@@ -2,8 +2,8 @@
 /*
  * What changed between two policies, object by object: what `fairlead diff` prints and what the daemon applies.
  *
- * Objects are the same when they have the same name in the same place. Two values are the same when a person would write them
- * alike; positions in the files do not count.
+ * Objects are the same when they have the same name in the same place. Two values are the same when a person would
+ * write them alike; positions in the files do not count.
  */
 #include "policy/schema.h"
 
@@ -89,8 +89,8 @@ static char *join(const char *prefix, const char *separator, const char *name)
 }
 
 /* before NULL: everything is new, and what is left empty is not worth a line. after NULL: likewise. */
-static void compare_fields(struct context *x, struct policy_change *c, const struct schema_object *o, const void *before,
-			   const void *after, const char *prefix)
+static void compare_fields(struct context *x, struct policy_change *c, const struct schema_object *o,
+			   const void *before, const void *after, const char *prefix)
 {
 	for (const struct schema_field *f = o->fields; f->key; f++) {
 		char *name = join(prefix, *prefix ? "." : "", f->key), *old, *new;
@@ -138,8 +138,8 @@ static void emit(struct context *x, struct policy_change c)
 	grown[x->changes->n++] = c;
 }
 
-static void compare_object(struct context *x, enum policy_object object, const struct schema_object *o, const void *before,
-			   const void *after, int before_index, int after_index)
+static void compare_object(struct context *x, enum policy_object object, const struct schema_object *o,
+			   const void *before, const void *after, int before_index, int after_index)
 {
 	struct policy_change c = {
 		.kind = !before ? POLICY_ADDED : !after ? POLICY_REMOVED : POLICY_CHANGED,
@@ -176,17 +176,20 @@ static void compare_objects(struct context *x, enum pass pass, enum policy_objec
 		const char *new = schema_element(f, after, i);
 		int old = before ? schema_objects_find(f, before, new) : -1;
 
-		compare_object(x, object, f->object, old < 0 ? NULL : schema_element(f, before, (size_t)old), new, old, (int)i);
+		compare_object(x, object, f->object, old < 0 ? NULL : schema_element(f, before, (size_t)old), new, old,
+			       (int)i);
 	}
 }
 
 static const struct {
 	enum policy_object object;
 	const char *key;
-} vm_parts[] = { { POLICY_OBJECT_VM_CLASS, "classes" }, { POLICY_OBJECT_DISK, "disks" }, { POLICY_OBJECT_NIC, "nics" } };
+} vm_parts[] = { { POLICY_OBJECT_VM_CLASS, "classes" },
+		 { POLICY_OBJECT_DISK, "disks" },
+		 { POLICY_OBJECT_NIC, "nics" } };
 
-static void compare_vm_parts(struct context *x, enum pass pass, const struct policy *before, const struct policy *after, int b,
-			     int a)
+static void compare_vm_parts(struct context *x, enum pass pass, const struct policy *before, const struct policy *after,
+			     int b, int a)
 {
 	const struct schema_object *o = member_of(&schema_policy, "vms")->object;
 	const struct policy_vm *old = b < 0 ? NULL : &before->vms[b], *new = a < 0 ? NULL : &after->vms[a];
@@ -200,12 +203,14 @@ static void compare_vm_parts(struct context *x, enum pass pass, const struct pol
 	x->vm = NULL;
 }
 
-static void compare_all_vm_parts(struct context *x, enum pass pass, const struct policy *before, const struct policy *after)
+static void compare_all_vm_parts(struct context *x, enum pass pass, const struct policy *before,
+				 const struct policy *after)
 {
 	for (size_t i = 0; pass == REMOVALS && before && i < before->n_vms; i++)
 		compare_vm_parts(x, pass, before, after, (int)i, policy_vm_find(after, before->vms[i].name));
 	for (size_t i = 0; pass == THE_REST && i < after->n_vms; i++)
-		compare_vm_parts(x, pass, before, after, before ? policy_vm_find(before, after->vms[i].name) : -1, (int)i);
+		compare_vm_parts(x, pass, before, after, before ? policy_vm_find(before, after->vms[i].name) : -1,
+				 (int)i);
 }
 
 static void compare_single(struct context *x, enum policy_object object, const char *key, const struct policy *before,

@@ -136,36 +136,6 @@ static struct slo_promise promise_of(const struct policy_promise *p)
 	};
 }
 
-static int class_map_of(const struct policy_vm *vm, struct slo_classmap *ret)
-{
-	struct slo_selector *s;
-	size_t n = 0, i = 0;
-	int err;
-
-	for (size_t c = 0; c < vm->n_classes; c++)
-		n += vm->classes[c].n_selectors;
-	s = calloc(n ? n : 1, sizeof(*s));
-	if (!s)
-		return -ENOMEM;
-	for (size_t c = 0; c < vm->n_classes; c++)
-		for (size_t k = 0; k < vm->classes[c].n_selectors; k++) {
-			const struct policy_selector *p = &vm->classes[c].selectors[k];
-
-			s[i++] = (struct slo_selector){
-				.kind = p->kind == POLICY_SELECT_HINT  ? SLO_SELECT_HINT :
-					p->kind == POLICY_SELECT_LEVEL ? SLO_SELECT_LEVEL :
-									 SLO_SELECT_CLASS,
-				.ioclass = (enum slo_ioclass)p->ioclass,
-				.level = p->level,
-				.hint = p->hint,
-				.class = (uint16_t)c,
-			};
-		}
-	err = slo_classmap_build(ret, s, n, (uint16_t)vm->default_class, NULL);
-	free(s);
-	return err;
-}
-
 static int gate_vm_of(const struct policy_vm *vm, struct blk_gate_vm *ret)
 {
 	memset(ret, 0, sizeof(*ret));
@@ -176,7 +146,7 @@ static int gate_vm_of(const struct policy_vm *vm, struct blk_gate_vm *ret)
 		memcpy(ret->class[c].name, vm->classes[c].name, sizeof(ret->class[c].name));
 		ret->class[c].promise = promise_of(&vm->classes[c].promise);
 	}
-	return class_map_of(vm, &ret->map);
+	return policy_class_map_build(vm, &ret->map);
 }
 
 static bool has_disk_there(const struct policy *p, const struct policy_vm *vm, const char *pool)

@@ -4,7 +4,8 @@
  * admission.c). Private to this folder.
  *
  * A *place* remembers where each key was written, by its path ("vms/web/limit/iops"; listed objects by their name). It
- * serves to find what is written twice, to tell "given" from "left at its default", and for positions in later messages.
+ * serves to find what is written twice, to tell "given" from "left at its default", and for positions in later
+ * messages.
  */
 #pragma once
 
@@ -55,7 +56,8 @@ struct policy_at loader_at(struct loader *l, struct policy_at otherwise, const c
 void loader_read(struct loader *l, const char *text, size_t length);
 
 /* values.c: one value, or one item of a list of values, into its member. Reports what is wrong with it. */
-void loader_value_read(struct loader *l, const struct schema_field *f, void *object, const char *text, struct policy_at at);
+void loader_value_read(struct loader *l, const struct schema_field *f, void *object, const char *text,
+		       struct policy_at at);
 /* Forgets what a list holds, before a source that wins over others writes it anew. */
 void loader_value_clear(const struct schema_field *f, void *object);
 bool loader_name_valid(const char *name);

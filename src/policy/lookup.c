@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define FIND(array, n, wanted)                                  \
@@ -36,39 +37,43 @@ int policy_class_find(const struct policy_vm *vm, const char *name)
 	FIND(vm->classes, vm->n_classes, name);
 }
 
-/* Whole I/O classes first, so that single levels overwrite them. */
-static void map_selectors(struct policy_class_map *m, enum policy_selector_kind kind, uint8_t class, const struct policy_class *c)
+static struct slo_selector selector_of(const struct policy_selector *s, uint16_t class)
 {
-	for (size_t i = 0; i < c->n_selectors; i++) {
-		const struct policy_selector *s = &c->selectors[i];
+	static const enum slo_selector_kind kinds[] = {
+		[POLICY_SELECT_CLASS] = SLO_SELECT_CLASS,
+		[POLICY_SELECT_LEVEL] = SLO_SELECT_LEVEL,
+		[POLICY_SELECT_HINT] = SLO_SELECT_HINT,
+	};
 
-		if (s->kind != kind)
-			continue;
-		if (kind == POLICY_SELECT_CLASS)
-			memset(m->level[s->ioclass], class, sizeof(m->level[0]));
-		else if (kind == POLICY_SELECT_LEVEL)
-			m->level[s->ioclass][s->level] = class;
-		else
-			m->hint[s->hint] = class;
-	}
+	return (struct slo_selector){ kinds[s->kind], (enum slo_ioclass)s->ioclass, s->level, s->hint, class };
 }
 
-void policy_class_map_build(const struct policy_vm *vm, struct policy_class_map *ret)
+int policy_class_map_build(const struct policy_vm *vm, struct slo_classmap *ret)
 {
-	ret->default_class = (uint8_t)vm->default_class;
-	memset(ret->level, ret->default_class, sizeof(ret->level));
-	memset(ret->hint, POLICY_CLASS_NONE, sizeof(ret->hint));
-	for (enum policy_selector_kind kind = POLICY_SELECT_CLASS; kind <= POLICY_SELECT_HINT; kind++)
-		for (size_t i = 0; i < vm->n_classes; i++)
-			map_selectors(ret, kind, (uint8_t)i, &vm->classes[i]);
+	struct slo_selector *s;
+	size_t n = 0, i = 0;
+	int r;
+
+	for (size_t c = 0; c < vm->n_classes; c++)
+		n += vm->classes[c].n_selectors;
+	s = calloc(n + 1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	for (size_t c = 0; c < vm->n_classes; c++)
+		for (size_t k = 0; k < vm->classes[c].n_selectors; k++)
+			s[i++] = selector_of(&vm->classes[c].selectors[k], (uint16_t)c);
+	r = slo_classmap_build(ret, s, n, (uint16_t)vm->default_class, NULL);
+	free(s);
+	return r;
 }
 
 unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio)
 {
-	struct policy_class_map map;
+	struct slo_classmap map;
 
-	policy_class_map_build(vm, &map);
-	return policy_class_map_find(&map, ioprio);
+	if (policy_class_map_build(vm, &map) < 0)
+		return (unsigned)vm->default_class;
+	return slo_classmap_lookup(&map, ioprio);
 }
 
 /*
@@ -78,7 +83,8 @@ unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio)
 static uint64_t model_rate(const struct policy_pool *pool, uint64_t request_bytes, uint64_t multiply)
 {
 	uint64_t latency_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns);
-	unsigned __int128 ps = (unsigned __int128)latency_ns * 1000 + (unsigned __int128)request_bytes * pool->byte_time_ps;
+	unsigned __int128 ps =
+		(unsigned __int128)latency_ns * 1000 + (unsigned __int128)request_bytes * pool->byte_time_ps;
 	unsigned __int128 rate;
 
 	if (ps == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What can be done to any object of a policy by walking its table: make, free, copy, print a value. Also policy_copy() and
- * policy_free(), which are these walks from the root.
+ * What can be done to any object of a policy by walking its table: make, free, copy, print a value. Also policy_copy()
+ * and policy_free(), which are these walks from the root.
  */
 #include "policy/schema.h"
 

@@ -12,7 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char heading[] = "# Written by fairleadd: what was changed at run time. It is read after all other files, and wins.\n";
+static const char heading[] =
+	"# Written by fairleadd: what was changed at run time. It is read after all other files, and wins.\n";
 
 struct policy_overlay {
 	json_t *root;

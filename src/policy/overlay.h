@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What was changed at run time, kept in a file of its own beside the administrator's: conf.d/fairleadd.yaml. It uses the
- * policy's own words (JSON, which is YAML too), its values win over those of other files, and a disk may be marked
- * `removed: true` there. What it says is checked like everything else: change it, load the sources with its text, and only
- * when that succeeds write it.
+ * What was changed at run time, kept in a file of its own beside the administrator's: conf.d/fairleadd.yaml. It uses
+ * the policy's own words (JSON, which is YAML too), its values win over those of other files, and a disk may be marked
+ * `removed: true` there. What it says is checked like everything else: change it, load the sources with its text, and
+ * only when that succeeds write it.
  *
  * Control thread. Values are JSON as the clients sent them, so the same keys and units as in the policy.
  */
@@ -27,8 +27,9 @@ int policy_overlay_disk_remove(struct policy_overlay *o, const char *vm, const c
 int policy_overlay_disk_resize(struct policy_overlay *o, const char *vm, const char *name, uint64_t size_bytes);
 
 /*
- * Promises of a target: "VM", "VM/CLASS" (that class in that VM) or "/CLASS" (in every VM). set: the keys given replace those
- * of the same name, others stay; unset: back to what the other files say, -ENOENT if nothing was set. -EINVAL: no such form.
+ * Promises of a target: "VM", "VM/CLASS" (that class in that VM) or "/CLASS" (in every VM). set: the keys given replace
+ * those of the same name, others stay; unset: back to what the other files say, -ENOENT if nothing was set. -EINVAL: no
+ * such form.
  */
 int policy_overlay_promise_set(struct policy_overlay *o, const char *target, json_t *promise);
 int policy_overlay_promise_unset(struct policy_overlay *o, const char *target);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The policy as the rest of the program sees it: typed, complete (every default filled in, every name resolved to an index)
- * and checked. policy_load() is the only way to get one; a loaded policy is never changed afterwards.
+ * The policy as the rest of the program sees it: typed, complete (every default filled in, every name resolved to an
+ * index) and checked. policy_load() is the only way to get one; a loaded policy is never changed afterwards.
  *
  * The daemon's control thread and the CLI call this; nothing here logs, touches devices or keeps global state.
  *
- * Conventions: units are in the names; a rate, limit, size or target of 0 means "not given"; indexes are -1 where there is
- * none; every object carries the place it was written at (`at`) for messages.
+ * Conventions: units are in the names; a rate, limit, size or target of 0 means "not given"; indexes are -1 where there
+ * is none; every object carries the place it was written at (`at`) for messages.
  */
 #pragma once
 
 #include "base/util.h"
+#include "slo/classmap.h"
 
 #define POLICY_NAME_MAX 32 /* with the final NUL: names are 1-31 characters of a-z 0-9 _ - */
 #define POLICY_CLASSES_MAX 64
@@ -63,27 +64,6 @@ struct policy_class {
 	size_t n_selectors;
 	struct policy_promise promise;
 };
-
-#define POLICY_CLASS_NONE UINT8_MAX
-
-/* Every ioprio of one VM: 1 KiB, read by workers for each request. Values are indexes into policy_vm.classes. */
-struct policy_class_map {
-	uint8_t default_class;
-	uint8_t level[4][8]; /* [ioclass][level]; filled everywhere */
-	uint8_t hint[1024];  /* POLICY_CLASS_NONE: look at class and level */
-};
-
-/* Only the low 16 bits of the request's field are meant. Most specific first: hint, class/level, class, default. */
-static inline unsigned policy_class_map_find(const struct policy_class_map *m, uint16_t ioprio)
-{
-	unsigned ioclass = ioprio >> 13, hint = (ioprio >> 3) & 1023, found;
-
-	/* Class NONE and what Linux does not define: firmware and other systems write anything there. */
-	if (ioclass == 0 || ioclass > 3)
-		return m->default_class;
-	found = m->hint[hint];
-	return found != POLICY_CLASS_NONE ? found : m->level[ioclass][ioprio & 7];
-}
 
 /* --- objects --- */
 
@@ -246,8 +226,9 @@ char *policy_diagnostic_text(const struct policy_diagnostic *d);
 struct policy_source {
 	char *name;
 	char *text; /* NULL: read the file `name` */
-	/* What the daemon itself wrote: its values win over those of other sources, and what it says about objects that are
-	 * no longer there is dropped with a warning. policy_load() knows it by its file name, POLICY_OVERLAY_NAME. */
+	/* What the daemon itself wrote: its values win over those of other sources, and what it says about objects that
+	 * are no longer there is dropped with a warning. policy_load() knows it by its file name, POLICY_OVERLAY_NAME.
+	 */
 	bool overlay;
 };
 
@@ -258,9 +239,9 @@ int policy_sources_find(const char *main_file, struct policy_source **ret, size_
 void policy_sources_free(struct policy_source *s, size_t n);
 
 /*
- * Reads all sources as one policy: maps are merged by key, lists of disks and nics are joined, a value written twice is an
- * error. Finds every mistake in one go. 0: *ret is valid and `diag` holds at most warnings; -EINVAL: `diag` says why;
- * -ENOMEM. `diag` must be given zeroed, and is to be finished in every case.
+ * Reads all sources as one policy: maps are merged by key, lists of disks and nics are joined, a value written twice is
+ * an error. Finds every mistake in one go. 0: *ret is valid and `diag` holds at most warnings; -EINVAL: `diag` says
+ * why; -ENOMEM. `diag` must be given zeroed, and is to be finished in every case.
  */
 int policy_load_sources(const struct policy_source *s, size_t n, struct policy **ret, struct policy_diagnostics *diag);
 /* The same for files. */
@@ -278,8 +259,9 @@ int policy_vm_find(const struct policy *p, const char *name);
 int policy_disk_find(const struct policy_vm *vm, const char *name);
 int policy_class_find(const struct policy_vm *vm, const char *name);
 
-void policy_class_map_build(const struct policy_vm *vm, struct policy_class_map *ret);
-/* Index into vm->classes. */
+/* Every ioprio of one VM; classes are indexes into vm->classes. 0 or -ENOMEM. */
+int policy_class_map_build(const struct policy_vm *vm, struct slo_classmap *ret);
+/* Index into vm->classes; the default class without memory. */
 unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio);
 
 /* What a pool can do per second as far as the policy tells: written, or a model pool's own times; 0: unknown. */
@@ -315,7 +297,8 @@ struct policy_change {
 	enum policy_change_kind kind;
 	enum policy_object object;
 	char *name; /* "nvme", "web", "web/root"; "" for the daemon and cosched */
-	int before, after;	 /* index of the object in the old and new policy's list (pools, vms, a VM's disks …); -1: none */
+	int before,
+		after; /* index of the object in the old and new policy's list (pools, vms, a VM's disks …); -1: none */
 	int before_vm, after_vm; /* for what belongs to a VM; -1 otherwise */
 	struct policy_field_change *fields; /* of a changed object */
 	size_t n_fields;
@@ -326,7 +309,8 @@ struct policy_changes {
 	size_t n;
 };
 
-/* What leads from `before` (NULL: nothing) to `after`. Removals come first, then pools, classes, VMs and their parts. */
+/* What leads from `before` (NULL: nothing) to `after`. Removals come first, then pools, classes, VMs and their parts.
+ */
 int policy_diff(const struct policy *before, const struct policy *after, struct policy_changes *ret);
 void policy_changes_fini(struct policy_changes *c);
 /* True if the field of that name is among those changed. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Completes a policy that has been read: drops what the overlay says about objects that are gone, gives every VM its own
- * classes, turns names into indexes and fills in the defaults that depend on other keys.
+ * Completes a policy that has been read: drops what the overlay says about objects that are gone, gives every VM its
+ * own classes, turns names into indexes and fills in the defaults that depend on other keys.
  */
 #include "policy/loader.h"
 #include "policy/suggest.h"
@@ -37,8 +37,8 @@ static __attribute__((format(printf, 1, 2))) char *format_text(const char *forma
 }
 
 /* "unknown pool 'nvm'; did you mean 'nvme'?" over an array of named objects. */
-static void report_unknown(struct loader *l, struct policy_at at, const char *noun, const char *name, const void *objects,
-			   size_t n, size_t size)
+static void report_unknown(struct loader *l, struct policy_at at, const char *noun, const char *name,
+			   const void *objects, size_t n, size_t size)
 {
 	struct suggest s;
 	const char *near;
@@ -85,8 +85,8 @@ static void drop_disks(struct loader *l, const struct schema_field *f, struct po
 
 		/* One that was to be removed is gone as it should be. */
 		if (stale && !d->removed)
-			loader_warning(l, d->at, "disk '%s/%s' is gone; what was changed at run time is left out", vm->name,
-				       d->name);
+			loader_warning(l, d->at, "disk '%s/%s' is gone; what was changed at run time is left out",
+				       vm->name, d->name);
 		if (stale || d->removed)
 			schema_objects_remove(f, vm, i);
 	}
@@ -130,8 +130,8 @@ static void take_given(struct loader *l, const struct schema_object *o, void *in
 	}
 }
 
-static void add_class(struct loader *l, const struct policy_vm *vm, const struct policy_class *base, struct policy_at at,
-		      const struct policy_class *own, struct policy_class *ret)
+static void add_class(struct loader *l, const struct policy_vm *vm, const struct policy_class *base,
+		      struct policy_at at, const struct policy_class *own, struct policy_class *ret)
 {
 	const struct schema_object *o = schema_find(&schema_policy, "classes")->object;
 	char path[sizeof(l->path)];
@@ -164,8 +164,8 @@ static void report_class(struct loader *l, const struct policy_vm *vm, const str
 	const struct policy *p = l->policy;
 
 	if (from_overlay(l, c->at))
-		loader_warning(l, c->at, "VM '%s' has no class '%s' any more; what was set for it is left out", vm->name,
-			       c->name);
+		loader_warning(l, c->at, "VM '%s' has no class '%s' any more; what was set for it is left out",
+			       vm->name, c->name);
 	else
 		report_unknown(l, c->at, "class", c->name, p->classes, p->n_classes, sizeof(*p->classes));
 }
@@ -216,7 +216,8 @@ static void resolve_default_class(struct loader *l, struct policy_vm *vm)
 		return;
 	vm->default_class = policy_class_find(vm, vm->default_class_name);
 	if (vm->default_class < 0)
-		report_unknown(l, at, "class", vm->default_class_name, vm->classes, vm->n_classes, sizeof(*vm->classes));
+		report_unknown(l, at, "class", vm->default_class_name, vm->classes, vm->n_classes,
+			       sizeof(*vm->classes));
 }
 
 /* A VM that says nothing else reserves what its classes do. */

@@ -10,12 +10,18 @@
 
 #define QUANTITY(type, key_, member, units_, ...) \
 	{ .key = key_, .kind = SCHEMA_QUANTITY, .offset = offsetof(type, member), .units = units_, ##__VA_ARGS__ }
-#define FIELD(type, key_, member, kind_, ...) { .key = key_, .kind = kind_, .offset = offsetof(type, member), ##__VA_ARGS__ }
+#define FIELD(type, key_, member, kind_, ...)                                               \
+	{                                                                                   \
+		.key = key_, .kind = kind_, .offset = offsetof(type, member), ##__VA_ARGS__ \
+	}
 #define OBJECTS(type, key_, member, object_, ...)                                                                   \
 	{ .key = key_, .kind = SCHEMA_OBJECTS, .offset = offsetof(type, member),                                      \
 	  .count_offset = offsetof(type, n_##member), .object = object_, ##__VA_ARGS__ }
-#define OBJECT(noun_, type, fields_)                                                                                \
-	{ .noun = noun_, .size = sizeof(type), .placed = true, .at_offset = offsetof(type, at), .named = true, .fields = fields_ }
+#define OBJECT(noun_, type, fields_)                                                                                 \
+	{                                                                                                            \
+		.noun = noun_, .size = sizeof(type), .placed = true, .at_offset = offsetof(type, at), .named = true, \
+		.fields = fields_                                                                                    \
+	}
 /* Walks rely on the name being first. */
 #define NAMED(type) _Static_assert(offsetof(type, name) == 0, "name first")
 
@@ -128,7 +134,8 @@ static const struct schema_field disk_fields[] = {
 	FIELD(struct policy_disk, "pool", pool_name, SCHEMA_NAME),
 	FIELD(struct policy_disk, "image", image, SCHEMA_STRING),
 	QUANTITY(struct policy_disk, "size", size_bytes, UNITS_SIZE, .least = 512, .most = UINT64_C(1) << 56),
-	QUANTITY(struct policy_disk, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX, .initial = POLICY_QUEUES_MAX),
+	QUANTITY(struct policy_disk, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX,
+		 .initial = POLICY_QUEUES_MAX),
 	QUANTITY(struct policy_disk, "workers", workers, UNITS_COUNT, .least = 1, .most = 1024, .zero_word = "auto"),
 	FIELD(struct policy_disk, "ioprio", ioprio, SCHEMA_WORD, .words = ioprio_words),
 	FIELD(struct policy_disk, "read_only", read_only, SCHEMA_BOOL),
@@ -142,7 +149,8 @@ static const struct schema_object disk_object = OBJECT("disk", struct policy_dis
 static const struct schema_field nic_fields[] = {
 	FIELD(struct policy_nic, "uplink", uplink_name, SCHEMA_NAME),
 	FIELD(struct policy_nic, "mac", mac, SCHEMA_MAC),
-	QUANTITY(struct policy_nic, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX / 2, .initial = 1),
+	QUANTITY(struct policy_nic, "queues", queues, UNITS_COUNT, .least = 1, .most = POLICY_QUEUES_MAX / 2,
+		 .initial = 1),
 	FIELD(struct policy_nic, "socket", socket, SCHEMA_STRING),
 	FIELD(struct policy_nic, "connect", connect, SCHEMA_BOOL),
 	PROMISE(struct policy_nic, "reservation", reservation, &wire_rate),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The policy's shape as data: which keys every object has, of which kind, where in the structs of policy.h they are kept
- * and what they default to. Reading, copying, freeing and comparing a policy are each one walk over these tables, so a new
- * key is one line here and one member there.
+ * The policy's shape as data: which keys every object has, of which kind, where in the structs of policy.h they are
+ * kept and what they default to. Reading, copying, freeing and comparing a policy are each one walk over these tables,
+ * so a new key is one line here and one member there.
  */
 #pragma once
 
@@ -89,7 +89,7 @@ void *schema_objects_append(const struct schema_field *f, void *object);
 void schema_objects_remove(const struct schema_field *f, void *object, size_t i);
 /* The value as a person would write it, new; NULL without memory. Not for SCHEMA_MAP and SCHEMA_OBJECTS. */
 char *schema_field_text(const struct schema_field *f, const void *object);
-/* Copies into an object that holds plain bytes of `from` (shallow): everything it owns becomes its own. 0 or -ENOMEM, and
- * then both are safe to finish. */
+/* Copies into an object that holds plain bytes of `from` (shallow): everything it owns becomes its own. 0 or -ENOMEM,
+ * and then both are safe to finish. */
 int schema_field_copy(const struct schema_field *f, void *into, const void *from);
 int schema_object_copy(const struct schema_object *o, void *into, const void *from);

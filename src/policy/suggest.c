@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Optimal string alignment distance (insertions, deletions, substitutions and swaps of neighbours cost 1 each): keys are
- * short, so the plain table does.
+ * Optimal string alignment distance (insertions, deletions, substitutions and swaps of neighbours cost 1 each): keys
+ * are short, so the plain table does.
  */
 #include "policy/suggest.h"
 

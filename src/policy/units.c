@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One table of suffixes a kind of quantity, used in both directions. Called when a policy is read and when values are shown
- * to people.
+ * One table of suffixes a kind of quantity, used in both directions. Called when a policy is read and when values are
+ * shown to people.
  */
 #include "policy/units.h"
 

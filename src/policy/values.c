@@ -18,7 +18,8 @@ bool loader_name_valid(const char *name)
 	return n > 0 && name[n] == '\0' && n < POLICY_NAME_MAX;
 }
 
-static void read_quantity(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_quantity(struct loader *l, const struct schema_field *f, void *member, const char *text,
+			  struct policy_at at)
 {
 	char bound[UNITS_TEXT_MAX];
 	uint64_t value;
@@ -44,12 +45,14 @@ static void read_quantity(struct loader *l, const struct schema_field *f, void *
 		*(uint64_t *)member = value;
 }
 
-static void read_bool(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_bool(struct loader *l, const struct schema_field *f, void *member, const char *text,
+		      struct policy_at at)
 {
 	static const struct {
 		const char *word;
 		bool value;
-	} words[] = { { "true", true }, { "on", true }, { "yes", true }, { "false", false }, { "off", false }, { "no", false } };
+	} words[] = { { "true", true },	  { "on", true },   { "yes", true },
+		      { "false", false }, { "off", false }, { "no", false } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		if (strcmp(text, words[i].word) != 0)
@@ -70,7 +73,8 @@ static void list_words(const char *const *words, char *text, size_t size)
 					 words[i]);
 }
 
-static void read_word(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_word(struct loader *l, const struct schema_field *f, void *member, const char *text,
+		      struct policy_at at)
 {
 	char known[128];
 
@@ -96,7 +100,8 @@ static void read_string(struct loader *l, void *member, const char *text)
 	*(char **)member = copy;
 }
 
-static void read_mode(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_mode(struct loader *l, const struct schema_field *f, void *member, const char *text,
+		      struct policy_at at)
 {
 	size_t n = strspn(text, "01234567");
 	unsigned long mode = strtoul(text, NULL, 8);
@@ -107,13 +112,15 @@ static void read_mode(struct loader *l, const struct schema_field *f, void *memb
 		*(unsigned *)member = (unsigned)mode;
 }
 
-static void read_mac(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_mac(struct loader *l, const struct schema_field *f, void *member, const char *text,
+		     struct policy_at at)
 {
 	unsigned b[6];
 	uint8_t *mac = member;
 	int end = 0;
 
-	if (strlen(text) != 17 || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
+	if (strlen(text) != 17 ||
+	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
 	    end != 17) {
 		loader_error(l, at, "%s: '%s' is not an address like \"52:54:00:00:00:01\"", f->key, text);
 		return;
@@ -133,7 +140,8 @@ static int compare_cpus(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void read_cpus(struct loader *l, const struct schema_field *f, void *member, const char *text, struct policy_at at)
+static void read_cpus(struct loader *l, const struct schema_field *f, void *member, const char *text,
+		      struct policy_at at)
 {
 	struct policy_cpus *cpus = member;
 	unsigned found[CPUS_MAX], *grown;
@@ -202,7 +210,8 @@ static int parse_selector(const char *text, struct policy_selector *s)
 	return -EINVAL;
 }
 
-static void read_selector(struct loader *l, const struct schema_field *f, void *object, const char *text, struct policy_at at)
+static void read_selector(struct loader *l, const struct schema_field *f, void *object, const char *text,
+			  struct policy_at at)
 {
 	struct policy_selector s = { .at = at }, *grown;
 	size_t *n = schema_count(f, object);
@@ -213,7 +222,8 @@ static void read_selector(struct loader *l, const struct schema_field *f, void *
 	}
 	/* Linux itself gives 1-7 a meaning for some devices; a guest may set them for that. */
 	if (s.kind == POLICY_SELECT_HINT && s.hint < 8)
-		loader_warning(l, at, "hints 1 to 7 mean command duration limits to Linux; 16 and above are free to use");
+		loader_warning(l, at,
+			       "hints 1 to 7 mean command duration limits to Linux; 16 and above are free to use");
 	grown = reallocarray(*(void **)schema_member(f, object), *n + 1, sizeof(*grown));
 	if (!grown) {
 		l->no_memory = true;
@@ -224,7 +234,8 @@ static void read_selector(struct loader *l, const struct schema_field *f, void *
 	(*n)++;
 }
 
-static void read_list_name(struct loader *l, const struct schema_field *f, void *object, const char *text, struct policy_at at)
+static void read_list_name(struct loader *l, const struct schema_field *f, void *object, const char *text,
+			   struct policy_at at)
 {
 	char ***names = schema_member(f, object), **grown, *copy;
 	size_t *n = schema_count(f, object);
@@ -245,7 +256,8 @@ static void read_list_name(struct loader *l, const struct schema_field *f, void 
 		l->no_memory = true;
 }
 
-void loader_value_read(struct loader *l, const struct schema_field *f, void *object, const char *text, struct policy_at at)
+void loader_value_read(struct loader *l, const struct schema_field *f, void *object, const char *text,
+		       struct policy_at at)
 {
 	void *member = schema_member(f, object);
 

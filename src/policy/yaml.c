@@ -14,8 +14,8 @@
 #include <string.h>
 
 /* has_name: the map's key `name` has been dealt with. */
-static void read_map(struct loader *l, const struct schema_object *o, void *object, struct fy_node *node, struct policy_at at,
-		     bool has_name);
+static void read_map(struct loader *l, const struct schema_object *o, void *object, struct fy_node *node,
+		     struct policy_at at, bool has_name);
 
 /* Collections have no mark of their own here: `otherwise`, the place of their key, stands for them. */
 static struct policy_at place_of(struct loader *l, struct fy_node *node, struct policy_at otherwise)
@@ -28,7 +28,8 @@ static struct policy_at place_of(struct loader *l, struct fy_node *node, struct 
 		return otherwise;
 	/* Some versions of libfyaml mark a quoted value at its quote, some behind it. */
 	if (fy_node_get_style(node) == FYNS_SINGLE_QUOTED || fy_node_get_style(node) == FYNS_DOUBLE_QUOTED)
-		quote = mark->column > 0 && mark->input_pos < l->text_length && !strchr("\"'", l->text[mark->input_pos]);
+		quote = mark->column > 0 && mark->input_pos < l->text_length &&
+			!strchr("\"'", l->text[mark->input_pos]);
 	return (struct policy_at){ l->file, (unsigned)mark->line + 1, (unsigned)mark->column + 1 - quote };
 }
 
@@ -100,7 +101,8 @@ static bool may_write(struct loader *l, const char *key, bool collection, struct
 	return true;
 }
 
-static void read_value(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node, struct policy_at at)
+static void read_value(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node,
+		       struct policy_at at)
 {
 	struct policy_at value_at = place_of(l, node, at);
 	char *text;
@@ -116,7 +118,8 @@ static void read_value(struct loader *l, const struct schema_field *f, void *obj
 }
 
 /* A list of values; a single one may stand for itself. */
-static void read_values(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node, struct policy_at at)
+static void read_values(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node,
+			struct policy_at at)
 {
 	struct fy_node *list = follow(node), *item;
 	void *next = NULL;
@@ -130,7 +133,8 @@ static void read_values(struct loader *l, const struct schema_field *f, void *ob
 }
 
 /* The object of that name, made if it is new. NULL: reported. */
-static void *enter_object(struct loader *l, const struct schema_field *f, void *parent, const char *name, struct policy_at at)
+static void *enter_object(struct loader *l, const struct schema_field *f, void *parent, const char *name,
+			  struct policy_at at)
 {
 	const struct loader_place *place;
 	size_t length;
@@ -165,8 +169,8 @@ static void *enter_object(struct loader *l, const struct schema_field *f, void *
 	return object;
 }
 
-static void read_object(struct loader *l, const struct schema_field *f, void *parent, const char *name, struct fy_node *node,
-			struct policy_at at)
+static void read_object(struct loader *l, const struct schema_field *f, void *parent, const char *name,
+			struct fy_node *node, struct policy_at at)
 {
 	void *object = enter_object(l, f, parent, name, at);
 	size_t length;
@@ -266,7 +270,8 @@ static void read_objects_listed(struct loader *l, const struct schema_field *f, 
 		read_list_item(l, f, parent, item, at);
 }
 
-static void read_field(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node, struct policy_at at)
+static void read_field(struct loader *l, const struct schema_field *f, void *object, struct fy_node *node,
+		       struct policy_at at)
 {
 	bool collection = f->kind == SCHEMA_MAP || f->kind == SCHEMA_OBJECTS;
 	struct fy_node *target = follow(node);
@@ -298,8 +303,8 @@ static void read_field(struct loader *l, const struct schema_field *f, void *obj
 	loader_path_pop(l, length);
 }
 
-static void read_map(struct loader *l, const struct schema_object *o, void *object, struct fy_node *node, struct policy_at at,
-		     bool has_name)
+static void read_map(struct loader *l, const struct schema_object *o, void *object, struct fy_node *node,
+		     struct policy_at at, bool has_name)
 {
 	struct fy_node_pair *pair;
 	void *next = NULL;
@@ -342,7 +347,11 @@ static void report_syntax(struct loader *l, struct fy_diag *diag)
 /* Bytes of the UTF-8 character at `p`; 0: it is none, or a control character. */
 static size_t character_length(const unsigned char *p, size_t left)
 {
-	size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+	size_t n = p[0] < 0x80			 ? 1
+		   : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+		   : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+		   : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+						 : 0;
 
 	if (n > left || (n == 1 && ((p[0] < ' ' && !strchr("\t\n\r", p[0])) || p[0] == '\0' || p[0] == 0x7f)))
 		return 0;
@@ -357,8 +366,8 @@ static size_t character_length(const unsigned char *p, size_t left)
 }
 
 /*
- * What libfyaml does not get to see: bytes that are no text, and directives ("%YAML"), which a policy does not need; its
- * scanner does not come to an end of some of them. False: reported.
+ * What libfyaml does not get to see: bytes that are no text, and directives ("%YAML"), which a policy does not need;
+ * its scanner does not come to an end of some of them. False: reported.
  */
 static bool check_text(struct loader *l, const char *text, size_t length)
 {

@@ -2,15 +2,20 @@
 /*
  * A token bucket in the form of one time: `tag_ns` is when the bucket will be full again (the limit tag of mClock, the
  * theoretical arrival time of the generic cell rate algorithm). n units may go when, after them, it is full again within
- * the time that the burst takes. So in any window of length T at most rate * T + max(burst, n) units go.
+ * the time that the burst takes. So in any window of length T at most rate * T + burst units go, where a burst is at least
+ * the n units of one piece. Without a burst in the policy it is half a piece more, or what goes in 10 ms: what waits for its
+ * turn behind others when its time has come can make up for that, and a low limit is reached.
  */
 #pragma once
 
+#include "base/clock.h"
 #include "base/util.h"
+
+#define SLO_BURST_LEAST_NS (10 * NSEC_PER_MSEC)
 
 struct slo_limit {
 	double ns_per_unit; /* 0: no limit */
-	uint64_t burst_ns;
+	uint64_t burst_ns; /* 0: the default */
 	uint64_t tag_ns;
 };
 
@@ -29,7 +34,7 @@ static inline uint64_t slo_limit_ready_ns(const struct slo_limit *l, uint64_t un
 		return 0;
 	time = slo_limit_time(l, units);
 	full = l->tag_ns + time;
-	time = max_u64(l->burst_ns, time);
+	time = l->burst_ns ? max_u64(l->burst_ns, time) : time + max_u64(time / 2, SLO_BURST_LEAST_NS);
 	return full > time ? full - time : 0;
 }
 

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 
-#define BURST_DEFAULT_NS (10 * NSEC_PER_MSEC)
 /* Beyond these, times per unit or tags would lose their meaning. */
 #define RATE_MAX (UINT64_C(1) << 50)
 #define DEPTH_MAX 65536u
@@ -34,7 +33,7 @@ static void limit_set(struct slo_limit *l, uint64_t rate, uint64_t burst, uint64
 	double old = l->ns_per_unit;
 
 	l->ns_per_unit = ns_per_unit(rate);
-	l->burst_ns = burst ? (uint64_t)((double)burst * l->ns_per_unit) : BURST_DEFAULT_NS;
+	l->burst_ns = (uint64_t)((double)burst * l->ns_per_unit);
 	if (old == 0 || l->tag_ns <= now)
 		l->tag_ns = 0;
 	else

@@ -43,7 +43,10 @@ struct slo_promise {
 	uint32_t shares;	      /* 0: SLO_SHARES_DEFAULT */
 	struct slo_rate reservation;  /* a VM's: 0 = the sum of its classes' */
 	struct slo_rate limit;
-	/* How much may go out at once under a limit, at least one piece; 0: what the limit gives in 10 ms. */
+	/*
+	 * How much may go out at once under a limit, at least one piece; 0: one piece, and half of one or what the limit gives
+	 * in 10 ms, whichever is more.
+	 */
 	uint64_t burst_requests, burst_bytes;
 	uint64_t p50_ns, p99_ns;      /* latency targets from arrival to completion; 0: none. Classes only. */
 };

@@ -3,8 +3,9 @@
  * The way back: messages that the back-end sends to the front-end, over a socket that the front-end gave with
  * SET_BACKEND_REQ_FD. The only one we have to send says that config space changed (a resized disk). Control thread.
  *
- * With REPLY_ACK it asks for an acknowledgement, and while one is out no second is sent: however often a disk is resized, one
- * message is under way and at most one waits. A channel that breaks is closed; the session does not need it.
+ * With REPLY_ACK it asks for an acknowledgement, and while one is out no second is sent: however often a disk is
+ * resized, one message is under way and at most one waits. A channel that breaks is closed; the session does not
+ * need it.
  */
 #include "vhost/session_internal.h"
 
@@ -53,13 +54,16 @@ void vhost_session_config_changed(struct vhost_session *s)
 		config_changed_send(s);
 }
 
-/* An acknowledgement, good or bad: a front-end that could not follow a change is not helped by being told of it again. */
+/*
+ * An acknowledgement, good or bad: a front-end that could not follow a change is not helped by being told of it
+ * again.
+ */
 static bool acknowledgement_valid(const struct vhost_channel *c)
 {
 	const struct vhost_message *m = &c->message;
 
-	return c->unanswered && m->header.request == VHOST_BACKEND_CONFIG_CHANGED && m->header.size == sizeof(uint64_t) &&
-	       m->header.flags & VHOST_REPLY && m->n_fds == 0;
+	return c->unanswered && m->header.request == VHOST_BACKEND_CONFIG_CHANGED &&
+	       m->header.size == sizeof(uint64_t) && m->header.flags & VHOST_REPLY && m->n_fds == 0;
 }
 
 static int channel_readable(sd_event_source *source, int fd, uint32_t revents, void *arg)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Handlers of what the front-end shares with us: the guest's memory, the dirty log, the inflight region. Called by the session
- * on the control thread.
+ * Handlers of what the front-end shares with us: the guest's memory, the dirty log, the inflight region. Called by
+ * the session on the control thread.
  *
- * Each is replaced in the same three steps: map the new one, let the device go over to it, and only when its continuation
- * says that no worker uses the old one any more, unmap that and acknowledge.
+ * Each is replaced in the same three steps: map the new one, let the device go over to it, and only when its
+ * continuation says that no worker uses the old one any more, unmap that and acknowledge.
  */
 #include "vhost/session_internal.h"
 
@@ -50,8 +50,8 @@ static int map_refused(struct vhost_session *s, int error)
 	case -E2BIG:
 		return vhost_session_refuse(s, error, "more than %d regions", MEMMAP_REGIONS_MAX);
 	case -EBADF:
-		return vhost_session_refuse(s, error, "not a memory file (share the guest's memory from a memfd, tmpfs or "
-						      "hugetlbfs)");
+		return vhost_session_refuse(s, error, "not a memory file (share the guest's memory from a "
+						      "memfd, tmpfs or hugetlbfs)");
 	case -ENOSPC:
 		return vhost_session_refuse(s, error, "a region is larger than its file");
 	case -ENOENT:
@@ -176,7 +176,10 @@ void vhost_inflight_free(struct vhost_inflight *inflight)
 	free(inflight);
 }
 
-/* The layout depends on the ring's format and size, which the driver may choose after the region was made: checked at each start. */
+/*
+ * The layout depends on the ring's format and size, which the driver may choose after the region was made: checked
+ * at each start.
+ */
 bool vhost_inflight_slice(const struct vhost_session *s, unsigned queue, void **ret, size_t *ret_bytes)
 {
 	const struct vhost_inflight *i = s->inflight;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Receiving and sending of vhost-user messages: framing and ownership of descriptors, nothing of what they mean. Called by
- * sessions on the control thread.
+ * Receiving and sending of vhost-user messages: framing and ownership of descriptors, nothing of what they mean.
+ * Called by sessions on the control thread.
  *
- * A read asks for the rest of the header, then for the rest of the payload, never for more: the next message's bytes (and
- * with them its descriptors, which the kernel ties to the first byte) stay in the socket. Descriptors are collected from
- * every piece, so that none can be lost, and counted: a peer that sends more than any message carries is cut off.
+ * A read asks for the rest of the header, then for the rest of the payload, never for more: the next message's
+ * bytes (and with them its descriptors, which the kernel ties to the first byte) stay in the socket. Descriptors
+ * are collected from every piece, so that none can be lost, and counted: a peer that sends more than any message
+ * carries is cut off.
  */
 #include "vhost/message.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Handlers of what both sides agree on before and beside the queues: features, config space, device status, reset. Called by
- * the session on the control thread.
+ * Handlers of what both sides agree on before and beside the queues: features, config space, device status, reset.
+ * Called by the session on the control thread.
  */
 #include "vhost/session_internal.h"
 
@@ -11,8 +11,8 @@
 #define BIT(n) (UINT64_C(1) << (n))
 
 /*
- * Of the ring's bits never IN_ORDER (completions come as the store gives them) and not RING_RESET: front-ends do not tell a
- * back-end of it for every device type.
+ * Of the ring's bits never IN_ORDER (completions come as the store gives them) and not RING_RESET: front-ends do
+ * not tell a back-end of it for every device type.
  */
 #define TRANSPORT_FEATURES                                                                                         \
 	(BIT(VHOST_F_LOG_ALL_BIT) | BIT(VHOST_F_PROTOCOL_FEATURES_BIT) | BIT(VIRTIO_F_RING_INDIRECT_DESC_BIT) |    \
@@ -105,7 +105,10 @@ static bool config_valid(const struct vhost_message *m)
 	       c->size <= VHOST_CONFIG_MAX - c->offset;
 }
 
-/* A front-end may ask for more than the device has: it gets what there is, then zeros. Out of all range: an empty reply. */
+/*
+ * A front-end may ask for more than the device has: it gets what there is, then zeros. Out of all range: an empty
+ * reply.
+ */
 int vhost_get_config(struct vhost_session *s, struct vhost_message *m)
 {
 	struct vhost_config reply = { .offset = m->payload.config.offset, .flags = m->payload.config.flags };
@@ -139,8 +142,8 @@ static void reset_stopped(struct vhost_session *s, int result)
 }
 
 /*
- * RESET_DEVICE, the old RESET_OWNER, and status 0: all queues stop and are forgotten. Memory, the inflight region and what was
- * negotiated stay, because a front-end sends them anew only where they change.
+ * RESET_DEVICE, the old RESET_OWNER, and status 0: all queues stop and are forgotten. Memory, the inflight region
+ * and what was negotiated stay, because a front-end sends them anew only where they change.
  */
 int vhost_reset_device(struct vhost_session *s, struct vhost_message *m)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listens or connects for one device and begins a session with whoever comes, one at a time. Called by the daemon on the
- * control thread; it decides nothing about messages.
+ * Listens or connects for one device and begins a session with whoever comes, one at a time. Called by the daemon
+ * on the control thread; it decides nothing about messages.
  *
- * A front-end that comes while another is served is sent away, so that it can tell its user. One that comes while the last
- * session is still ending (its requests drain) waits in the backlog: that is a restarted front-end, and it must not fail.
+ * A front-end that comes while another is served is sent away, so that it can tell its user. One that comes while
+ * the last session is still ending (its requests drain) waits in the backlog: that is a restarted front-end, and it
+ * must not fail.
  */
 #include "vhost/server.h"
 
@@ -109,7 +110,10 @@ static void refused(struct vhost_server *v, int error)
 
 /* --- listening --- */
 
-/* Out of descriptors or memory: the connection stays in the backlog and would wake us for ever. A second later, then. */
+/*
+ * Out of descriptors or memory: the connection stays in the backlog and would wake us for ever. A second later,
+ * then.
+ */
 static void accept_failed(struct vhost_server *v, int error)
 {
 	if (error != EMFILE && error != ENFILE && error != ENOMEM && error != ENOBUFS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where a device's front-end comes from: a socket that we listen on, one that we connect to, or a descriptor that we were
- * given. One front-end at a time. Control thread only.
+ * Where a device's front-end comes from: a socket that we listen on, one that we connect to, or a descriptor that
+ * we were given. One front-end at a time. Control thread only.
  */
 #pragma once
 
@@ -31,8 +31,8 @@ struct vhost_server_events {
 	/* Connecting has begun to fail; it goes on trying and tells again only after it has succeeded. */
 	void (*connect_failed)(void *arg, int error);
 	/*
-	 * A queue whose set-up is complete cannot be served (its addresses, its inflight region ...). -EAGAIN: not yet (the
-	 * image is locked by another process); it is tried again until it can be.
+	 * A queue whose set-up is complete cannot be served (its addresses, its inflight region ...). -EAGAIN: not
+	 * yet (the image is locked by another process); it is tried again until it can be.
 	 */
 	void (*queue_refused)(void *arg, unsigned queue, int error);
 };
@@ -40,8 +40,8 @@ struct vhost_server_events {
 struct vhost_server;
 
 /*
- * -EADDRINUSE: somebody answers at the path; -EEXIST: what stands there is no socket; -ENAMETOOLONG; what bind(2), chown(2)
- * say. A socket at which nobody answers is replaced.
+ * -EADDRINUSE: somebody answers at the path; -EEXIST: what stands there is no socket; -ENAMETOOLONG; what bind(2),
+ * chown(2) say. A socket at which nobody answers is replaced.
  */
 int vhost_server_create(sd_event *event, struct vhost_device *device, const struct vhost_server_options *options,
 			const struct vhost_server_events *events, void *arg, struct vhost_server **ret);

@@ -2,18 +2,19 @@
 /*
  * A session's life: reading messages, checking their form, answering them, and its orderly end. Control thread only.
  *
- * Messages are handled strictly one after the other. A handler returns 0 (done), a negative errno (refused) or VHOST_WAITS:
- * it has asked the device for something that ends in continuations, and until they have come no further message is read. The
- * front-end's next message waits in the socket meanwhile; the event loop never does.
+ * Messages are handled strictly one after the other. A handler returns 0 (done), a negative errno (refused) or
+ * VHOST_WAITS: it has asked the device for something that ends in continuations, and until they have come no
+ * further message is read. The front-end's next message waits in the socket meanwhile; the event loop never does.
  *
- *   readable -> whole message -> form (size, descriptors, negotiated?) -> handler -> [continuations] -> answer -> readable
+ *   readable -> whole message -> form (size, descriptors, negotiated?) -> handler -> [continuations] -> answer -> ...
  *
- * What a wrong message leads to: one whose form is wrong, or a request that has no way to say no, ends the session with a
- * reason, because both sides no longer agree on what was said. A message that asks for an acknowledgement gets a negative
- * one, and nothing has changed.
+ * What a wrong message leads to: one whose form is wrong, or a request that has no way to say no, ends the session
+ * with a reason, because both sides no longer agree on what was said. A message that asks for an acknowledgement
+ * gets a negative one, and nothing has changed.
  *
- * The end: no more reading -> continuations of the last message -> all queues stopped -> dirty log off -> (next turn of the
- * loop) memory, regions and descriptors go, `ended`. Only then may the next front-end come: a queue has one owner.
+ * The end: no more reading -> continuations of the last message -> all queues stopped -> dirty log off -> (next
+ * turn of the loop) memory, regions and descriptors go, `ended`. Only then may the next front-end come: a queue has
+ * one owner.
  */
 #include "vhost/session_internal.h"
 
@@ -60,7 +61,8 @@ static const struct message_rule rules[VHOST_REQUESTS] = {
 	[VHOST_SET_OWNER] = { "SET_OWNER", NONE, FDS(0, 0), ALWAYS, 0, vhost_set_owner },
 	[VHOST_RESET_OWNER] = { "RESET_OWNER", NONE, FDS(0, 0), ALWAYS, 0, vhost_reset_device },
 	[VHOST_SET_MEM_TABLE] = { "SET_MEM_TABLE", 8 + 32, 8 + 8 * 32, FDS(1, 8), ALWAYS, 0, vhost_set_mem_table },
-	[VHOST_SET_LOG_BASE] = { "SET_LOG_BASE", 16, 16, FDS(1, 1), VHOST_PROTOCOL_LOG_SHMFD, REPLIES, vhost_set_log_base },
+	[VHOST_SET_LOG_BASE] = { "SET_LOG_BASE", 16, 16, FDS(1, 1), VHOST_PROTOCOL_LOG_SHMFD, REPLIES,
+				 vhost_set_log_base },
 	[VHOST_SET_LOG_FD] = { "SET_LOG_FD", NONE, FDS(1, 1), ALWAYS, 0, vhost_set_log_fd },
 	[VHOST_SET_VRING_NUM] = { "SET_VRING_NUM", NUMBER, FDS(0, 0), ALWAYS, 0, vhost_set_vring_num },
 	[VHOST_SET_VRING_ADDR] = { "SET_VRING_ADDR", 40, 40, FDS(0, 0), ALWAYS, 0, vhost_set_vring_addr },
@@ -77,8 +79,10 @@ static const struct message_rule rules[VHOST_REQUESTS] = {
 	[VHOST_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", NUMBER, FDS(0, 0), ALWAYS, 0, vhost_set_vring_enable },
 	[VHOST_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", NONE, FDS(1, 1), VHOST_PROTOCOL_BACKEND_REQ, 0,
 				       vhost_set_backend_req_fd },
-	[VHOST_GET_CONFIG] = { "GET_CONFIG", 12, 12 + 256, FDS(0, 0), VHOST_PROTOCOL_CONFIG, REPLIES, vhost_get_config },
-	[VHOST_SET_CONFIG] = { "SET_CONFIG", 12, 12 + 256, FDS(0, 0), VHOST_PROTOCOL_CONFIG, TOLERATED, vhost_set_config },
+	[VHOST_GET_CONFIG] = { "GET_CONFIG", 12, 12 + 256, FDS(0, 0), VHOST_PROTOCOL_CONFIG, REPLIES,
+			       vhost_get_config },
+	[VHOST_SET_CONFIG] = { "SET_CONFIG", 12, 12 + 256, FDS(0, 0), VHOST_PROTOCOL_CONFIG, TOLERATED,
+			       vhost_set_config },
 	[VHOST_GET_INFLIGHT_FD] = { "GET_INFLIGHT_FD", 20, 24, FDS(0, 0), VHOST_PROTOCOL_INFLIGHT_SHMFD, REPLIES,
 				    vhost_get_inflight_fd },
 	[VHOST_SET_INFLIGHT_FD] = { "SET_INFLIGHT_FD", 20, 24, FDS(1, 1), VHOST_PROTOCOL_INFLIGHT_SHMFD, 0,
@@ -275,7 +279,8 @@ void vhost_session_answer(struct vhost_session *s, int result)
 /* --- messages --- */
 
 /* NULL if the message's form is right, else what is wrong. */
-static const char *form_error(const struct vhost_session *s, const struct vhost_message *m, const struct message_rule *rule)
+static const char *form_error(const struct vhost_session *s, const struct vhost_message *m,
+			      const struct message_rule *rule)
 {
 	if ((m->header.flags & VHOST_VERSION_MASK) != VHOST_VERSION)
 		return "unknown protocol version";
@@ -304,8 +309,8 @@ static void message_handle(struct vhost_session *s)
 	if (wrong) {
 		char reason[sizeof(s->reason)];
 
-		snprintf(reason, sizeof(reason), "message %u%s%s (%u bytes, %u file descriptors): %s", m->header.request,
-			 rule ? " " : "", rule ? rule->name : "", m->header.size, m->n_fds, wrong);
+		snprintf(reason, sizeof(reason), "message %u%s%s (%u bytes, %u file descriptors): %s",
+			 m->header.request, rule ? " " : "", rule ? rule->name : "", m->header.size, m->n_fds, wrong);
 		vhost_message_reset(m);
 		vhost_session_end(s, reason);
 		return;
@@ -420,13 +425,15 @@ static int sources_add(struct vhost_session *s)
 	r = sd_event_add_io(s->event, &s->source, s->socket, EPOLLIN, session_readable, s);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time_relative(s->event, &s->watch_source, CLOCK_MONOTONIC, WATCH_USEC, WATCH_USEC, session_watch, s);
+	r = sd_event_add_time_relative(s->event, &s->watch_source, CLOCK_MONOTONIC, WATCH_USEC, WATCH_USEC,
+				       session_watch, s);
 	if (r < 0)
 		return r;
 	r = sd_event_source_set_enabled(s->watch_source, SD_EVENT_ON);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time_relative(s->event, &s->again_source, CLOCK_MONOTONIC, AGAIN_USEC, 0, session_try_again, s);
+	r = sd_event_add_time_relative(s->event, &s->again_source, CLOCK_MONOTONIC, AGAIN_USEC, 0,
+				       session_try_again, s);
 	if (r < 0)
 		return r;
 	r = sd_event_source_set_enabled(s->again_source, SD_EVENT_OFF);

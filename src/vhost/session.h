@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One connection of a front-end: from the connected socket to the moment when nothing of it is left. Control thread only,
- * driven by its event loop; nothing here blocks.
+ * One connection of a front-end: from the connected socket to the moment when nothing of it is left. Control thread
+ * only, driven by its event loop; nothing here blocks.
  */
 #pragma once
 
@@ -13,13 +13,13 @@
 /* Called from the event loop, never from within a function of this header. None may be NULL. */
 struct vhost_session_events {
 	/*
-	 * Nothing is left of the session: its queues are stopped, its memory unmapped, its descriptors closed, and it is
-	 * freed. A new one may begin. `reason` says why it ended, for people.
+	 * Nothing is left of the session: its queues are stopped, its memory unmapped, its descriptors closed, and
+	 * it is freed. A new one may begin. `reason` says why it ended, for people.
 	 */
 	void (*ended)(void *arg, const char *reason);
 	/*
-	 * A queue whose set-up is complete could not be served; it stays stopped. -EAGAIN: not yet (told once), it is tried
-	 * again until it can be or is stopped.
+	 * A queue whose set-up is complete could not be served; it stays stopped. -EAGAIN: not yet (told once), it
+	 * is tried again until it can be or is stopped.
 	 */
 	void (*queue_refused)(void *arg, unsigned queue, int error);
 };

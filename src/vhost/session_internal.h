@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of a session share: session.c (life, reading, answers), negotiate.c (features, config, status), vring.c
- * (queues), memory.c (memory table, dirty log, inflight region), channel.c (messages to the front-end).
+ * What the files of a session share: session.c (life, reading, answers), negotiate.c (features, config, status),
+ * vring.c (queues), memory.c (memory table, dirty log, inflight region), channel.c (messages to the front-end).
  */
 #pragma once
 
@@ -39,8 +39,8 @@ struct vhost_vring {
 	uint64_t used_gpa; /* as the device was given it */
 	struct vhost_vring_addresses addresses;
 	/*
-	 * Kept here, the device gets duplicates: a queue can then be stopped and started again (enable, changed addresses)
-	 * without the front-end sending them anew.
+	 * Kept here, the device gets duplicates: a queue can then be stopped and started again (enable, changed
+	 * addresses) without the front-end sending them anew.
 	 */
 	int kick_fd, call_fd, err_fd;
 };
@@ -67,8 +67,8 @@ struct vhost_channel {
 };
 
 /*
- * A session waits for at most one group of continuations at a time: while it does, it reads no messages. `open` counts the
- * continuations that have not come, and one for whoever still adds to the group.
+ * A session waits for at most one group of continuations at a time: while it does, it reads no messages. `open`
+ * counts the continuations that have not come, and one for whoever still adds to the group.
  */
 struct vhost_wait {
 	unsigned open;
@@ -143,8 +143,8 @@ vhost_handler vhost_get_features, vhost_set_features, vhost_get_protocol_feature
 	vhost_reset_device;
 
 /* vring.c */
-vhost_handler vhost_set_vring_num, vhost_set_vring_addr, vhost_set_vring_base, vhost_get_vring_base, vhost_set_vring_kick,
-	vhost_set_vring_call, vhost_set_vring_err, vhost_set_vring_enable;
+vhost_handler vhost_set_vring_num, vhost_set_vring_addr, vhost_set_vring_base, vhost_get_vring_base,
+	vhost_set_vring_kick, vhost_set_vring_call, vhost_set_vring_err, vhost_set_vring_enable;
 void vhost_vrings_init(struct vhost_session *s, unsigned n);
 /* In a waiting group: starts every queue whose set-up has become complete; stops all that run. */
 void vhost_vrings_start(struct vhost_session *s);

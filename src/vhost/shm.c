@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Mapping of memory files that a front-end hands us besides the guest's memory. Called by sessions on the control thread.
+ * Mapping of memory files that a front-end hands us besides the guest's memory. Called by sessions on the control
+ * thread.
  *
  * Only tmpfs and hugetlbfs are accepted: on any other file system a page fault could wait for a disk or for somebody's
  * server, and with it the worker that took it and every guest it serves.
@@ -57,7 +58,9 @@ int vhost_shm_map(struct vhost_shm *shm, int fd, uint64_t offset, uint64_t bytes
 		munmap(base, length);
 		return r;
 	}
-	*shm = (struct vhost_shm){ .base = base, .length = length, .data = (uint8_t *)base + head, .bytes = (size_t)bytes };
+	*shm = (struct vhost_shm){
+		.base = base, .length = length, .data = (uint8_t *)base + head, .bytes = (size_t)bytes,
+	};
 	return 0;
 }
 

@@ -15,11 +15,14 @@ struct vhost_shm {
 };
 
 /*
- * Maps [offset, offset+bytes) of fd (borrowed), shared. -EBADF: not a memory file; -EINVAL: empty or wrapping; -ENOSPC: the
- * file is shorter. *faulted must live as long as the mapping.
+ * Maps [offset, offset+bytes) of fd (borrowed), shared. -EBADF: not a memory file; -EINVAL: empty or wrapping;
+ * -ENOSPC: the file is shorter. *faulted must live as long as the mapping.
  */
 int vhost_shm_map(struct vhost_shm *shm, int fd, uint64_t offset, uint64_t bytes, bool *faulted);
 void vhost_shm_unmap(struct vhost_shm *shm);
 
-/* A new memory file of `bytes` zeros whose size can no longer change, mapped by nobody yet. Returns the fd or -errno. */
+/*
+ * A new memory file of `bytes` zeros whose size can no longer change, mapped by nobody yet. Returns the fd or
+ * -errno.
+ */
 int vhost_shm_create(const char *name, uint64_t bytes);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Queues as a front-end sets them up: size, addresses, base, file descriptors, enabled or not, in any order. Called by the
- * session on the control thread.
+ * Queues as a front-end sets them up: size, addresses, base, file descriptors, enabled or not, in any order. Called
+ * by the session on the control thread.
  *
- * The protocol says that a ring starts with the first kick. We start it when everything is known and a kick descriptor (or
- * the word that there is none) has come: requests that were put into the ring before, by a driver that then crashed or by one
- * that polls, are served without waiting for a kick that may never come. A ring is "started" from SET_VRING_KICK to
- * GET_VRING_BASE, and served while it is enabled as well.
+ * The protocol says that a ring starts with the first kick. We start it when everything is known and a kick
+ * descriptor (or the word that there is none) has come: requests that were put into the ring before, by a driver
+ * that then crashed or by one that polls, are served without waiting for a kick that may never come. A ring is
+ * "started" from SET_VRING_KICK to GET_VRING_BASE, and served while it is enabled as well.
  *
  *   STOPPED --complete, started, enabled--> BUSY --> RUNNING --disabled, base asked for, reset, end--> BUSY --> STOPPED
  */
@@ -24,7 +24,9 @@ void vhost_vrings_init(struct vhost_session *s, unsigned n)
 {
 	s->n_vrings = n;
 	for (unsigned i = 0; i < n; i++)
-		s->vring[i] = (struct vhost_vring){ .session = s, .index = i, .kick_fd = -1, .call_fd = -1, .err_fd = -1 };
+		s->vring[i] = (struct vhost_vring){
+			.session = s, .index = i, .kick_fd = -1, .call_fd = -1, .err_fd = -1,
+		};
 }
 
 void vhost_vrings_reset(struct vhost_session *s)
@@ -74,9 +76,10 @@ static uint64_t gpa_of(const struct memmap *map, uint64_t uva)
 }
 
 /*
- * Where writes to the used ring are logged. Front-ends set the ring's log flag only when migration begins, on running rings;
- * ours are logged whenever a log is there, so that they need not be stopped for it. Only when the front-end gives an address
- * other than the ring's own does that count (and for packed rings none can: they have no used ring in the sense of the flag).
+ * Where writes to the used ring are logged. Front-ends set the ring's log flag only when migration begins, on
+ * running rings; ours are logged whenever a log is there, so that they need not be stopped for it. Only when the
+ * front-end gives an address other than the ring's own does that count (and for packed rings none can: they have no
+ * used ring in the sense of the flag).
  */
 static uint64_t vring_used_gpa(const struct vhost_vring *v, const struct vhost_vring_addresses *a)
 {
@@ -114,7 +117,10 @@ static int setup_fill(struct vhost_vring *v, struct virtqueue_setup *setup)
 	};
 	if (!s->inflight)
 		return 0;
-	/* A region that the front-end follows but that has no room for this queue: better none of its requests than lost ones. */
+	/*
+	 * A region that the front-end follows but that has no room for this queue: better none of its requests than
+	 * lost ones.
+	 */
 	return vhost_inflight_slice(s, v->index, &setup->inflight, &setup->inflight_bytes) ? 0 : -ENOSPC;
 }
 
@@ -165,8 +171,8 @@ static void vring_start(struct vhost_vring *v)
 	if (r < 0)
 		done.fn(done.arg, r, 0);
 	else
-		s->device->ops->queue_start(s->device, v->index, &setup, s->map, take_fd(&kick), take_fd(&call), take_fd(&err),
-					    done);
+		s->device->ops->queue_start(s->device, v->index, &setup, s->map, take_fd(&kick),
+					    take_fd(&call), take_fd(&err), done);
 }
 
 static void vring_stopped(void *arg, int result, uint32_t value)
@@ -318,14 +324,15 @@ static void base_stopped(struct vhost_session *s, int result)
 }
 
 /*
- * Stops a queue. Requests may stay in the inflight region where the front-end said that it carries the region on: with the
- * older feature on every GET_VRING_BASE, with the newer one only on the message made for it.
+ * Stops a queue. Requests may stay in the inflight region where the front-end said that it carries the region on:
+ * with the older feature on every GET_VRING_BASE, with the newer one only on the message made for it.
  */
 int vhost_get_vring_base(struct vhost_session *s, struct vhost_message *m)
 {
 	struct vhost_vring *v = vring_of(s, m->payload.number.index);
-	bool keep = s->inflight && (m->header.request == VHOST_GET_VRING_BASE_SKIP_DRAIN ||
-				    (vhost_has(s, VHOST_PROTOCOL_BASE_INFLIGHT) && !vhost_has(s, VHOST_PROTOCOL_SKIP_DRAIN)));
+	bool asked = m->header.request == VHOST_GET_VRING_BASE_SKIP_DRAIN;
+	bool always = vhost_has(s, VHOST_PROTOCOL_BASE_INFLIGHT) && !vhost_has(s, VHOST_PROTOCOL_SKIP_DRAIN);
+	bool keep = s->inflight && (asked || always);
 
 	if (!v)
 		return -EINVAL;
@@ -424,7 +431,8 @@ int vhost_set_vring_enable(struct vhost_session *s, struct vhost_message *m)
 	if (!v)
 		return -EINVAL;
 	if (m->payload.number.num > 1)
-		return vhost_session_refuse(s, -EINVAL, "queue %u: %u is neither on nor off", v->index, m->payload.number.num);
+		return vhost_session_refuse(s, -EINVAL, "queue %u: %u is neither on nor off", v->index,
+					    m->payload.number.num);
 	v->enabled = m->payload.number.num == 1;
 	if (v->enabled || v->state != VRING_RUNNING)
 		return vhost_vrings_start_and_answer(s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The vhost-user protocol as it stands on the wire: numbers and layouts of the QEMU document "Vhost-user Protocol", in the
- * host's byte order. Nothing here has behaviour.
+ * The vhost-user protocol as it stands on the wire: numbers and layouts of the QEMU document "Vhost-user Protocol",
+ * in the host's byte order. Nothing here has behaviour.
  */
 #pragma once
 

@@ -35,7 +35,8 @@ static int spec_check(const struct memmap_region_spec *s)
 {
 	uint64_t end;
 
-	if (!s->size || ((s->gpa | s->size | s->mmap_offset) & (PAGE - 1)))
+	/* Sizes need not be whole pages: libblkio shares its rings and request headers to the byte. */
+	if (!s->size || ((s->gpa | s->mmap_offset) & (PAGE - 1)))
 		return -EINVAL;
 	if (__builtin_add_overflow(s->gpa, s->size - 1, &end) || __builtin_add_overflow(s->uva, s->size - 1, &end) ||
 	    __builtin_add_overflow(s->mmap_offset, s->size, &end) || end > INT64_MAX)

@@ -42,7 +42,7 @@ struct memmap_region_spec {
 };
 
 /*
- * Control thread. All return 0 or -errno and leave `*ret` untouched on failure. -EINVAL: empty, unaligned, wrapping or
+ * Control thread. All return 0 or -errno and leave `*ret` untouched on failure. -EINVAL: empty, unaligned (gpa, offset), wrapping or
  * overlapping regions; -E2BIG: too many; -EBADF: not a memory file (only tmpfs and hugetlbfs are mapped: others could
  * change size or block); -ENOSPC: the file is shorter than the region.
  */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What several system tests do alike."""
 from harness import Broken
+from harness.process import wait_until
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -40,6 +41,11 @@ def check_clean(result):
     assert result["errors"] == 0 and result["mismatches"] == 0, result
 
 
+def writes_done(guest, name="vda"):
+    """Writes that a disk has completed since the guest's boot, as its kernel counts them."""
+    return int(guest.run(f"cat /sys/block/{name}/stat").split()[4])
+
+
 class Churn:
     """Random verified writes in the guest until told to stop."""
 
@@ -47,7 +53,10 @@ class Churn:
         self.guest = guest
         self.stop_file = f"/run/stop-{device}"
         guest.run(f"rm -f {self.stop_file}")
+        before = writes_done(guest, device)
         self.command = guest.start_command(f"blocks churn /dev/{device} {seed} {first} {count} {depth} {self.stop_file}")
+        wait_until(lambda: writes_done(guest, device) > before or self.command.ended.is_set(), "the load begins")
+        self.must_run()
 
     def must_run(self):
         """Raises if it ended by itself."""

@@ -6,14 +6,10 @@ Random kills hit the wide windows; the narrow ones are stepped through by the un
 import random
 
 import pytest
-from helpers import Churn, disk, file_policy, ring_errors
+from helpers import Churn, disk, file_policy, ring_errors, writes_done
 from harness.process import wait_until
 
 KILLS = 20
-
-
-def writes_done(guest, name="vda"):
-    return int(guest.run(f"cat /sys/block/{name}/stat").split()[4])
 
 
 @pytest.mark.parametrize("packed, qemu", [(False, None), (True, "trixie")], ids=["split-own", "packed-trixie"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disks that come and go, and guests that do."""
-from helpers import Churn, check, disk, file_policy, fill, ram_policy, ring_errors
+from helpers import Churn, check, disk, file_policy, fill, ram_policy, ring_errors, writes_done
 from harness.process import wait_until
 
 
@@ -34,7 +34,7 @@ def test_unplug_in_the_middle_of_requests(lab):
         device = guest.plug(disk(daemon, name="extra"), index=8)
         wait_for_disk(guest, "vdb")
         load = guest.start_command("load /dev/vdb 600 op=write,depth=32")
-        wait_until(lambda: guest.run("cat /sys/block/vdb/stat").split()[4] != "0", "writes are under way")
+        wait_until(lambda: writes_done(guest, "vdb") > 0, "writes are under way")
         guest.unplug(device, index=8)
         load.wait()
         wait_for_disk(guest, "vdb", present=False)
@@ -52,7 +52,7 @@ def test_killed_guest_leaves_neighbours_served(lab):
     for _ in range(3):
         victim = lab.guest([disk(daemon, vm="two")])
         Churn(victim, depth=64)
-        wait_until(lambda: int(victim.run("cat /sys/block/vda/stat").split()[4]) > 100, "the victim writes")
+        wait_until(lambda: writes_done(victim) > 100, "the victim writes")
         victim.kill()
         load.must_run()
     again = lab.guest([disk(daemon, vm="two")])
@@ -69,7 +69,7 @@ def test_guest_reset_in_the_middle_of_requests(lab):
     for turn in range(3):
         fill(guest, seed=turn, first=4096, count=1024)
         Churn(guest, depth=64)
-        wait_until(lambda: int(guest.run("cat /sys/block/vda/stat").split()[4]) > 1100, "the guest writes")
+        wait_until(lambda: writes_done(guest) > 1100, "the guest writes")
         guest.agent.forget_boot()
         guest.qmp.execute("system_reset")
         guest.wait_booted()

@@ -28,6 +28,13 @@ def load(guest, seconds, *jobs, device="vda"):
     return rates(guest.run_json(f"load /dev/{device} {seconds} {' '.join(jobs)}"))
 
 
+def boot(lab, disks, **settings):
+    """A guest whose own scheduler stays out of the way: with one queue Linux chooses mq-deadline, which starves by ioprio."""
+    guest = lab.guest(disks, **settings)
+    guest.run("for d in /sys/block/vd*; do echo none >$d/queue/scheduler; done")
+    return guest
+
+
 def rates(result):
     """Requests per second by name, out of the load tool's JSON."""
     rate = {}
@@ -62,7 +69,7 @@ def test_headline_best_thread_to_worst(lab, show):
     disks = [{"name": "on", "pool": "slow", "size": "32MiB"}, {"name": "off", "pool": "unmanaged", "size": "32MiB"}]
     daemon = lab.daemon({"pools": {"slow": MS12, "unmanaged": {**MS12, "slo": False}}, "classes": CLASSES,
                          "vms": {"vm": {"default_class": "bronze", "disks": disks}}})
-    guest = lab.guest([disk(daemon, name="on"), disk(daemon, name="off")])
+    guest = boot(lab, [disk(daemon, name="on"), disk(daemon, name="off")])
     jobs = [job(name, IOPRIO[name]) for name in CLASSES]
     off = load(guest, 15, *jobs, device="vdb")
     show("without promises", off)
@@ -83,7 +90,7 @@ def test_three_vms_their_shares_win_and_classes_divide_them(lab, show):
     vms = {vm: {"shares": n, "default_class": "silver", "disks": [{"name": "disk", "pool": "slow", "size": "32MiB"}]}
            for vm, n in shares.items()}
     daemon = lab.daemon({"pools": {"slow": MS12}, "classes": CLASSES, "vms": vms})
-    guests = {vm: lab.guest([disk(daemon, vm=vm)]) for vm in vms}
+    guests = {vm: boot(lab, [disk(daemon, vm=vm)]) for vm in vms}
     jobs = {"a": [job("a-gold", "rt/4", 16)], "b": [job("b-bronze", "be/7", 16)],
             "c": [job("c-silver", "be/1", 16), job("c-bronze", "be/7", 16)]}
     running = {vm: guest.start_command(f"load /dev/vda 30 {' '.join(jobs[vm])}") for vm, guest in guests.items()}
@@ -103,7 +110,7 @@ def test_reservation_of_a_depth_1_reader_and_a_limit(lab, show):
                "limited": {"ioprio": ["be/7"], "limit": {"iops": 5}, "shares": 1000}}
     daemon = lab.daemon({"pools": {"slow": MS12}, "classes": classes,
                          "vms": {"vm": {"default_class": "flood", "disks": [{"name": "disk", "pool": "slow", "size": "32MiB"}]}}})
-    guest = lab.guest([disk(daemon)])
+    guest = boot(lab, [disk(daemon)])
     rate = load(guest, 30, job("reader", "be/0", 1), job("flood", "be/4", 48), job("limited", "be/7", 16))
     show("reservation 50, limit 5", rate)
     pool = daemon.cli_json("slo")["pools"][0]
@@ -120,7 +127,7 @@ def test_changes_take_effect_and_what_is_held_holds_nothing_up(lab):
     policy = {"pools": {"slow": {**MS12, "read_latency": "1ms"}}, "classes": classes,
               "vms": {"vm": {"default_class": "free", "disks": [{"name": "disk", "pool": "slow", "size": "32MiB"}]}}}
     daemon = lab.daemon(policy)
-    guest = lab.guest([disk(daemon, queue_size=256)])
+    guest = boot(lab, [disk(daemon, queue_size=256)])
 
     def held():
         return sum(node["held"] for node in daemon.cli_json("slo")["pools"][0]["nodes"] if node["class"] == "held")
@@ -149,7 +156,7 @@ def test_guest_tool_selects_classes(lab):
     """fairlead-slo in the guest; the host counts requests in the class that it chose."""
     daemon = lab.daemon({"pools": {"ram": {"type": "ram", "slo": True}}, "classes": CLASSES,
                          "vms": {"vm": {"default_class": "bronze", "disks": [{"name": "disk", "pool": "ram", "size": "32MiB"}]}}})
-    guest = lab.guest([disk(daemon)], tools=[tool_path()])
+    guest = boot(lab, [disk(daemon)], tools=[tool_path()])
 
     def requests(name):
         nodes = daemon.cli_json("slo")["pools"][0]["nodes"]
@@ -178,7 +185,7 @@ def test_buffered_writes_and_fsync(lab, show):
     """What of a gold thread's writing reaches the host as gold: all that it submits itself, nothing that the kernel does later."""
     daemon = lab.daemon({"pools": {"ram": {"type": "ram", "slo": True}}, "classes": CLASSES,
                          "vms": {"vm": {"default_class": "bronze", "disks": [{"name": "disk", "pool": "ram", "size": "192MiB"}]}}})
-    guest = lab.guest([disk(daemon)], tools=[tool_path()])
+    guest = boot(lab, [disk(daemon)], tools=[tool_path()])
     guest.run("/tools/mke2fs -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /mnt && sync")
 
     def by_class():

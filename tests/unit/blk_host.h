@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A small daemon inside a test: control thread with its event loop, two workers, one RAM pool, one disk behind a vhost-user
- * socket. The test's own thread is the front-end.
+ * A small daemon inside a test: control thread with its event loop, two workers, one RAM pool, one disk behind a
+ * vhost-user socket. The test's own thread is the front-end.
  */
 #pragma once
 

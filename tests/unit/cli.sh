@@ -47,6 +47,7 @@ cat >"$dir/fairlead.yaml" <<END
 daemon: { control: $dir/control.sock }
 pools:
   fast: { type: ram, slo: on }
+  sliced: { type: ram, slo: on, schedule: sliced, capacity: { iops: 100k } }
   slow: { type: model, read_latency: 12ms, write_latency: 12ms }
 classes:
   gold: { ioprio: [rt], reservation: { iops: 20 } }
@@ -55,6 +56,7 @@ vms:
   web:
     disks:
     - { name: root, pool: fast, size: 16MiB, queues: 2 }
+    - { name: swap, pool: sliced, size: 1MiB }
 END
 sed 's/type: ram/type: rom/; s/reservation/reservaton/' "$dir/fairlead.yaml" >"$dir/bad.yaml"
 sed 's/16MiB/32MiB/; s/iops: 20/iops: 30/' "$dir/fairlead.yaml" >"$dir/new.yaml"
@@ -72,7 +74,7 @@ expect 64 "--pool is needed" "$fairlead" disk add web/root
 expect 64 "a disk is written VM/DISK" "$fairlead" disk remove root
 expect 64 "is not a size" "$fairlead" disk resize web/root much
 expect 64 "KEY=VALUE" "$fairlead" slo set web shares
-expect 0 "good: 2 pools, 2 classes, 1 VMs, 1 disks, 0 NICs; 0 warnings" "$fairlead" check "$dir/fairlead.yaml"
+expect 0 "good: 3 pools, 2 classes, 1 VMs, 2 disks, 0 NICs; 0 warnings" "$fairlead" check "$dir/fairlead.yaml"
 expect 78 "bad.yaml:3:17: error: type: 'rom' is not null, ram, model or file" "$fairlead" check "$dir/bad.yaml"
 expect 78 "did you mean 'reservation'?" "$fairlead" check "$dir/bad.yaml"
 expect 78 '"good": false' "$fairlead" --json check "$dir/bad.yaml"
@@ -107,6 +109,13 @@ expect 0 "web/gold" "$fairlead" slo
 expect 0 "web/gold" "$fairlead" top --count 2 --interval 0.05
 expect 0 "depth" "$fairlead" pool show slow
 expect 1 "there is no pool" "$fairlead" pool show none
+expect 0 "GRANTED" "$fairlead" ledger show
+expect 0 '"pool_credits"' "$fairlead" --json ledger show sliced
+expect 0 "" "$fairlead" ledger dump --pool sliced
+expect 0 "differences" "$fairlead" ledger replay --pool sliced
+expect 1 "is not sliced" "$fairlead" ledger dump --pool slow
+expect 64 "either files or --pool" "$fairlead" ledger dump
+expect 66 "not a ledger's log" "$fairlead" ledger dump "$dir/fairlead.yaml"
 expect 0 "disk.add" "$fairlead" rpc describe
 expect 0 '"vms"' "$fairlead" rpc call vm.list '{}'
 expect 1 "has no parameter" "$fairlead" rpc call vm.list '{"x":1}'
@@ -136,6 +145,7 @@ expect 0 "web/gold: as the policy's files say" "$fairlead" slo unset web/gold
 expect 0 "20 iops" "$fairlead" slo web
 expect 0 "web/data removed" "$fairlead" disk remove web/data
 expect 0 "web/root removed" "$fairlead" disk remove web/root
+expect 0 "1 disk" "$fairlead" check "$dir/fairlead.yaml"
 expect 0 "nothing changes" "$fairlead" apply
 
 kill "$daemon"

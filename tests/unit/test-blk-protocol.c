@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The whole path of a disk without a guest: front-end, vhost-user session, block device, workers, store. Everything that a
- * front-end may change while requests are in flight is changed while they are, and the data is compared.
+ * The whole path of a disk without a guest: front-end, vhost-user session, block device, workers, store. Everything
+ * that a front-end may change while requests are in flight is changed while they are, and the data is compared.
  */
 #include "tests/unit/blk_host.h"
 
@@ -151,8 +151,8 @@ static void load_reap(struct load *l, bool all)
 }
 
 /*
- * Blocks are written through one queue and verified through another. Not where ThreadSanitizer watches: it cannot see that
- * the front-end's ring orders the two, because front-end and device map it at different addresses.
+ * Blocks are written through one queue and verified through another. Not where ThreadSanitizer watches: it cannot
+ * see that the front-end's ring orders the two, because front-end and device map it at different addresses.
  */
 static unsigned reader_of(uint32_t block)
 {

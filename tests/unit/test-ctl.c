@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: a real control server on a thread of its own, and clients of all manners: proper ones, ones that send rubbish,
- * that do not read, that go away before they are answered.
+ * Description: a real control server on a thread of its own, and clients of all manners: proper ones, ones that send
+ * rubbish, that do not read, that go away before they are answered.
  */
 #include "ctl/client.h"
 #include "ctl/server.h"
@@ -105,8 +105,9 @@ static void stop(struct ctl_call *call, json_t *params, void *context)
 }
 
 static const struct ctl_param any_params[] = {
-	{ "text", CTL_STRING, false, "any" }, { "number", CTL_INTEGER, false, "any" }, { "flag", CTL_BOOLEAN, false, "any" },
-	{ "object", CTL_OBJECT, false, "any" }, { "array", CTL_ARRAY, false, "any" }, { NULL },
+	{ "text", CTL_STRING, false, "any" },  { "number", CTL_INTEGER, false, "any" },
+	{ "flag", CTL_BOOLEAN, false, "any" }, { "object", CTL_OBJECT, false, "any" },
+	{ "array", CTL_ARRAY, false, "any" },  { NULL },
 };
 static const struct ctl_param publish_params[] = {
 	{ "n", CTL_INTEGER, true, "how many" }, { "bytes", CTL_INTEGER, true, "each" }, { NULL },
@@ -122,7 +123,9 @@ static const struct ctl_method methods[] = {
 	{ "test.stop", NULL, stop, "ends the server" },
 	{ NULL },
 };
-static const struct ctl_event events[] = { { "test.event", "sent by test.publish" }, { "test.other", "never" }, { NULL } };
+static const struct ctl_event events[] = { { "test.event", "sent by test.publish" },
+					   { "test.other", "never" },
+					   { NULL } };
 
 /* --- the server's life --- */
 
@@ -199,7 +202,8 @@ static int end(void **state)
 static void a_call_is_answered(void **state)
 {
 	struct ctl_client *c = connect_client();
-	json_t *sent = json_pack("{s:s, s:i, s:b, s:[i], s:{}}", "text", "h\xc3\xa9\n\"", "number", 3, "flag", 1, "array", 1, "object");
+	json_t *sent = json_pack("{s:s, s:i, s:b, s:[i], s:{}}", "text", "h\xc3\xa9\n\"", "number", 3, "flag", 1,
+				 "array", 1, "object");
 	json_t *got = call(c, "test.echo", json_incref(sent));
 
 	(void)state;
@@ -313,7 +317,8 @@ static void expect(int fd, const char *wanted)
 	free(line);
 }
 
-#define ERROR(id, code, message) "{\"jsonrpc\":\"2.0\",\"id\":" id ",\"error\":{\"code\":" #code ",\"message\":\"" message "\"}}"
+#define ERROR(id, code, message) \
+	"{\"jsonrpc\":\"2.0\",\"id\":" id ",\"error\":{\"code\":" #code ",\"message\":\"" message "\"}}"
 #define NOT_JSON ERROR("null", -32700, "not one JSON document on one line")
 #define NOT_RPC(id) ERROR(id, -32600, "not a JSON-RPC 2.0 request")
 #define CALL(id, method, params) "{\"jsonrpc\":\"2.0\",\"id\":" id ",\"method\":\"" method "\",\"params\":" params "}"
@@ -335,13 +340,14 @@ static const struct {
 	{ "[]", ERROR("null", -32600, "an empty batch") },
 	{ CALL("\"a\"", "test.echo", "{}"), "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"result\":{}}" },
 	{ CALL("null", "test.echo", "{}"), "{\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{}}" },
-	{ CALL("1", "test.ech", "{}"),
-	  "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"no method 'test.ech'\",\"data\":{\"hint\":\"did you "
-	  "mean test.echo?\"}}}" },
+	{ CALL("1", "test.ech", "{}"), "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"no "
+				       "method 'test.ech'\",\"data\":{\"hint\":\"did you "
+				       "mean test.echo?\"}}}" },
 	{ CALL("1", "test.echo", "{\"txt\":1}"),
 	  "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602,\"message\":\"test.echo has no parameter "
 	  "'txt'\",\"data\":{\"hint\":\"did you mean text?\"}}}" },
-	{ CALL("1", "test.echo", "{\"number\":1.5}"), ERROR("1", -32602, "test.echo: 'number' must be of type integer") },
+	{ CALL("1", "test.echo", "{\"number\":1.5}"),
+	  ERROR("1", -32602, "test.echo: 'number' must be of type integer") },
 	{ CALL("1", "test.publish", "{\"n\":1}"), ERROR("1", -32602, "test.publish: 'bytes' is missing") },
 	{ CALL("1", "test.echo", "[1]"),
 	  "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602,\"message\":\"parameters are given by name, as an "
@@ -349,7 +355,8 @@ static const struct {
 	{ "[" CALL("1", "test.echo", "{}") ", 5, {\"jsonrpc\":\"2.0\",\"method\":\"test.echo\"}]",
 	  "[{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}," NOT_RPC("null") "]" },
 	/* Notifications have no answer, even wrong ones, alone and in a batch; the line after them shows it. */
-	{ "{\"jsonrpc\":\"2.0\",\"method\":\"nope\"}\n[{\"jsonrpc\":\"2.0\",\"method\":\"nope\"}]\n\n  \n" CALL("9", "test.echo", "{}"),
+	{ "{\"jsonrpc\":\"2.0\",\"method\":\"nope\"}\n[{\"jsonrpc\":\"2.0\",\"method\":\"nope\"}]\n\n  \n" CALL(
+		  "9", "test.echo", "{}"),
 	  "{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":{}}" },
 };
 
@@ -449,7 +456,8 @@ static void answers_may_come_later(void **state)
 static void a_client_may_leave_before_its_answer(void **state)
 {
 	struct ctl_client *c = connect_client();
-	static const char text[] = "[" CALL("1", "test.later", "{}") "," CALL("2", "test.later", "{}") "]\n" CALL("3", "test.later", "{}") "\n";
+	static const char text[] = "[" CALL("1", "test.later", "{}") "," CALL("2", "test.later", "{}") "]\n" CALL(
+		"3", "test.later", "{}") "\n";
 	int fd = connect_raw();
 
 	(void)state;
@@ -468,7 +476,8 @@ static void events_come_to_those_who_want_them(void **state)
 
 	(void)state;
 	json_decref(call(a, "rpc.subscribe", json_pack("{s:[s]}", "events", "test.event")));
-	assert_int_equal(ctl_client_call(a, "rpc.subscribe", json_pack("{s:[s]}", "events", "nope"), &result, &error), -EREMOTEIO);
+	assert_int_equal(ctl_client_call(a, "rpc.subscribe", json_pack("{s:[s]}", "events", "nope"), &result, &error),
+			 -EREMOTEIO);
 	json_decref(error);
 	json_decref(call(b, "rpc.subscribe", json_pack("{s:[s]}", "events", "test.other")));
 	json_decref(call(a, "test.publish", json_pack("{s:i, s:i}", "n", 3, "bytes", 10)));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: differences between two policies by object and field, in an order that can be applied; and the overlay of
- * run-time changes: what is put in comes out of a load, survives being written and read, and can be taken back.
+ * Description: differences between two policies by object and field, in an order that can be applied; and the overlay
+ * of run-time changes: what is put in comes out of a load, survives being written and read, and can be taken back.
  */
 #include "policy/overlay.h"
 #include "policy/policy.h"
@@ -42,7 +42,8 @@ static char *describe(const struct policy_changes *c)
 	for (size_t i = 0; i < c->n; i++) {
 		fprintf(out, "%c%s %s", sign[c->c[i].kind], policy_object_name(c->c[i].object), c->c[i].name);
 		for (size_t j = 0; c->c[i].kind == POLICY_CHANGED && j < c->c[i].n_fields; j++)
-			fprintf(out, " %s=%s>%s", c->c[i].fields[j].field, c->c[i].fields[j].before, c->c[i].fields[j].after);
+			fprintf(out, " %s=%s>%s", c->c[i].fields[j].field, c->c[i].fields[j].before,
+				c->c[i].fields[j].after);
 		fputc('\n', out);
 	}
 	fclose(out);

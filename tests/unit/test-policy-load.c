@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: a policy that uses every key is read as written, with its defaults; every kind of mistake is found, at its
- * line and column, all in one go.
+ * Description: a policy that uses every key is read as written, with its defaults; every kind of mistake is found, at
+ * its line and column, all in one go.
  */
 #include "policy/policy.h"
 #include "policy/units.h"
@@ -63,7 +63,8 @@ static const char whole[] =
 	"poll_idle: 1.5ms }\n"
 	"pools:\n"
 	"  nvme: { type: file, directory: /srv/vm, depth: 64, capacity: { iops: 400k, bandwidth: 2GiB/s } }\n"
-	"  slow: { type: model, channels: 2, read_latency: 12ms, write_latency: 10ms, byte_time: 6.1ns, schedule: owner }\n"
+	"  slow: { type: model, channels: 2, read_latency: 12ms, write_latency: 10ms, byte_time: 6.1ns, schedule: "
+	"owner }\n"
 	"  nul: { type: \"null\", slo: on, split: 64KiB }\n"
 	"classes:\n"
 	"  gold: { ioprio: [rt, be/0, hint/17], shares: 2600, reservation: { iops: 50 }, burst: { iops: 100 }, "
@@ -80,7 +81,8 @@ static const char whole[] =
 	"    - { name: root, pool: nvme, size: 20GiB, queues: 4, workers: 2, ioprio: ignore, read_only: true }\n"
 	"    - { name: tmp, pool: nul, size: 1GB, connect: true, socket: /x.sock }\n"
 	"    nics:\n"
-	"    - { name: eth0, uplink: lan, mac: \"52:54:00:00:00:0a\", queues: 2, reservation: { bandwidth: 100Mbit/s } }\n"
+	"    - { name: eth0, uplink: lan, mac: \"52:54:00:00:00:0a\", queues: 2, reservation: { bandwidth: 100Mbit/s } "
+	"}\n"
 	"    - { name: eth1 }\n"
 	"  db:\n"
 	"uplinks:\n"
@@ -191,7 +193,8 @@ static const struct {
 	{ "daemon:\n  poll: sometimes\n", "p.yaml:2:9: error: poll: 'sometimes' is not adaptive, always or never" },
 	{ "daemon:\n  poll_idle: 50\n", "p.yaml:2:14: error: '50' is not a time like 50us or 12ms" },
 	{ "daemon: { poll_idle: 0.5ns }\n", "p.yaml:1:22: error: '0.5ns' is finer than poll_idle is kept" },
-	{ "daemon: { socket_mode: 999 }\n", "p.yaml:1:24: error: socket_mode: '999' is not an octal mode like \"0660\"" },
+	{ "daemon: { socket_mode: 999 }\n",
+	  "p.yaml:1:24: error: socket_mode: '999' is not an octal mode like \"0660\"" },
 	{ "daemon: { workers: [1, 1] }\n", "p.yaml:1:24: error: workers: CPU 1 is listed twice" },
 	{ "daemon: { workers: [a] }\n", "p.yaml:1:21: error: workers: 'a' is not a CPU number or a range like 4-15" },
 	{ "daemon: { control: c.sock }\n", "p.yaml:1:20: error: socket: 'c.sock' is not an absolute path" },
@@ -203,7 +206,8 @@ static const struct {
 	{ "pools:\n  p: { type: ram, channels: 2 }\n", "p.yaml:2:29: error: a pool of type ram has no channels" },
 	{ "pools:\n  P: { type: ram }\n",
 	  "p.yaml:2:3: error: 'P' is no name for a pool: 1 to 31 characters of a-z, 0-9, '_' and '-'" },
-	{ "pools:\n  p: { type: ram }\n  p: { type: ram }\n", "p.yaml:3:3: error: pool 'p' is written twice; first at p.yaml:2" },
+	{ "pools:\n  p: { type: ram }\n  p: { type: ram }\n",
+	  "p.yaml:3:3: error: pool 'p' is written twice; first at p.yaml:2" },
 	{ "pools: [a]\n", "p.yaml:1:1: error: pools must be a map: NAME: { … }" },
 	{ "pools:\n  p: { type: file, directory: /d, capacity: { bandwidth: 10MB } }\n",
 	  "p.yaml:2:58: error: '10MB' is not a bandwidth like 200MiB/s or 100Mbit/s, or 'none'" },
@@ -220,12 +224,14 @@ static const struct {
 	  "p.yaml:2:8: error: iops: reservation 9 is above the limit 4, by 5" },
 	{ "classes:\n  a: { latency: { p50: 9ms, p99: 1ms } }\n",
 	  "p.yaml:2:3: error: latency: the p50 target is above the p99 target" },
-	{ "classes:\n  a: {}\nvms:\n  v: { classes: [a, b] }\n", "p.yaml:4:21: error: unknown class 'b'; did you mean 'a'?" },
+	{ "classes:\n  a: {}\nvms:\n  v: { classes: [a, b] }\n",
+	  "p.yaml:4:21: error: unknown class 'b'; did you mean 'a'?" },
 	{ "classes:\n  gold: {}\nvms:\n  v: { default_class: gol }\n",
 	  "p.yaml:4:23: error: unknown class 'gol'; did you mean 'gold'?" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: rr, size: 1MiB }\n",
 	  "p.yaml:5:24: error: unknown pool 'rr'; did you mean 'r'?" },
-	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, size: 1MiB }\n", "p.yaml:5:15: error: disk 'v/d' needs a pool" },
+	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, size: 1MiB }\n",
+	  "p.yaml:5:15: error: disk 'v/d' needs a pool" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r }\n",
 	  "p.yaml:5:15: error: disk 'v/d' needs a size, as every disk of a ram pool" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1000 }\n",
@@ -236,7 +242,8 @@ static const struct {
 	  "p.yaml:5:59: warning: 4 workers for 2 queues: 2 would have none" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1MiB, image: x }\n",
 	  "p.yaml:5:46: error: a disk of a ram pool has no image" },
-	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1MiB }\n    - { name: d, pool: r, size: 1MiB }\n",
+	{ POOLS
+	  "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1MiB }\n    - { name: d, pool: r, size: 1MiB }\n",
 	  "p.yaml:6:15: error: disk 'd' is written twice; first at p.yaml:5" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { pool: r, size: 1MiB }\n", "p.yaml:5:9: error: a disk needs a name" },
 	{ POOLS "vms:\n  v:\n    disks: { name: d }\n", "p.yaml:4:5: error: disks must be a list" },
@@ -246,21 +253,27 @@ static const struct {
 	  "p.yaml:6:47: error: socket '/s' is used by v/a already" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: a, pool: r, size: 1MiB, socket: /run/fairlead/control.sock }\n",
 	  "p.yaml:5:47: error: socket '/run/fairlead/control.sock' is used by the daemon's control already" },
-	{ "pools: { f: { type: file, directory: /d } }\nvms:\n  v:\n    disks:\n    - { name: a, pool: f, image: a/../../b }\n",
+	{ "pools: { f: { type: file, directory: /d } }\nvms:\n  v:\n    disks:\n    - { name: a, pool: f, image: "
+	  "a/../../b }\n",
 	  "p.yaml:5:34: error: image: 'a/../../b' leaves the pool's directory; it is a path beneath it" },
-	{ "pools: { f: { type: file, directory: /d } }\nvms:\n  v:\n    disks:\n    - { name: a, pool: f, image: /etc/passwd }\n",
+	{ "pools: { f: { type: file, directory: /d } }\nvms:\n  v:\n    disks:\n    - { name: a, pool: f, image: "
+	  "/etc/passwd }\n",
 	  "p.yaml:5:34: error: image: '/etc/passwd' leaves the pool's directory; it is a path beneath it" },
 	{ "pools: { f: { type: file, directory: /d } }\nvms:\n  v:\n    disks:\n    - { name: a, pool: f, image: x }\n"
 	  "    - { name: b, pool: f, image: x }\n",
 	  "p.yaml:6:34: warning: image 'x' is used by v/a already" },
 	{ POOLS "vms:\n  v:\n    reservation: { iops: 100 }\n    disks: [{ name: d, pool: s, size: 1MiB }]\n",
-	  "p.yaml:4:5: error: pool 's' cannot keep this: 100.0 iops reserved, 75.0 can be promised (90 % of 83.3): 25.0 too many" },
-	{ POOLS "classes:\n  g: { reservation: { iops: 40 } }\nvms:\n  v: { disks: [{ name: d, pool: s, size: 1MiB }] }\n"
-		"  w: { disks: [{ name: d, pool: s, size: 1MiB }] }\n",
-	  "p.yaml:3:8: error: pool 's' cannot keep this: 80.0 iops reserved, 75.0 can be promised (90 % of 83.3): 5.0 too many" },
+	  "p.yaml:4:5: error: pool 's' cannot keep this: 100.0 iops reserved, 75.0 can be promised (90 % of 83.3): "
+	  "25.0 too many" },
+	{ POOLS
+	  "classes:\n  g: { reservation: { iops: 40 } }\nvms:\n  v: { disks: [{ name: d, pool: s, size: 1MiB }] }\n"
+	  "  w: { disks: [{ name: d, pool: s, size: 1MiB }] }\n",
+	  "p.yaml:3:8: error: pool 's' cannot keep this: 80.0 iops reserved, 75.0 can be promised (90 % of 83.3): 5.0 "
+	  "too many" },
 	{ "pools: { f: { type: file, directory: /d, capacity: { iops: 100, bandwidth: 100MB/s } } }\n"
 	  "vms:\n  v:\n    reservation: { iops: 50, bandwidth: 95MB/s }\n    disks: [{ name: d, pool: f }]\n",
-	  "p.yaml:4:5: error: pool 'f' cannot keep this: 95.0 % of its capacity reserved, 90 % can be promised: 5.0 % too much" },
+	  "p.yaml:4:5: error: pool 'f' cannot keep this: 95.0 % of its capacity reserved, 90 % can be promised: 5.0 % "
+	  "too much" },
 	{ "classes:\n  g: { reservation: { iops: 50 } }\nvms:\n  v: { reservation: { iops: 20 } }\n",
 	  "p.yaml:4:8: error: VM 'v' reserves 20 iops, but its classes reserve 50: 30 too much" },
 	{ POOLS "vms:\n  v:\n    limit: { iops: 9 }\n    disks: [{ name: d, pool: r, size: 1MiB }]\n",
@@ -270,7 +283,8 @@ static const struct {
 	{ "vms:\n  v: { nics: [{ name: n, uplink: x }] }\n", "p.yaml:2:34: error: unknown uplink 'x'" },
 	{ "vms:\n  v: { nics: [{ name: n, mac: \"01:00:00:00:00:01\" }] }\n",
 	  "p.yaml:2:31: error: mac: '01:00:00:00:00:01' is a multicast address; its first byte must be even" },
-	{ "vms:\n  v: { nics: [{ name: n, latency: { p99: 1ms } }] }\n", "p.yaml:2:26: error: unknown key 'latency' in nic" },
+	{ "vms:\n  v: { nics: [{ name: n, latency: { p99: 1ms } }] }\n",
+	  "p.yaml:2:26: error: unknown key 'latency' in nic" },
 	{ "uplinks:\n  u: { type: tap }\n", "p.yaml:2:3: error: uplink 'u' needs a device" },
 	{ "cogroups:\n  g: { vms: [a] }\n", "p.yaml:2:8: error: unknown VM 'a'" },
 	{ "vms:\n  v:\n    limit: 5\n", "p.yaml:3:12: error: rate must be a map: { KEY: VALUE, … }" },
@@ -322,13 +336,15 @@ static void all_are_found_in_one_go(void **state)
 
 static void an_overlay_wins_and_may_be_stale(void **state)
 {
-	static const char base[] = POOLS "classes:\n  g: { shares: 5, limit: { iops: 10, bandwidth: 1MB/s } }\n  b: {}\nvms:\n"
-					 "  v:\n    disks:\n    - { name: a, pool: s, size: 1MiB }\n    - { name: b, pool: s, size: 1MiB }\n";
-	static const char overlay[] = "classes: { g: { shares: 6 }, old: { shares: 1 } }\n"
-				      "vms:\n  v:\n    shares: 9\n    classes: [{ name: g, limit: { iops: none } }]\n    disks:\n"
-				      "    - { name: a, size: 2MiB }\n    - { name: b, removed: true }\n"
-				      "    - { name: c, pool: r, size: 4MiB }\n    - { name: gone, size: 4MiB }\n"
-				      "  dead: { shares: 3 }\n";
+	static const char base[] = POOLS
+		"classes:\n  g: { shares: 5, limit: { iops: 10, bandwidth: 1MB/s } }\n  b: {}\nvms:\n"
+		"  v:\n    disks:\n    - { name: a, pool: s, size: 1MiB }\n    - { name: b, pool: s, size: 1MiB }\n";
+	static const char overlay[] =
+		"classes: { g: { shares: 6 }, old: { shares: 1 } }\n"
+		"vms:\n  v:\n    shares: 9\n    classes: [{ name: g, limit: { iops: none } }]\n    disks:\n"
+		"    - { name: a, size: 2MiB }\n    - { name: b, removed: true }\n"
+		"    - { name: c, pool: r, size: 4MiB }\n    - { name: gone, size: 4MiB }\n"
+		"  dead: { shares: 3 }\n";
 	struct policy *p = load_good(base, overlay);
 	char *found;
 
@@ -356,9 +372,12 @@ static void an_overlay_wins_and_may_be_stale(void **state)
 static void files_are_joined(void **state)
 {
 	struct policy_source s[] = {
-		{ .name = (char *)"a", .text = (char *)POOLS "vms: { v: { disks: [{ name: a, pool: r, size: 1MiB }] } }\n" },
-		{ .name = (char *)"b", .text = (char *)"vms: { v: { shares: 3, disks: [{ name: b, pool: r, size: 1MiB }] }, w: }\n" },
-		{ .name = (char *)"c", .text = (char *)"vms: { v: { shares: 4, disks: [{ name: b, pool: r, size: 1MiB }] } }\n" },
+		{ .name = (char *)"a",
+		  .text = (char *)POOLS "vms: { v: { disks: [{ name: a, pool: r, size: 1MiB }] } }\n" },
+		{ .name = (char *)"b",
+		  .text = (char *)"vms: { v: { shares: 3, disks: [{ name: b, pool: r, size: 1MiB }] }, w: }\n" },
+		{ .name = (char *)"c",
+		  .text = (char *)"vms: { v: { shares: 4, disks: [{ name: b, pool: r, size: 1MiB }] } }\n" },
 	};
 	struct policy_diagnostics diag = { 0 };
 	struct policy *p = NULL;
@@ -385,25 +404,45 @@ static void quantities_go_both_ways(void **state)
 		uint64_t value;
 		const char *written; /* NULL: as read */
 	} good[] = {
-		{ UNITS_COUNT, "400", 400, NULL }, { UNITS_COUNT, "20k", 20000, NULL }, { UNITS_COUNT, "1.5M", 1500000, "1500k" },
-		{ UNITS_SIZE, "20GiB", UINT64_C(20) << 30, NULL }, { UNITS_SIZE, "20GB", UINT64_C(20000000000), NULL },
-		{ UNITS_SIZE, "0.5KiB", 512, "512" }, { UNITS_SIZE, "4096", 4096, "4KiB" }, { UNITS_SIZE, "17 MiB", 17 << 20, "17MiB" },
-		{ UNITS_BANDWIDTH, "200MiB/s", 200 << 20, NULL }, { UNITS_BANDWIDTH, "100Mbit/s", 12500000, NULL },
-		{ UNITS_BANDWIDTH, "1Gbit/s", 125000000, NULL }, { UNITS_BANDWIDTH, "100MB/s", 100000000, NULL },
-		{ UNITS_BANDWIDTH, "17B/s", 17, NULL }, { UNITS_DURATION, "50us", 50000, NULL }, { UNITS_DURATION, "0", 0, NULL },
-		{ UNITS_DURATION, "1.5s", 1500000000, "1500ms" }, { UNITS_BYTE_TIME, "6.1ns", 6100, NULL },
-		{ UNITS_BYTE_TIME, "0.001ns", 1, NULL }, { UNITS_BYTE_TIME, "5us", 5000000, NULL },
+		{ UNITS_COUNT, "400", 400, NULL },
+		{ UNITS_COUNT, "20k", 20000, NULL },
+		{ UNITS_COUNT, "1.5M", 1500000, "1500k" },
+		{ UNITS_SIZE, "20GiB", UINT64_C(20) << 30, NULL },
+		{ UNITS_SIZE, "20GB", UINT64_C(20000000000), NULL },
+		{ UNITS_SIZE, "0.5KiB", 512, "512" },
+		{ UNITS_SIZE, "4096", 4096, "4KiB" },
+		{ UNITS_SIZE, "17 MiB", 17 << 20, "17MiB" },
+		{ UNITS_BANDWIDTH, "200MiB/s", 200 << 20, NULL },
+		{ UNITS_BANDWIDTH, "100Mbit/s", 12500000, NULL },
+		{ UNITS_BANDWIDTH, "1Gbit/s", 125000000, NULL },
+		{ UNITS_BANDWIDTH, "100MB/s", 100000000, NULL },
+		{ UNITS_BANDWIDTH, "17B/s", 17, NULL },
+		{ UNITS_DURATION, "50us", 50000, NULL },
+		{ UNITS_DURATION, "0", 0, NULL },
+		{ UNITS_DURATION, "1.5s", 1500000000, "1500ms" },
+		{ UNITS_BYTE_TIME, "6.1ns", 6100, NULL },
+		{ UNITS_BYTE_TIME, "0.001ns", 1, NULL },
+		{ UNITS_BYTE_TIME, "5us", 5000000, NULL },
 	};
 	static const struct {
 		enum units units;
 		const char *text;
 		int result;
 	} wrong[] = {
-		{ UNITS_COUNT, "", -EINVAL }, { UNITS_COUNT, "-1", -EINVAL }, { UNITS_COUNT, "1.", -EINVAL },
-		{ UNITS_COUNT, ".5k", -EINVAL }, { UNITS_COUNT, "1.2", -EDOM }, { UNITS_COUNT, "18446744073709551616", -ERANGE },
-		{ UNITS_COUNT, "18446744073709551615k", -ERANGE }, { UNITS_SIZE, "20Gib", -EINVAL }, { UNITS_SIZE, "1e9", -EINVAL },
-		{ UNITS_BANDWIDTH, "1bit/s", -EDOM }, { UNITS_BANDWIDTH, "5MiB", -EINVAL }, { UNITS_DURATION, "5", -EINVAL },
-		{ UNITS_DURATION, "5 minutes", -EINVAL }, { UNITS_BYTE_TIME, "0.0001ns", -EDOM },
+		{ UNITS_COUNT, "", -EINVAL },
+		{ UNITS_COUNT, "-1", -EINVAL },
+		{ UNITS_COUNT, "1.", -EINVAL },
+		{ UNITS_COUNT, ".5k", -EINVAL },
+		{ UNITS_COUNT, "1.2", -EDOM },
+		{ UNITS_COUNT, "18446744073709551616", -ERANGE },
+		{ UNITS_COUNT, "18446744073709551615k", -ERANGE },
+		{ UNITS_SIZE, "20Gib", -EINVAL },
+		{ UNITS_SIZE, "1e9", -EINVAL },
+		{ UNITS_BANDWIDTH, "1bit/s", -EDOM },
+		{ UNITS_BANDWIDTH, "5MiB", -EINVAL },
+		{ UNITS_DURATION, "5", -EINVAL },
+		{ UNITS_DURATION, "5 minutes", -EINVAL },
+		{ UNITS_BYTE_TIME, "0.0001ns", -EDOM },
 		{ UNITS_BYTE_TIME, "1.0000000000001ns", -EINVAL },
 	};
 	char text[UNITS_TEXT_MAX];
@@ -413,7 +452,8 @@ static void quantities_go_both_ways(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		assert_int_equal(units_parse(good[i].units, good[i].text, &value), 0);
 		assert_int_equal(value, good[i].value);
-		assert_string_equal(units_format(good[i].units, value, text), good[i].written ? good[i].written : good[i].text);
+		assert_string_equal(units_format(good[i].units, value, text),
+				    good[i].written ? good[i].written : good[i].text);
 		assert_int_equal(units_parse(good[i].units, text, &value), 0);
 		assert_int_equal(value, good[i].value);
 	}

@@ -67,7 +67,7 @@ static void check_limit(struct seen *s, unsigned i, uint64_t units)
 {
 	const struct slo_promise *p = &s->node->promise;
 	uint64_t burst = i == SLO_IOPS ? p->burst_requests * 1000 : p->burst_bytes;
-	double rate = (double)rate_of(&p->limit, i), full = burst ? (double)burst : rate / 100;
+	double rate = (double)rate_of(&p->limit, i), full = (double)burst;
 
 	if (rate == 0 || !units)
 		return;
@@ -78,6 +78,8 @@ static void check_limit(struct seen *s, unsigned i, uint64_t units)
 	s->level[i] += (double)units;
 	if (full < (double)units)
 		full = (double)units;
+	if (!burst)
+		full += fmax((double)units / 2, rate / 100);
 	if (s->level[i] > full * 1.0001 + 1)
 		fail_run("limit broken", (unsigned)(s - w.node));
 }

@@ -165,7 +165,9 @@ static void pieces_let_others_between(void **state)
 static void flushes_bypass(void **state)
 {
 	struct slo_sched *s = sim_sched(1);
-	struct slo_flow *f = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ .limit = { 1000 } }), plain));
+	struct slo_flow *f = sim_flow(sim_class(sim_vm(s,
+							(struct slo_promise){ .limit = { 1000 }, .burst_requests = 1 }),
+						plain));
 	uint64_t now = NSEC_PER_SEC;
 	struct slo_req r[4];
 	struct slo_piece p[4];

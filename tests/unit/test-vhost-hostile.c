@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Everything a front-end can do wrong with messages: each ends the session with a reason, or is refused, and leaves nothing.
+ * Everything a front-end can do wrong with messages: each ends the session with a reason, or is refused, and leaves
+ * nothing.
  */
 #include "tests/unit/vhost_rig.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a front-end shares: the guest's memory, the dirty log, the inflight region; changed while in use, wrong, truncated.
+ * What a front-end shares: the guest's memory, the dirty log, the inflight region; changed while in use, wrong,
+ * truncated.
  */
 #include "tests/unit/vhost_rig.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where front-ends come from: listening (stale, live and foreign files at the path, modes, one at a time), connecting with
- * retries, given descriptors; ends while requests drain; a thousand connections without a descriptor or a page left over.
+ * Where front-ends come from: listening (stale, live and foreign files at the path, modes, one at a time),
+ * connecting with retries, given descriptors; ends while requests drain; a thousand connections without a
+ * descriptor or a page left over.
  */
 #include "tests/unit/vhost_harness.h"
 #include "vhost/server.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a decent front-end does: negotiation, set-ups in every order, changes while queues run, answers that come late, config,
- * status and reset, notices.
+ * What a decent front-end does: negotiation, set-ups in every order, changes while queues run, answers that come
+ * late, config, status and reset, notices.
  */
 #include "tests/unit/vhost_rig.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the vhost tests and the message fuzzer share: a small but real device model (its queues are real virtqueues) and a raw
- * front-end that can send anything. Everything runs on the caller's thread and its event loop, so nothing depends on time.
+ * What the vhost tests and the message fuzzer share: a small but real device model (its queues are real virtqueues)
+ * and a raw front-end that can send anything. Everything runs on the caller's thread and its event loop, so nothing
+ * depends on time.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests of one session over a socket pair: a device model on one side, a raw front-end on the other, and the checks that
- * every session's end must stand.
+ * For tests of one session over a socket pair: a device model on one side, a raw front-end on the other, and the
+ * checks that every session's end must stand.
  */
 #pragma once
 

@@ -43,7 +43,7 @@ class Folder:
 
 
 class Process:
-    """A child in a session of its own, its output in a log file."""
+    """A child in a session of its own, its output in a log file. It is killed when the test run dies without its goodbyes."""
 
     def __init__(self, command, log, env=None, pass_fds=()):
         self.command = [str(word) for word in command]
@@ -51,7 +51,7 @@ class Process:
         with self.log.open("ab") as output:
             output.write(f"+ {' '.join(self.command)}\n".encode())
             output.flush()
-            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                           env=env, pass_fds=pass_fds, start_new_session=True)
 
     @property
