@@ -164,10 +164,9 @@ static void pieces_let_others_between(void **state)
 /* A flush goes at once, past limit and full window, and its VM pays. */
 static void flushes_bypass(void **state)
 {
+	struct slo_promise limit = { .limit = { 1000 }, .burst_requests = 1 };
 	struct slo_sched *s = sim_sched(1);
-	struct slo_flow *f = sim_flow(sim_class(sim_vm(s,
-							(struct slo_promise){ .limit = { 1000 }, .burst_requests = 1 }),
-						plain));
+	struct slo_flow *f = sim_flow(sim_class(sim_vm(s, limit), plain));
 	uint64_t now = NSEC_PER_SEC;
 	struct slo_req r[4];
 	struct slo_piece p[4];
