@@ -100,12 +100,15 @@ void slo_anticipate_forget(struct slo_node *class)
 static bool pause_begin(struct slo_sched *s, struct slo_node *class, uint64_t now)
 {
 	struct slo_anticipation *a = &s->anticipation;
-	uint64_t until = class->idle_ns + patience_ns(s, class);
+	uint64_t until = class->idle_ns + patience_ns(s, class), most;
+	uint64_t usual = class->idle_ns + (uint64_t)(class->class->think_ns * 1.25);
 
 	budget_refresh(a, now);
-	until = min_u64(until, now + a->budget_ns * s->window.size);
-	if (until <= now)
+	most = now + a->budget_ns * s->window.size;
+	/* A pause that the budget would cut before the reader usually comes is idling for nothing. */
+	if (until <= now || most < min_u64(usual, until) || most == now)
 		return false;
+	until = min_u64(until, most);
 	a->node = class;
 	a->since_ns = now;
 	a->until_ns = until;

@@ -67,6 +67,7 @@ static void depth_one_readers(void **state)
 		depth_one_reader(100 * NSEC_PER_USEC, other);
 		depth_one_reader(500 * NSEC_PER_USEC, other);
 		depth_one_reader(NSEC_PER_MSEC, other);
+		depth_one_reader(2 * NSEC_PER_MSEC, other);
 	}
 }
 
