@@ -18,8 +18,6 @@
 #define TRUSTED 8	 /* samples before a cell is used */
 #define SLOW 256	 /* a sample's weight is 1/n until it is this small */
 #define OUTLIER 4.0	 /* a sample counts at most this many times the mean, or this fraction of it */
-#define NS_MIN 100.0
-#define NS_MAX 1e11
 
 /* An SSD's shape: what an operation costs before anything is known. */
 static const struct slo_cost_line shape[SLO_OPS] = {
@@ -31,13 +29,6 @@ static const struct slo_cost_line shape[SLO_OPS] = {
 static double line_at(const struct slo_cost_line *l, double bytes)
 {
 	return l->base + l->per_byte * bytes;
-}
-
-static unsigned size_class(uint64_t bytes)
-{
-	unsigned c = bytes < 1024 ? 0 : 63u - (unsigned)__builtin_clzll(bytes) - 9;
-
-	return c < SLO_COST_SIZES ? c : SLO_COST_SIZES - 1;
 }
 
 static bool trusted(const struct slo_cost_cell *c)
@@ -74,9 +65,9 @@ static struct slo_cost_line line_make(const struct slo_cost_cell *row, unsigned 
 		return l;
 	/* With three neighbours the line below might fit better; with one side only, extend the last two learned. */
 	if (a && !b)
-		b = a, a = nearest(row, (int)size_class((uint64_t)b->bytes) - 1, -1);
+		b = a, a = nearest(row, (int)slo_cost_size_class((uint64_t)b->bytes) - 1, -1);
 	else if (b && !a)
-		a = b, b = nearest(row, (int)size_class((uint64_t)a->bytes) + 1, 1);
+		a = b, b = nearest(row, (int)slo_cost_size_class((uint64_t)a->bytes) + 1, 1);
 	if (a && b && b->bytes > a->bytes) {
 		l.per_byte = fmax(0, (b->ns - a->ns) / (b->bytes - a->bytes));
 		l.base = fmax(0, a->ns - l.per_byte * a->bytes);
@@ -105,22 +96,15 @@ void slo_cost_init(struct slo_cost *c, const struct slo_cost_model *saved, bool 
 		lines_make(c, op);
 }
 
-uint64_t slo_cost_of(const struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes)
-{
-	double ns = line_at(&c->line[op][sequential][size_class(bytes)], (double)bytes);
-
-	return ns > NS_MIN ? (ns < NS_MAX ? (uint64_t)ns : (uint64_t)NS_MAX) : (uint64_t)NS_MIN;
-}
-
 void slo_cost_learn(struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes, uint64_t ns)
 {
-	struct slo_cost_cell *cell = &c->model.cell[op][sequential][size_class(bytes)];
+	struct slo_cost_cell *cell = &c->model.cell[op][sequential][slo_cost_size_class(bytes)];
 	double sample, weight;
 
 	/* A settled cell needs only some of its samples. */
 	if (c->frozen || (cell->samples >= SLOW && c->skipped++ % 8))
 		return;
-	sample = fmin(fmax((double)ns, NS_MIN), NS_MAX);
+	sample = fmin(fmax((double)ns, SLO_COST_NS_MIN), SLO_COST_NS_MAX);
 	if (trusted(cell))
 		sample = fmin(fmax(sample, cell->ns / OUTLIER), cell->ns * OUTLIER);
 	cell->samples++;
@@ -169,7 +153,7 @@ static int parse_line(const char *line, struct slo_cost_model *m)
 		return -EINVAL;
 	for (i = 0; i < SLO_OPS && strcmp(op, op_name[i]); i++)
 		;
-	if (i == SLO_OPS || class >= SLO_COST_SIZES || !(bytes >= 0 && bytes < 1e13) || !(ns >= NS_MIN && ns <= NS_MAX))
+	if (i == SLO_OPS || class >= SLO_COST_SIZES || !(bytes >= 0 && bytes < 1e13) || !(ns >= SLO_COST_NS_MIN && ns <= SLO_COST_NS_MAX))
 		return -EINVAL;
 	if (strcmp(seq, "sequential") && strcmp(seq, "random"))
 		return -EINVAL;

@@ -14,16 +14,6 @@
  */
 #define DUE_PER_SHARE 19
 #define DUE_AHEAD_NS (500 * NSEC_PER_MSEC)
-/* Discards and zeroes touch ranges, not data. */
-#define RANGE_PIECES 64
-
-uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op)
-{
-	if (op == SLO_READ || op == SLO_WRITE || s->split_bytes > UINT64_MAX / RANGE_PIECES)
-		return s->split_bytes;
-	return s->split_bytes * RANGE_PIECES;
-}
-
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
 	uint64_t ready = 0;

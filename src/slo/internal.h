@@ -190,7 +190,26 @@ bool slo_promise_valid(const struct slo_promise *p);
 void slo_node_reservations(struct slo_node *vm, uint64_t now);
 
 /* tags.c */
-struct slo_amount slo_amount_of(const struct slo_sched *s, enum slo_op op, uint64_t bytes);
+/* Discards and zeroes touch ranges, not data: their pieces may be so many times larger. */
+#define SLO_RANGE_PIECES 64
+
+static inline uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op)
+{
+	if (op == SLO_READ || op == SLO_WRITE || s->split_bytes > UINT64_MAX / SLO_RANGE_PIECES)
+		return s->split_bytes;
+	return s->split_bytes * SLO_RANGE_PIECES;
+}
+
+static inline struct slo_amount slo_amount_of(const struct slo_sched *s, enum slo_op op, uint64_t bytes)
+{
+	uint64_t max = slo_piece_max(s, op);
+	struct slo_amount a = { { 1000, op == SLO_READ || op == SLO_WRITE ? bytes : 0 } };
+
+	if (bytes > max)
+		a.units[SLO_IOPS] = (bytes + max - 1) / max * 1000;
+	return a;
+}
+
 uint64_t slo_due_ns(const struct slo_node *n);
 void slo_due_rekey(struct slo_node *n);
 /* Before anything of a node that is idle comes in. */
@@ -209,9 +228,6 @@ void slo_charge_share(struct slo_node *n, uint64_t cost);
 /* Reservation and limit tags alone. */
 void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
 void slo_tags_rebase(struct slo_node *parent);
-
-/* dispatch.c */
-uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op);
 
 /* window.c */
 void slo_window_init(struct slo_window *w, unsigned depth);
@@ -236,11 +252,43 @@ void slo_anticipate_forget(struct slo_node *class);
 
 /* cost.c */
 void slo_cost_init(struct slo_cost *c, const struct slo_cost_model *saved, bool frozen);
-uint64_t slo_cost_of(const struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes);
+#define SLO_COST_NS_MIN 100.0
+#define SLO_COST_NS_MAX 1e11
+
+static inline unsigned slo_cost_size_class(uint64_t bytes)
+{
+	unsigned c = bytes < 1024 ? 0 : 63u - (unsigned)__builtin_clzll(bytes) - 9;
+
+	return c < SLO_COST_SIZES ? c : SLO_COST_SIZES - 1;
+}
+
+static inline uint64_t slo_cost_of(const struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes)
+{
+	const struct slo_cost_line *l = &c->line[op][sequential][slo_cost_size_class(bytes)];
+	double ns = l->base + l->per_byte * (double)bytes;
+
+	return ns > SLO_COST_NS_MIN ? (uint64_t)(ns < SLO_COST_NS_MAX ? ns : SLO_COST_NS_MAX) : (uint64_t)SLO_COST_NS_MIN;
+}
+
 void slo_cost_learn(struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes, uint64_t ns);
 
 /* stats.c */
-struct slo_bucket_counts *slo_meter_bucket(struct slo_meter *m, uint64_t now);
+static inline struct slo_bucket_counts *slo_meter_bucket(struct slo_meter *m, uint64_t now)
+{
+	uint64_t second = now / NSEC_PER_SEC;
+	struct slo_bucket_counts *b = &m->ring[second % SLO_RING];
+
+	if (b->second == second && m->seen)
+		return b;
+	if (!m->seen) {
+		m->seen = true;
+		m->since_ns = now;
+	}
+	if (b->second != second)
+		*b = (struct slo_bucket_counts){ .second = second };
+	return b;
+}
+
 void slo_meter_state(struct slo_meter *m, uint8_t state, uint64_t now);
 /* Adds the buckets of `from` to `into`, for a node that goes. */
 void slo_meter_fold(struct slo_meter *into, const struct slo_meter *from);

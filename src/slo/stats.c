@@ -6,20 +6,6 @@
  */
 #include "slo/internal.h"
 
-struct slo_bucket_counts *slo_meter_bucket(struct slo_meter *m, uint64_t now)
-{
-	uint64_t second = now / NSEC_PER_SEC;
-	struct slo_bucket_counts *b = &m->ring[second % SLO_RING];
-
-	if (!m->seen) {
-		m->seen = true;
-		m->since_ns = now;
-	}
-	if (b->second != second)
-		*b = (struct slo_bucket_counts){ .second = second };
-	return b;
-}
-
 static void book(struct slo_meter *m, uint64_t from, uint64_t to)
 {
 	struct slo_bucket_counts *b = slo_meter_bucket(m, from);

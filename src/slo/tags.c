@@ -25,18 +25,6 @@
 #define PAUSE_MAX_NS (10 * NSEC_PER_MSEC)
 #define TYPICAL_BYTES 4096
 
-struct slo_amount slo_amount_of(const struct slo_sched *s, enum slo_op op, uint64_t bytes)
-{
-	uint64_t max = slo_piece_max(s, op);
-	struct slo_amount a = { { 1000, 0 } };
-
-	if (bytes > max)
-		a.units[SLO_IOPS] = (bytes + max - 1) / max * 1000;
-	if (op == SLO_READ || op == SLO_WRITE)
-		a.units[SLO_BANDWIDTH] = bytes;
-	return a;
-}
-
 static uint64_t due_own_ns(const struct slo_due *d)
 {
 	uint64_t at = UINT64_MAX;
