@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Description: changes at run time that come while another is under way: each begins with what the one before has left, all
- * are answered once, and none is lost, in the daemon or in the file that makes it last.
+ * are answered once, and none is lost, in the daemon or in the file that makes it last. And the end waits for nobody.
  */
 #include "ctl/client.h"
 #include "ctl/commands.h"
@@ -69,21 +69,27 @@ static void end(struct rig *rig)
 	ctl_commands_fini(&rig->ctl);
 }
 
-static int send_adds(const struct rig *rig)
+static int send_text(const struct rig *rig, const char *text)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char text[CALLS * 160];
-	size_t n = 0;
 
 	snprintf(a.sun_path, sizeof(a.sun_path), "%s", rig->socket);
 	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	return fd;
+}
+
+static int send_adds(const struct rig *rig)
+{
+	char text[CALLS * 160];
+	size_t n = 0;
+
 	for (unsigned i = 0; i < CALLS; i++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n,
 				      "{\"jsonrpc\":\"2.0\",\"id\":%u,\"method\":\"disk.add\",\"params\":{\"vm\":\"a\",\"name\":"
 				      "\"d%u\",\"pool\":\"ram\",\"size\":\"1MiB\"}}\n", i, i);
-	assert_int_equal(write(fd, text, n), n);
-	return fd;
+	return send_text(rig, text);
 }
 
 static unsigned disks_of(const struct rig *rig)
@@ -133,11 +139,29 @@ static void the_end_comes_between_changes(void **state)
 	close(fd);
 }
 
+/* At a minute for each of its steps. */
+static void the_end_stops_a_calibration(void **state)
+{
+	struct rig rig;
+	char c;
+	int fd;
+
+	(void)state;
+	begin(&rig);
+	/* The answer to the second says that the first has begun. */
+	fd = send_text(&rig, "{\"jsonrpc\":\"2.0\",\"method\":\"pool.calibrate\",\"params\":{\"name\":\"ram\",\"seconds\":60}}\n"
+			     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"vm.list\"}\n");
+	assert_int_equal(read(fd, &c, 1), 1);
+	end(&rig);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(changes_take_their_turn),
 		cmocka_unit_test(the_end_comes_between_changes),
+		cmocka_unit_test(the_end_stops_a_calibration),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
