@@ -62,6 +62,7 @@ struct calibration {
 	unsigned depth, step, in_flight;
 	uint64_t step_ns, began_ns, next_offset, completed;
 	uint64_t random;
+	const bool *stop;
 	uint8_t *memory;
 	struct calibration_io io[DEPTH_MAX];
 	int result;
@@ -137,6 +138,8 @@ static bool step_over(const struct calibration *c, uint64_t now_ns)
 {
 	const struct step *s = &steps[c->step];
 
+	if (load_relaxed(c->stop))
+		return true;
 	if (s->whole_disk)
 		return c->completed + c->in_flight >= BLK_CALIBRATE_BYTES / s->bytes;
 	return now_ns - c->began_ns >= c->step_ns;
@@ -168,6 +171,11 @@ static unsigned calibration_poll(struct worker_source *s, uint64_t now_ns)
 	struct calibration *c = container_of(s, struct calibration, source);
 	unsigned want, n = 0;
 
+	if (load_relaxed(c->stop) && c->in_flight == 0) {
+		c->result = -ECANCELED;
+		leave(c);
+		return 0;
+	}
 	if (step_over(c, now_ns) && c->in_flight == 0)
 		step_finish(c, now_ns);
 	if (c->step == ARRAY_SIZE(steps)) {
@@ -215,7 +223,7 @@ static void over(struct worker_msg *m)
 }
 
 int blk_calibrate(struct blk_pool *pool, struct store_disk *disk, struct worker *w, unsigned depth, uint64_t step_ns,
-		  void (*done)(void *arg, int result, const struct blk_calibration *c), void *arg)
+		  const bool *stop, void (*done)(void *arg, int result, const struct blk_calibration *c), void *arg)
 {
 	struct calibration *c;
 	void *mem;
@@ -232,6 +240,7 @@ int blk_calibrate(struct blk_pool *pool, struct store_disk *disk, struct worker 
 	c->pool = pool;
 	c->disk = disk;
 	c->step_ns = step_ns;
+	c->stop = stop;
 	c->random = 88172645463325252ull;
 	c->done = done;
 	c->arg = arg;

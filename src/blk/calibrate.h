@@ -18,7 +18,7 @@ struct blk_calibration {
 
 /*
  * Control thread. Each of the steps takes `step_ns`; done is called on the control thread. The disk is written all over.
- * -ENOMEM.
+ * `stop` (atomic) set meanwhile: what is at the store is waited for, and the result is -ECANCELED. -ENOMEM.
  */
 int blk_calibrate(struct blk_pool *pool, struct store_disk *disk, struct worker *w, unsigned depth, uint64_t step_ns,
-		  void (*done)(void *arg, int result, const struct blk_calibration *c), void *arg);
+		  const bool *stop, void (*done)(void *arg, int result, const struct blk_calibration *c), void *arg);

@@ -65,7 +65,7 @@ struct blk_port {
 	unsigned n_tickets, fresh; /* tickets from `fresh` on have never been used: their memory is untouched */
 	unsigned out;		   /* tickets in use */
 	bool local;		   /* its worker is the owner */
-	bool full_told;
+	bool full_told; /* atomic: `full` is on its way; the owner clears it */
 	struct blk_outbox outbox;
 	/* The owner's. */
 	struct list node; /* in the VM's ports */
@@ -115,6 +115,8 @@ struct blk_core {
 	bool wanting;		      /* slices: some class has been told to want credit */
 } cache_aligned;
 
+struct gate_order;
+
 struct blk_gate {
 	unsigned n_workers;
 	struct blk_box *reply; /* one per worker */
@@ -122,7 +124,7 @@ struct blk_gate {
 	struct blk_core *core;
 	unsigned depth;
 	bool balancing; /* control thread: a balance is under way */
-	struct gate_order *ending; /* the gate's end, which waits for the balance under way */
+	struct gate_order *ending; /* control thread: waits for the balance */
 	struct blk_slices *slices; /* slices.c; NULL with an owner */
 };
 

@@ -328,11 +328,13 @@ static void balance_next(struct worker_msg *m)
 		o->at = 0;
 		order_send(o);
 	} else {
-		o->gate->balancing = false;
+		struct blk_gate *g = o->gate;
+
+		g->balancing = false;
 		blk_balance_destroy(o->balance);
 		order_end(o);
-		if (ending)
-			order_send(ending);
+		if (g->ending)
+			order_send(g->ending);
 	}
 }
 
@@ -362,9 +364,30 @@ static void run_end(struct gate_order *o, struct blk_core *core)
 	worker_source_remove(&core->source);
 }
 
-static void last_end(struct gate_order *o)
+static void run_nothing(struct worker_msg *m, struct worker *w)
 {
-	gate_free(o->gate);
+	(void)m;
+	(void)w;
+}
+
+/*
+ * After the cores, every worker once more: its last notes may have come with an earlier bell, and the bell that was rung for
+ * them still be on its way to a box that goes with the gate.
+ */
+static void end_next(struct worker_msg *m)
+{
+	struct gate_order *o = container_of(m, struct gate_order, msg);
+	struct blk_gate *g = o->gate;
+
+	if (++o->at < g->n_cores) {
+		order_send(o);
+	} else if (o->at < g->n_cores + g->n_workers) {
+		m->run = run_nothing;
+		worker_post(g->reply[o->at - g->n_cores].worker, m);
+	} else {
+		gate_free(g);
+		order_end(o);
+	}
 }
 
 void blk_gate_destroy(struct blk_gate *g, struct blk_gate_done done)
@@ -373,7 +396,8 @@ void blk_gate_destroy(struct blk_gate *g, struct blk_gate_done done)
 
 	if (!o)
 		return;
-	o->last = last_end;
+	o->msg.done = end_next;
+	/* A balance goes round twice, so one that began before would be overtaken. */
 	if (g->balancing)
 		g->ending = o;
 	else

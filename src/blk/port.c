@@ -66,7 +66,7 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 	struct blk_ticket *t = ticket_get(p);
 	enum slo_op op = op_of(r);
 
-	/* The queue takes no more than blk_port_full allows; what comes back from a recall had its ticket before. */
+	/* The queue takes no more than blk_port_room allows; what comes back from a recall had its ticket before. */
 	assert(t);
 	t->port = p;
 	t->request = r;
@@ -209,9 +209,9 @@ void blk_port_ring_full(struct blk_port *p)
 		return;
 	}
 	/* One at a time is under way; telling it again adds nothing. */
-	if (p->full_told)
+	if (load_acquire(&p->full_told))
 		return;
-	p->full_told = true;
+	store_relaxed(&p->full_told, true);
 	note_to_owner(p, &p->full, BLK_NOTE_FULL);
 }
 

@@ -18,6 +18,81 @@ struct change {
 	void *arg;
 };
 
+/* A handler, or a reload, that comes after the change under way. */
+struct waiting {
+	struct list node;
+	void (*handler)(struct ctl_call *call, json_t *params, void *context); /* NULL: a reload */
+	struct ctl_call *call;
+	json_t *params;
+	host_done done;
+	void *arg;
+};
+
+/* --- one after the other --- */
+
+static int wait_for_turn(struct ctl_context *c, const struct waiting *w)
+{
+	struct waiting *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *w;
+	json_incref(copy->params);
+	list_append(&c->waiting, &copy->node);
+	return 0;
+}
+
+static struct waiting take_waiting(struct ctl_context *c)
+{
+	struct waiting *first = list_first(&c->waiting, struct waiting, node), w = *first;
+
+	list_remove(&first->node);
+	free(first);
+	return w;
+}
+
+bool change_must_wait(struct ctl_context *c, struct ctl_call *call, json_t *params,
+		      void (*handler)(struct ctl_call *call, json_t *params, void *context))
+{
+	struct waiting w = { .handler = handler, .call = call, .params = params };
+
+	if (!c->changing)
+		return false;
+	if (wait_for_turn(c, &w) < 0)
+		ctl_fail(call, CTL_ERROR_BUSY, NULL, "another change is under way");
+	return true;
+}
+
+static void change_over(struct ctl_context *c)
+{
+	c->changing = false;
+	/* Those that fail at once leave the turn to the next. */
+	while (!c->changing && !list_empty(&c->waiting)) {
+		struct waiting w = take_waiting(c);
+
+		if (w.handler)
+			w.handler(w.call, w.params, c);
+		else
+			change_reload(c, w.done, w.arg);
+		json_decref(w.params);
+	}
+}
+
+void ctl_commands_stop(struct ctl_context *c)
+{
+	struct host_error ending = { .err = -ESHUTDOWN, .text = "fairleadd is ending" };
+
+	while (c->waiting.next && !list_empty(&c->waiting)) {
+		struct waiting w = take_waiting(c);
+
+		if (w.handler)
+			ctl_fail(w.call, CTL_ERROR_FAILED, NULL, "%s", ending.text);
+		else
+			w.done(w.arg, &ending);
+		json_decref(w.params);
+	}
+}
+
 /* --- loading --- */
 
 static json_t *diagnostics_json(const struct policy_diagnostics *diag)
@@ -177,6 +252,7 @@ static void keep_overlay(struct change *ch, struct host_error *error)
 static void applied(void *arg, const struct host_error *error)
 {
 	struct change *ch = arg;
+	struct ctl_context *c = ch->context;
 	struct host_error e = *error;
 
 	if (e.err == 0)
@@ -190,20 +266,25 @@ static void applied(void *arg, const struct host_error *error)
 	json_decref(ch->changes);
 	policy_overlay_free(ch->overlay);
 	free(ch);
+	change_over(c);
 }
 
 static void start(struct ctl_context *c, struct ctl_call *call, struct policy *p, struct policy_overlay *overlay,
 		  host_done done, void *arg)
 {
 	struct change *ch = calloc(1, sizeof(*ch));
+	struct host_error none = { .err = -ENOMEM, .text = "out of memory" };
 
 	if (!ch) {
 		policy_free(p);
 		policy_overlay_free(overlay);
 		if (call)
-			ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "out of memory");
+			ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "%s", none.text);
+		else
+			done(arg, &none);
 		return;
 	}
+	c->changing = true;
 	*ch = (struct change){ c, call, overlay, change_list_json(c->host->policy, p), done, arg };
 	host_apply(c->host, p, applied, ch);
 }
@@ -225,7 +306,13 @@ void change_reload(struct ctl_context *c, host_done done, void *arg)
 	struct host_error e = { 0 };
 	struct policy *p;
 
-	e.err = load(c, NULL, 0, NULL, &p, &diag);
+	if (c->changing) {
+		e.err = wait_for_turn(c, &(struct waiting){ .done = done, .arg = arg });
+		if (e.err == 0)
+			return;
+	} else {
+		e.err = load(c, NULL, 0, NULL, &p, &diag);
+	}
 	if (e.err == 0) {
 		start(c, NULL, p, NULL, done, arg);
 	} else {

@@ -29,6 +29,8 @@ static void add(struct ctl_call *call, json_t *params, void *context)
 	json_t *disk;
 	int err;
 
+	if (change_must_wait(c, call, params, add))
+		return;
 	if (host_disk_find(c->host, text(params, "vm"), text(params, "name"))) {
 		ctl_fail(call, CTL_ERROR_EXISTS, NULL, "VM %s has a disk %s already", text(params, "vm"), text(params, "name"));
 		return;
@@ -80,8 +82,11 @@ static void change(struct ctl_context *c, struct ctl_call *call, struct policy_o
 static void remove_disk(struct ctl_call *call, json_t *params, void *context)
 {
 	struct ctl_context *c = context;
-	struct policy_overlay *o = find(c, call, params) ? begin(c, call) : NULL;
+	struct policy_overlay *o;
 
+	if (change_must_wait(c, call, params, remove_disk))
+		return;
+	o = find(c, call, params) ? begin(c, call) : NULL;
 	if (o)
 		change(c, call, o, policy_overlay_disk_remove(o, text(params, "vm"), text(params, "name"),
 							      written_elsewhere(c, params)));
@@ -93,6 +98,8 @@ static void resize(struct ctl_call *call, json_t *params, void *context)
 	json_int_t size = json_integer_value(json_object_get(params, "size_bytes"));
 	struct policy_overlay *o;
 
+	if (change_must_wait(c, call, params, resize))
+		return;
 	if (size <= 0 || size % STORE_SECTOR) {
 		ctl_fail(call, CTL_ERROR_PARAMS, NULL, "size_bytes: a positive multiple of %u is wanted", STORE_SECTOR);
 		return;

@@ -40,7 +40,7 @@ static void apply(struct ctl_call *call, json_t *params, void *context)
 	struct policy_source *s;
 	size_t n;
 
-	if (sources_of(call, params, &s, &n) == 0)
+	if (!change_must_wait(context, call, params, apply) && sources_of(call, params, &s, &n) == 0)
 		change_begin(context, call, s, n, NULL);
 }
 

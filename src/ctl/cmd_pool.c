@@ -92,6 +92,7 @@ static void show(struct ctl_call *call, json_t *params, void *context)
 struct calibrating {
 	struct ctl_context *context;
 	struct ctl_call *call;
+	struct host_pool *pool; /* held */
 	char name[POLICY_NAME_MAX];
 	char path[PATH_MAX]; /* of the scratch image; "": none */
 	struct store_disk *disk;
@@ -105,6 +106,7 @@ static void calibrating_end(struct calibrating *k, int err, const char *what)
 	store_disk_close(k->disk);
 	if (k->path[0])
 		unlink(k->path);
+	host_pool_release(k->pool);
 	if (err < 0)
 		ctl_fail(k->call, CTL_ERROR_FAILED, NULL, "pool %s: %s: %s", k->name, what, strerror(-err));
 	else
@@ -131,13 +133,12 @@ static void learned(void *arg, int result)
 static void measured(void *arg, int result, const struct blk_calibration *c)
 {
 	struct calibrating *k = arg;
-	struct host_pool *p = host_pool_find(k->context->host, k->name);
 
 	k->measured = *c;
-	if (result < 0 || !p || !p->blk->gate)
+	if (result < 0 || !k->pool->blk->gate)
 		calibrating_end(k, result, "measuring");
 	else
-		blk_gate_visit(p->blk->gate, learn, k, (struct blk_gate_done){ learned, k });
+		blk_gate_visit(k->pool->blk->gate, learn, k, (struct blk_gate_done){ learned, k });
 }
 
 /* A disk of its own: a hidden image in a file pool's folder, memory elsewhere. */
@@ -177,13 +178,19 @@ static void calibrate(struct ctl_call *call, json_t *params, void *context)
 		ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "out of memory");
 		return;
 	}
+	if (host_pool_hold(p) < 0) {
+		free(k);
+		ctl_fail(call, CTL_ERROR_BUSY, NULL, "pool %s is being calibrated", name);
+		return;
+	}
 	k->context = c;
 	k->call = call;
+	k->pool = p;
 	memcpy(k->name, p->name, sizeof(k->name));
 	err = open_scratch(k, p);
 	if (err == 0)
 		err = blk_calibrate(p->blk, k->disk, c->host->team.member[p->owner].worker, p->blk->store->depth,
-				    (seconds ? (uint64_t)seconds * NSEC_PER_SEC : NSEC_PER_SEC / 2), measured, k);
+				    (seconds ? (uint64_t)seconds * NSEC_PER_SEC : NSEC_PER_SEC / 2), &p->ending, measured, k);
 	if (err < 0)
 		calibrating_end(k, err, "the scratch disk");
 }

@@ -54,12 +54,14 @@ static void change(struct ctl_context *c, struct ctl_call *call, json_t *params,
 
 static void set(struct ctl_call *call, json_t *params, void *context)
 {
-	change(context, call, params, true);
+	if (!change_must_wait(context, call, params, set))
+		change(context, call, params, true);
 }
 
 static void unset(struct ctl_call *call, json_t *params, void *context)
 {
-	change(context, call, params, false);
+	if (!change_must_wait(context, call, params, unset))
+		change(context, call, params, false);
 }
 
 static const struct ctl_param set_params[] = {

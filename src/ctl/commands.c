@@ -36,6 +36,7 @@ int ctl_commands_init(struct ctl_context *c)
 	const struct ctl_method *const tables[] = { cmd_daemon, cmd_policy, cmd_disk, cmd_vm, cmd_slo, cmd_pool, cmd_ledger };
 	int err = c->config ? overlay_begin(c) : 0;
 
+	list_init(&c->waiting);
 	for (size_t i = 0; err == 0 && i < ARRAY_SIZE(tables); i++)
 		err = ctl_server_methods_add(c->server, tables[i], c);
 	if (err == 0)

@@ -17,10 +17,16 @@ struct ctl_context {
 	struct policy_overlay *overlay; /* as it runs */
 	uint64_t started_ns;
 	struct slo_watch *watch;  /* what was violated at the last look (slo_watch.c) */
+	/* change.c: one at a time, as each begins with the overlay that the one before leaves. */
+	bool changing;
+	struct list waiting;
 };
 
 /* Reads the overlay beside `config`; registers everything. 0 or -errno. */
 int ctl_commands_init(struct ctl_context *c);
+/* Nothing changes any more but what has begun. */
+void ctl_commands_stop(struct ctl_context *c);
+/* After the host's end: a change under way still writes its overlay. */
 void ctl_commands_fini(struct ctl_context *c);
 
 extern const struct ctl_method cmd_daemon[], cmd_policy[], cmd_disk[], cmd_vm[], cmd_slo[], cmd_pool[], cmd_ledger[];
@@ -29,13 +35,19 @@ extern const struct ctl_event cmd_events[];
 /* --- change.c: every change of the policy at run time goes this way --- */
 
 /*
+ * For a handler that will change something, before it looks at anything: true if another change is under way, and then the
+ * handler is called again when that is over.
+ */
+bool change_must_wait(struct ctl_context *c, struct ctl_call *call, json_t *params,
+		      void (*handler)(struct ctl_call *call, json_t *params, void *context));
+/*
  * Loads the sources (NULL: the daemon's own files) with `overlay` (taken; NULL: the one that runs) on top, applies the
  * result, and when that has succeeded writes the overlay and answers the call with what changed. On any failure nothing has
  * changed and the call is told why.
  */
 void change_begin(struct ctl_context *c, struct ctl_call *call, struct policy_source *sources, size_t n,
 		  struct policy_overlay *overlay);
-/* The same without a call, for SIGHUP: done gets a message for the log. */
+/* The same without a call, for SIGHUP, in its turn: done gets a message for the log. */
 void change_reload(struct ctl_context *c, host_done done, void *arg);
 /* Only loads: a policy or the diagnostics as JSON in a failure of the call. */
 int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *sources, size_t n,

@@ -68,6 +68,7 @@ static void host_gone(void *arg, const struct host_error *error)
 	struct daemon *d = arg;
 
 	(void)error;
+	ctl_commands_fini(&d->ctl);
 	d->host = NULL;
 	sd_event_exit(d->event, d->status);
 }
@@ -77,7 +78,7 @@ static void end_control(struct daemon *d)
 {
 	slo_watch_destroy(d->ctl.watch);
 	ctl_server_destroy(d->ctl.server);
-	ctl_commands_fini(&d->ctl);
+	ctl_commands_stop(&d->ctl);
 	d->ctl.server = NULL;
 	d->ctl.watch = NULL;
 }
@@ -152,6 +153,9 @@ static void first_applied(void *arg, const struct host_error *error)
 {
 	struct daemon *d = arg;
 
+	/* SIGTERM came first. */
+	if (d->ending)
+		return;
 	if (error->err)
 		log_err("%s", error->text);
 	if (error->err || begin_control(d) < 0) {

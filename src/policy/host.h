@@ -19,6 +19,10 @@ struct host_pool {
 	struct blk_pool *blk; /* blk->gate: NULL with slo off */
 	unsigned owner;	      /* the team's member that schedules it */
 	unsigned disks;
+	bool held;   /* by a calibration */
+	bool ending; /* atomic, read by the calibration's worker */
+	void (*gone)(void *arg);
+	void *gone_arg;
 };
 
 struct host;
@@ -35,6 +39,8 @@ struct host_disk {
 	pid_t peer; /* 0: no front-end */
 	bool fresh;    /* made by the change under way: goes again if that fails */
 	bool removing;
+	void (*gone)(void *arg);
+	void *gone_arg;
 };
 
 /* What happens to disks, for logs and for the control socket's subscribers. */
@@ -81,3 +87,7 @@ void host_use_fd(struct host *h, int fd);
 
 struct host_disk *host_disk_find(struct host *h, const char *vm, const char *name);
 struct host_pool *host_pool_find(struct host *h, const char *name);
+
+/* Keeps a pool until host_pool_release(), which is wanted soon once `ending` is set. -EBUSY: somebody has it. */
+int host_pool_hold(struct host_pool *pool);
+void host_pool_release(struct host_pool *pool);

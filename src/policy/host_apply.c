@@ -55,15 +55,13 @@ static void promise_given(void *arg, int result)
 static void finish(struct host_change *c)
 {
 	struct host *h = c->host;
-	struct host_error error = c->error;
-	host_done done = c->done;
-	void *arg = c->arg;
 
+	/* Before the next one begins, which may be over at once. What `done` applies waits behind us. */
+	c->done(c->arg, &c->error);
 	list_remove(&c->node);
 	free(c);
 	if (!list_empty(&h->changes))
 		prepare(list_first(&h->changes, struct host_change, node));
-	done(arg, &error);
 }
 
 /* --- what is the same --- */

@@ -136,12 +136,6 @@ int host_disk_serve(struct host_disk *d, const struct policy *policy, const stru
 
 /* --- the end --- */
 
-struct disk_end {
-	struct host_disk *disk;
-	void (*gone)(void *arg);
-	void *arg;
-};
-
 static void free_disk(struct host_disk *d)
 {
 	blk_disk_destroy(d->blk);
@@ -154,26 +148,23 @@ static void free_disk(struct host_disk *d)
 
 static void server_gone(void *arg, int result, uint32_t value)
 {
-	struct disk_end end = *(struct disk_end *)arg;
+	struct host_disk *d = arg;
+	void (*gone)(void *) = d->gone;
+	void *gone_arg = d->gone_arg;
 
 	(void)result;
 	(void)value;
-	free(arg);
-	free_disk(end.disk);
-	end.gone(end.arg);
+	free_disk(d);
+	gone(gone_arg);
 }
 
 void host_disk_end(struct host_disk *d, void (*gone)(void *arg), void *arg)
 {
-	struct disk_end *end = malloc(sizeof(*end));
-
-	/* Without memory for this the disk goes on running: nothing else is safe. */
-	if (!end)
-		return;
-	*end = (struct disk_end){ d, gone, arg };
+	d->gone = gone;
+	d->gone_arg = arg;
 	d->removing = true;
 	if (d->server)
-		vhost_server_destroy(d->server, (struct vhost_done){ server_gone, end });
+		vhost_server_destroy(d->server, (struct vhost_done){ server_gone, d });
 	else
-		server_gone(end, 0, 0);
+		server_gone(d, 0, 0);
 }

@@ -84,36 +84,50 @@ fail:
 	return err;
 }
 
-struct pool_end {
-	struct host_pool *pool;
-	void (*gone)(void *arg);
-	void *arg;
-};
-
 static void gate_ended(void *arg, int result)
 {
-	struct pool_end end = *(struct pool_end *)arg;
+	struct host_pool *pool = arg;
+	void (*gone)(void *) = pool->gone;
+	void *gone_arg = pool->gone_arg;
 
 	(void)result;
-	free(arg);
-	store_pool_destroy(end.pool->blk->store);
-	free(end.pool->blk);
-	free(end.pool);
-	end.gone(end.arg);
+	store_pool_destroy(pool->blk->store);
+	free(pool->blk);
+	free(pool);
+	gone(gone_arg);
+}
+
+static void end_now(struct host_pool *pool)
+{
+	if (pool->blk->gate)
+		blk_gate_destroy(pool->blk->gate, (struct blk_gate_done){ gate_ended, pool });
+	else
+		gate_ended(pool, 0);
 }
 
 void host_pool_end(struct host_pool *pool, void (*gone)(void *arg), void *arg)
 {
-	struct pool_end *end = malloc(sizeof(*end));
-
-	if (!end)
-		return; /* it stays, without disks */
-	*end = (struct pool_end){ pool, gone, arg };
+	pool->gone = gone;
+	pool->gone_arg = arg;
+	store_relaxed(&pool->ending, true);
 	list_remove(&pool->node);
-	if (pool->blk->gate)
-		blk_gate_destroy(pool->blk->gate, (struct blk_gate_done){ gate_ended, end });
-	else
-		gate_ended(end, 0);
+	if (!pool->held)
+		end_now(pool);
+}
+
+int host_pool_hold(struct host_pool *pool)
+{
+	if (pool->held)
+		return -EBUSY;
+	pool->held = true;
+	return 0;
+}
+
+void host_pool_release(struct host_pool *pool)
+{
+	pool->held = false;
+	if (pool->ending)
+		end_now(pool);
 }
 
 /* --- promises --- */
