@@ -330,10 +330,22 @@ unsigned blk_core_run(struct blk_core *core)
 	return n;
 }
 
-void blk_core_recall(struct blk_core *core, struct blk_port *p)
+/* Out they go, past window and limits, owed by their classes; what needs a part while none is free has to come back. */
+static void drain(struct blk_core *core, struct blk_port *p)
+{
+	struct slo_piece piece;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		while (p->flow[c] && core->free_part && slo_flow_drain(p->flow[c], now_of(core), &piece))
+			grant(core, part_for(core, &piece));
+}
+
+void blk_core_recall(struct blk_core *core, struct blk_port *p, bool go)
 {
 	struct list held;
 
+	if (go)
+		drain(core, p);
 	list_init(&held);
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
 		if (p->flow[c])
@@ -386,8 +398,9 @@ void blk_core_deliver(struct blk_box *inbox, struct blk_note *first)
 			blk_core_done(core, container_of(n, struct blk_part, note));
 			break;
 		case BLK_NOTE_RECALL:
+		case BLK_NOTE_DRAIN:
 			p = container_of(n, struct blk_port, ask);
-			blk_core_recall(core, p);
+			blk_core_recall(core, p, n->kind == BLK_NOTE_DRAIN);
 			note_to_worker(core, p, &p->answer, BLK_NOTE_RECALLED);
 			break;
 		case BLK_NOTE_LEAVE:

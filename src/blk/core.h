@@ -13,6 +13,7 @@ enum blk_note_kind {
 	BLK_NOTE_SUBMIT,  /* ticket */
 	BLK_NOTE_DONE,	  /* part */
 	BLK_NOTE_RECALL,  /* port */
+	BLK_NOTE_DRAIN,	  /* port: a recall whose requests go instead of coming back */
 	BLK_NOTE_LEAVE,	  /* port */
 	BLK_NOTE_FULL,	  /* port: its ring is exhausted */
 	/* owner -> worker */
@@ -140,7 +141,7 @@ unsigned blk_core_run(struct blk_core *core);
 /* The same, after looking for new credit. */
 unsigned blk_core_turn(struct blk_core *core);
 void blk_core_join(struct blk_core *core, struct blk_port *p);
-void blk_core_recall(struct blk_core *core, struct blk_port *p);
+void blk_core_recall(struct blk_core *core, struct blk_port *p, bool go);
 void blk_core_leave(struct blk_core *core, struct blk_port *p);
 int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *vm);
 void blk_core_remove_vm(struct blk_core *core, const char *name);

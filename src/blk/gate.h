@@ -107,8 +107,11 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r);
 unsigned blk_port_room(const struct blk_port *p, unsigned max);
 /* End of a batch of submissions or completions. */
 void blk_port_flush(struct blk_port *p);
-/* Everything held comes back by blk_queue_take_back, then blk_queue_recalled is called. */
-void blk_port_recall(struct blk_port *p);
+/*
+ * Everything held comes back by blk_queue_take_back, or, with `go`, is granted at once as a debt; then blk_queue_recalled is
+ * called.
+ */
+void blk_port_recall(struct blk_port *p, bool go);
 /* Nothing is held or dispatched: the owner forgets the queue, then blk_queue_left is called. */
 void blk_port_leave(struct blk_port *p);
 /* The driver's ring is exhausted: every descriptor it has is here, so demand may be hidden behind it. */

@@ -179,14 +179,14 @@ void blk_port_attach(struct blk_port *p)
 		blk_core_join(p->core, p);
 }
 
-void blk_port_recall(struct blk_port *p)
+void blk_port_recall(struct blk_port *p, bool go)
 {
 	if (p->local) {
-		blk_core_recall(p->core, p);
+		blk_core_recall(p->core, p, go);
 		blk_queue_recalled(p->queue);
 		return;
 	}
-	note_to_owner(p, &p->ask, BLK_NOTE_RECALL);
+	note_to_owner(p, &p->ask, go ? BLK_NOTE_DRAIN : BLK_NOTE_RECALL);
 	blk_port_flush(p);
 }
 

@@ -318,7 +318,7 @@ static void check_quiet(struct blk_queue *q)
 	quiet(q, q->quiet_arg);
 }
 
-void blk_queue_quiesce(struct blk_queue *q, void (*quiet)(struct blk_queue *, void *arg), void *arg)
+void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(struct blk_queue *, void *arg), void *arg)
 {
 	assert(q->state == BLK_QUEUE_SERVING);
 	q->state = BLK_QUEUE_QUIESCING;
@@ -326,7 +326,7 @@ void blk_queue_quiesce(struct blk_queue *q, void (*quiet)(struct blk_queue *, vo
 	if (q->port) {
 		q->quiet = NULL;
 		q->quiet_later = quiet;
-		blk_port_recall(q->port);
+		blk_port_recall(q->port, held == BLK_HELD_GOES);
 		return;
 	}
 	q->quiet = quiet;

@@ -92,11 +92,16 @@ void blk_queue_fini(struct blk_queue *q);
 /* DETACHED -> SERVING. Opens the pool's channel if it is the first user here; -errno when that fails. */
 int blk_queue_attach(struct blk_queue *q, struct worker *w);
 
+enum blk_held {
+	BLK_HELD_RETURNS, /* comes back to `returned`, undispatched */
+	BLK_HELD_GOES,	  /* is dispatched at once and owed by its class; at worst some of it returns */
+};
+
 /*
- * SERVING -> QUIESCING -> QUIET. What the gate holds comes back to `returned`; what the store has is waited for. `quiet` is
- * called once, maybe at once.
+ * SERVING -> QUIESCING -> QUIET. What the gate holds returns or goes, what the store has is waited for. `quiet` is called
+ * once, maybe at once.
  */
-void blk_queue_quiesce(struct blk_queue *q, void (*quiet)(struct blk_queue *, void *arg), void *arg);
+void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(struct blk_queue *, void *arg), void *arg);
 /* QUIET -> SERVING: what came back goes its way again, in its old order. */
 void blk_queue_resume(struct blk_queue *q);
 /*

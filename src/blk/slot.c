@@ -85,14 +85,14 @@ static void run_stop(struct worker_msg *m, struct worker *w)
 {
 	(void)w;
 	m->keep = true;
-	blk_queue_quiesce(&op_of(m)->slot->queue, then_flush, op_of(m));
+	blk_queue_quiesce(&op_of(m)->slot->queue, op_of(m)->keep_inflight ? BLK_HELD_RETURNS : BLK_HELD_GOES, then_flush, op_of(m));
 }
 
 static void run_leave(struct worker_msg *m, struct worker *w)
 {
 	(void)w;
 	m->keep = true;
-	blk_queue_quiesce(&op_of(m)->slot->queue, then_detach, op_of(m));
+	blk_queue_quiesce(&op_of(m)->slot->queue, BLK_HELD_RETURNS, then_detach, op_of(m));
 }
 
 static void then_remap(struct blk_queue *q, void *arg)
@@ -110,7 +110,7 @@ static void run_remap(struct worker_msg *m, struct worker *w)
 {
 	(void)w;
 	m->keep = true;
-	blk_queue_quiesce(&op_of(m)->slot->queue, then_remap, op_of(m));
+	blk_queue_quiesce(&op_of(m)->slot->queue, BLK_HELD_RETURNS, then_remap, op_of(m));
 }
 
 static void run_log(struct worker_msg *m, struct worker *w)
