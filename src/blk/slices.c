@@ -122,7 +122,7 @@ struct ledger_book *blk_slices_book(const struct blk_slices *s)
 
 int blk_slices_create(struct blk_gate *g, uint64_t capacity_iops, struct blk_slices **ret)
 {
-	struct ledger_book_config config = { .workers = g->n_cores, .accounts_max = ACCOUNTS_MAX };
+	struct ledger_book_config config = { .workers = g->n_cores, .accounts_max = ACCOUNTS_MAX, .boot_ns = clock_boot_ns() };
 	struct slo_sched *sched = g->core[0].sched;
 	struct blk_slices *s = calloc(1, sizeof(*s));
 	int err;

@@ -82,10 +82,11 @@ static void *zeroed_lines(size_t bytes)
 	return p;
 }
 
-static int worker_init(const struct ledger_book *b, struct book_worker *w, uint16_t index, uint64_t records)
+static int worker_init(const struct ledger_book *b, struct book_worker *w, uint16_t index, uint64_t records,
+		       uint64_t boot_ns)
 {
 	uint32_t n = b->accounts_max;
-	int r = ledger_log_create(&w->log, b->resource, index, records);
+	int r = ledger_log_create(&w->log, b->resource, index, records, boot_ns);
 
 	if (r == 0)
 		r = ledger_state_create(n, b->workers, &w->before);
@@ -146,7 +147,7 @@ int ledger_book_create(const struct ledger_book_config *config, struct ledger_bo
 	if (!b->worker)
 		r = -ENOMEM;
 	for (uint32_t w = 0; w < b->workers && r == 0; w++)
-		r = worker_init(b, &b->worker[w], (uint16_t)w, config->log_records ? config->log_records : 65536);
+		r = worker_init(b, &b->worker[w], (uint16_t)w, config->log_records ? config->log_records : 65536, config->boot_ns);
 	if (r < 0) {
 		ledger_book_destroy(b);
 		return r;

@@ -16,6 +16,7 @@ struct ledger_book_config {
 	uint16_t resource;
 	unsigned workers;      /* 1..LEDGER_WORKERS_MAX; indices of workers below */
 	unsigned accounts_max; /* live and closed at one time; 1..LEDGER_ACCOUNTS_MAX */
+	uint64_t boot_ns;      /* CLOCK_REALTIME - CLOCK_MONOTONIC: makes dates of the logs' times */
 	uint64_t log_records;  /* ring size of each worker's log, a power of two; 0: 65536 (4 MiB) */
 };
 

@@ -44,14 +44,6 @@ static void log_place(struct ledger_log *log, void *map, size_t bytes, int fd)
 	log->fd = fd;
 }
 
-static uint64_t boot_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec - clock_now_ns();
-}
-
 /* After the writer's own mapping nobody can make another one that writes. */
 static int log_seal(int fd)
 {
@@ -63,7 +55,8 @@ static int log_seal(int fd)
 	return fcntl(fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
 }
 
-int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker, uint64_t records)
+int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker, uint64_t records,
+		      uint64_t boot_ns)
 {
 	size_t bytes = log_bytes(records);
 	void *map;
@@ -89,7 +82,7 @@ int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker
 		.version = LEDGER_LOG_VERSION,
 		.record_bytes = sizeof(struct ledger_record),
 		.records = records,
-		.boot_ns = boot_ns(),
+		.boot_ns = boot_ns,
 		.resource = resource,
 		.worker = worker,
 		.head = 1,

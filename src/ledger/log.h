@@ -35,7 +35,7 @@ struct ledger_log {
 };
 
 /* Control thread. `records`: a power of two of at least 64. 0 or -errno. */
-int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker, uint64_t records);
+int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker, uint64_t records, uint64_t boot_ns);
 /*
  * For reading; takes the fd in any case. A sealed memfd is mapped and stays live, any other file is read into memory (a
  * mapping of it could fault). -EBADMSG: not such a log; -EPROTONOSUPPORT: another version or geometry; -EFBIG.

@@ -40,7 +40,7 @@ static void reads_what_was_written(void **state)
 	struct ledger_record r;
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	ledger_reader_init(&rd, &log);
 	assert_false(ledger_reader_next(&rd, &r));
 	for (uint64_t n = 1; n <= 1000; n++) {
@@ -61,7 +61,7 @@ static void counts_what_it_lost(void **state)
 	uint64_t n = 0;
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	ledger_reader_init(&rd, &log);
 	for (uint64_t i = 1; i <= 1000; i++)
 		append(&log, i);
@@ -83,7 +83,7 @@ static void any_flipped_bit_is_found(void **state)
 	int fd = file_new();
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	for (uint64_t i = 1; i <= RECORDS; i++)
 		append(&log, i * UINT64_C(0x123456789));
 	assert_int_equal(ledger_log_save(&log, fd), 0);
@@ -132,9 +132,9 @@ static void refuses_what_is_no_log(void **state)
 	int fd = file_new(), pipes[2];
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 63), -EINVAL);
-	assert_int_equal(ledger_log_create(&log, 3, 1, 96), -EINVAL);
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 63, 0), -EINVAL);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 96, 0), -EINVAL);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	assert_int_equal(ledger_log_open(&file, dup(fd)), -EBADMSG);
 	assert_int_equal(ledger_log_save(&log, fd), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(change); i++) {
@@ -164,7 +164,7 @@ static void survives_any_head(void **state)
 	int fd = file_new();
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	for (uint64_t i = 1; i <= 64; i++)
 		append(&log, i);
 	assert_int_equal(ledger_log_save(&log, fd), 0);
@@ -193,7 +193,7 @@ static void other_process_reads(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	for (uint64_t i = 1; i <= 10; i++)
 		append(&log, i);
 	pid = fork();
@@ -241,7 +241,7 @@ static void overrun_is_never_torn(void **state)
 	pthread_t thread;
 
 	(void)state;
-	assert_int_equal(ledger_log_create(&log, 3, 1, 64), 0);
+	assert_int_equal(ledger_log_create(&log, 3, 1, 64, 0), 0);
 	ledger_reader_init(&rd, &log);
 	assert_int_equal(pthread_create(&thread, NULL, writer, &log), 0);
 	while (r.sequence < STRESS) {
