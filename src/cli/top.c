@@ -94,7 +94,7 @@ static int run(struct cli *c, struct ctl_client *client, bool screen, uint64_t i
 	for (uint64_t i = 0; count == 0 || i < count; i++) {
 		int r = ctl_client_call(client, "slo.show", NULL, &result, &error);
 
-		if (r == -EREMOTEIO || r < 0) {
+		if (r < 0) {
 			if (screen)
 				endwin();
 			if (r == -EREMOTEIO)

@@ -62,8 +62,9 @@ static const struct vhost_server_events server_events = {
 int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *spec, struct host_pool *pool,
 		   struct host_disk **ret, struct host_error *e)
 {
+	char full_name[2 * POLICY_NAME_MAX]; /* what a pool knows the disk by: other VMs have disks of the same name */
 	struct store_disk_options image = {
-		.name = spec->name,
+		.name = full_name,
 		.image = spec->image,
 		.size_bytes = spec->size_bytes,
 		.read_only = spec->read_only,
@@ -81,6 +82,7 @@ int host_disk_make(struct host *h, const struct policy_vm *vm, const struct poli
 
 	if (!d)
 		goto fail;
+	snprintf(full_name, sizeof(full_name), "%s/%s", vm->name, spec->name);
 	d->host = h;
 	d->pool = pool;
 	memcpy(d->vm, vm->name, sizeof(d->vm));

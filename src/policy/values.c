@@ -191,12 +191,12 @@ static int parse_selector(const char *text, struct policy_selector *s)
 		s->hint = (uint16_t)number;
 		return 0;
 	}
-	for (uint8_t i = 0; i < ARRAY_SIZE(classes); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(classes); i++) {
 		size_t n = strlen(classes[i]);
 
 		if (strncmp(text, classes[i], n) != 0)
 			continue;
-		s->ioclass = i + 1;
+		s->ioclass = (uint8_t)(i + 1);
 		s->kind = POLICY_SELECT_CLASS;
 		if (text[n] == '\0')
 			return 0;

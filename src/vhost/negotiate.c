@@ -142,8 +142,8 @@ static void reset_stopped(struct vhost_session *s, int result)
 }
 
 /*
- * RESET_DEVICE, the old RESET_OWNER, and status 0: all queues stop and are forgotten. Memory, the inflight region
- * and what was negotiated stay, because a front-end sends them anew only where they change.
+ * RESET_DEVICE and the old RESET_OWNER: all queues stop and are forgotten. Memory, the inflight region and what was
+ * negotiated stay, because a front-end sends them anew only where they change.
  */
 int vhost_reset_device(struct vhost_session *s, struct vhost_message *m)
 {
@@ -153,12 +153,27 @@ int vhost_reset_device(struct vhost_session *s, struct vhost_message *m)
 	return VHOST_WAITS;
 }
 
+static void status_stopped(struct vhost_session *s, int result)
+{
+	vhost_vrings_halt(s);
+	s->status = 0;
+	vhost_session_answer(s, 0);
+}
+
+/*
+ * Status 0 ends all queues too, but where they stood is kept: QEMU 7.2 sends it first when it stops a device, asks for the
+ * bases only then, and a migration carries what it is told.
+ */
 int vhost_set_status(struct vhost_session *s, struct vhost_message *m)
 {
 	if (m->payload.u64 > UINT8_MAX)
 		return -EINVAL;
-	if (m->payload.u64 == 0)
-		return vhost_reset_device(s, m);
+	if (m->payload.u64 == 0) {
+		vhost_wait_begin(s, status_stopped);
+		vhost_vrings_stop(s, false);
+		vhost_wait_end(s);
+		return VHOST_WAITS;
+	}
 	s->status = (uint8_t)m->payload.u64;
 	return 0;
 }

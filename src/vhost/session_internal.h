@@ -153,6 +153,8 @@ void vhost_vrings_stop(struct vhost_session *s, bool keep_inflight);
 unsigned vhost_vrings_running(const struct vhost_session *s);
 /* All queues are stopped: forgets what the front-end said of them. */
 void vhost_vrings_reset(struct vhost_session *s);
+/* Stopped queues stay so until they are kicked and enabled anew; everything else about them is kept. */
+void vhost_vrings_halt(struct vhost_session *s);
 /* Memory, features or inflight region changed: queues that were refused are tried again. */
 void vhost_vrings_retry(struct vhost_session *s);
 /* Ends a handler: starts what can be started, then answers. */

@@ -39,6 +39,17 @@ void vhost_vrings_reset(struct vhost_session *s)
 	vhost_vrings_init(s, s->n_vrings);
 }
 
+void vhost_vrings_halt(struct vhost_session *s)
+{
+	for (unsigned i = 0; i < s->n_vrings; i++) {
+		struct vhost_vring *v = &s->vring[i];
+
+		cleanup_close_fd(&v->kick_fd);
+		v->kick_fd = -1;
+		v->kicked = v->again = v->enabled = false;
+	}
+}
+
 unsigned vhost_vrings_running(const struct vhost_session *s)
 {
 	unsigned n = 0;

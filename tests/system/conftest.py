@@ -69,5 +69,5 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_collection_modifyitems(items):
     """The order of value: what is most basic fails first."""
-    order = ["test_disk", "test_clients", "test_cli", "test_plug", "test_crash", "test_migration", "test_exitless"]
+    order = ["test_disk", "test_clients", "test_cli", "test_plug", "test_hostile", "test_crash", "test_migration", "test_exitless"]
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))

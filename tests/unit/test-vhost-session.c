@@ -483,6 +483,23 @@ static void test_status_and_reset(void **state)
 	end(&c, "disconnected");
 }
 
+/* As QEMU 7.2 stops a device; a migration carries the bases. */
+static void test_status_0_keeps_the_base(void **state)
+{
+	struct client c;
+
+	begin(&c, 0);
+	client_set_memory(&c);
+	client_set_queue(&c, 0);
+	serves_one_request(&c, 0);
+	client_set_u64(&c, VHOST_SET_STATUS, 0);
+	assert_int_equal(model.stops, 1);
+	client_set_number(&c, VHOST_SET_VRING_ENABLE, 0, 0);
+	assert_int_equal(client_get_base(&c, 0), 1);
+	assert_int_equal(model.starts, 1);
+	end(&c, "disconnected");
+}
+
 /* --- messages to the front-end --- */
 
 static unsigned notices_read(int fd)
@@ -563,6 +580,7 @@ int main(void)
 		cmocka_unit_test(test_later_messages_wait_for_earlier_ones),
 		cmocka_unit_test(test_front_end_goes_while_waiting),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_status_0_keeps_the_base),
 		cmocka_unit_test(test_status_and_reset),
 		cmocka_unit_test(test_config_change_notices),
 	};

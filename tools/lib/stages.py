@@ -251,7 +251,7 @@ def stage_cppcheck(log):
     folders = [f for f in ("src", "frontend", "guest", "bench") if any((ROOT / f).rglob("*.c"))]
     check(result, "cppcheck", log, [
         "cppcheck", "--quiet", "-j", JOBS, f"--cppcheck-build-dir={cache}", "--error-exitcode=1", "--inline-suppr", "--std=c11",
-        "--enable=warning,performance,portability", "--suppressions-list=tools/cppcheck.suppress", "-Isrc", "-I.",
+        "--enable=warning,performance,portability", "--suppressions-list=tools/cppcheck.suppress", "--include=tools/cppcheck-macros.h", "-Isrc", "-I.",
         "-D_GNU_SOURCE", *folders])
     return result
 

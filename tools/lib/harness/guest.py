@@ -46,7 +46,7 @@ class Guest:
     """One virtual machine. `disks` are dicts {socket, queues, queue_size, packed, serial...}; they become /dev/vda, vdb..."""
 
     def __init__(self, disks=(), cpus=1, memory_mib=256, suite=None, qemu=None, cmdline="", accel=None, tools=(),
-                 incoming=False, shared=True):
+                 incoming=False, shared=True, memory_file=None):
         self.folder = Folder()
         self.disks = [dict(disk) if isinstance(disk, dict) else {"socket": disk} for disk in disks]
         self.cpus, self.memory_mib = cpus, memory_mib
@@ -56,7 +56,8 @@ class Guest:
         self.accel = accel
         self.cmdline = cmdline
         self.incoming = incoming
-        self.shared = "on" if shared else "off"
+        self.memory = (f"memory-backend-file,mem-path={memory_file}" if memory_file else "memory-backend-memfd") + \
+            f",id=mem,size={memory_mib}M,share={'on' if shared else 'off'}"
         self.console = self.folder.path / "console.log"
         self.log = self.folder.path / "qemu.log"
         self.agent = Agent()
@@ -83,7 +84,7 @@ class Guest:
         words = [*self.programs.command("qemu-system-x86_64"), *self.programs.firmware(), "-nodefaults", "-no-user-config",
                  "-display", "none", "-name", "fairlead-test,debug-threads=on",
                  "-machine", "q35,memory-backend=mem", "-accel", accel, "-cpu", "host" if accel == "kvm" else "max",
-                 "-m", f"{self.memory_mib}M", "-object", f"memory-backend-memfd,id=mem,size={self.memory_mib}M,share={self.shared}",
+                 "-m", f"{self.memory_mib}M", "-object", self.memory,
                  "-smp", str(self.cpus), "-kernel", self.kernel.image, "-initrd", self.initramfs,
                  "-append", f"console=ttyS0 quiet panic=-1 tsc=unstable no_timer_check {self.cmdline}",
                  "-serial", f"file:{self.console}",
