@@ -247,14 +247,20 @@ static void publish(struct blk_queue *q)
 	}
 }
 
-/* The front-end's error eventfd, once; the control thread sees `broken` in the counters' snapshot. */
+/* The front-end's error eventfd, once; the control thread sees the virtqueue's `broken` and says it to people. */
 static void tell_broken(struct blk_queue *q)
 {
 	uint64_t one = 1;
 
-	q->told_broken = true;
 	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
 		return;
+}
+
+static void found_broken(struct blk_queue *q)
+{
+	q->told_broken = true;
+	counter_add(&q->counters.broken, 1);
+	tell_broken(q);
 }
 
 static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
@@ -276,7 +282,7 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 	if (n == 0) {
 		counter_add(&q->counters.polls_empty, 1);
 		if (unlikely(q->vq.broken && !q->told_broken))
-			tell_broken(q);
+			found_broken(q);
 		return published;
 	}
 	if (unlikely(memmap_faulted(q->map)))
@@ -520,7 +526,8 @@ void blk_queue_set_err(struct blk_queue *q, int fd)
 	if (q->err_fd >= 0)
 		close(q->err_fd);
 	q->err_fd = fd;
-	q->told_broken = false;
+	if (q->told_broken)
+		tell_broken(q);
 }
 
 /* --- memory --- */

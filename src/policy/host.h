@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/log.h"
 #include "blk/disk.h"
 #include "blk/gate.h"
 #include "policy/policy.h"
@@ -39,6 +40,7 @@ struct host_disk {
 	pid_t peer; /* 0: no front-end */
 	bool fresh;    /* made by the change under way: goes again if that fails */
 	bool removing;
+	struct log_limit broken; /* a guest may break its queues, reset and break them for ever */
 	void (*gone)(void *arg);
 	void *gone_arg;
 };
