@@ -67,8 +67,10 @@ static const struct vhost_server_events server_events = {
 int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *spec, struct host_pool *pool,
 		   struct host_disk **ret, struct host_error *e)
 {
+	char image_name[2 * POLICY_NAME_MAX];
 	struct store_disk_options image = {
-		.name = spec->name,
+		/* Pools in memory know images by it: another VM's disk of this name is another disk. */
+		.name = image_name,
 		.image = spec->image,
 		.size_bytes = spec->size_bytes,
 		.read_only = spec->read_only,
@@ -86,6 +88,7 @@ int host_disk_make(struct host *h, const struct policy_vm *vm, const struct poli
 
 	if (!d)
 		goto fail;
+	snprintf(image_name, sizeof(image_name), "%s/%s", vm->name, spec->name);
 	d->host = h;
 	d->pool = pool;
 	d->broken = (struct log_limit){ .interval_ns = 60 * NSEC_PER_SEC, .burst = BROKEN_BURST };
