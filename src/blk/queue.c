@@ -126,16 +126,35 @@ static int translate(struct blk_queue *q, struct blk_request *r, struct store_io
 	return blk_request_translate(r, io, q->map, q->geometry, load_relaxed(q->write_through), start, bytes);
 }
 
+/* What follows at the store on what has just been done: 1, 0 (nothing) or -errno. */
+static int next_step(struct blk_queue *q, struct blk_request *r)
+{
+	int err;
+
+	if (r->range + 1 < r->ranges) {
+		r->range++;
+		err = translate(q, r, &r->io, 0, 0);
+		return err ? err : 1;
+	}
+	/* Zeroes are written through as data are, but stores have no such flag for ranges. */
+	if (r->type == VIRTIO_BLK_T_WRITE_ZEROES && r->io.op != STORE_FLUSH && load_relaxed(q->write_through)) {
+		r->io.op = STORE_FLUSH;
+		r->io.flags = 0;
+		r->io.offset_bytes = r->io.length_bytes = 0;
+		return 1;
+	}
+	return 0;
+}
+
 /* Store's completion of a request dispatched whole: the next range of a discard, or the end. */
 static void store_done(struct store_io *io, int result)
 {
 	struct blk_request *r = container_of(io, struct blk_request, io);
 	struct blk_queue *q = r->queue;
 
-	if (unlikely(result == 0 && r->range + 1 < r->ranges)) {
-		r->range++;
-		result = translate(q, r, io, 0, 0);
-		if (result == 0) {
+	if (unlikely(r->ranges) && result == 0) {
+		result = next_step(q, r);
+		if (result > 0) {
 			store_submit(q->channel, io);
 			store_flush_batch(q->channel);
 			return;
