@@ -155,6 +155,12 @@ int blk_gate_create_sliced(const struct slo_sched_options *options, struct blk_t
 	return 0;
 }
 
+void blk_gate_set_capacity(struct blk_gate *g, uint64_t capacity_iops)
+{
+	if (g->slices && capacity_iops)
+		blk_slices_set_capacity(g->slices, capacity_iops);
+}
+
 struct ledger_book *blk_gate_book(const struct blk_gate *g)
 {
 	return g->slices ? blk_slices_book(g->slices) : NULL;

@@ -59,6 +59,8 @@ int blk_gate_create(const struct slo_sched_options *options, struct blk_team *te
  */
 int blk_gate_create_sliced(const struct slo_sched_options *options, struct blk_team *team, uint64_t capacity_iops,
 			   struct blk_gate **ret);
+/* Slices only: from the next blk_gate_set_vm() on. 0: as it is. */
+void blk_gate_set_capacity(struct blk_gate *g, uint64_t capacity_iops);
 /* Slices only, ten times a second: limits and the window are divided anew by who asks for how much. */
 void blk_gate_balance(struct blk_gate *g);
 /* NULL with an owner. */

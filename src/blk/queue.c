@@ -99,16 +99,35 @@ static int translate(struct blk_queue *q, struct blk_request *r, struct store_io
 	return blk_request_translate(r, io, q->map, q->geometry, load_relaxed(q->write_through), start, bytes);
 }
 
+/* What follows at the store on what has just been done: 1, 0 (nothing) or -errno. */
+static int next_step(struct blk_queue *q, struct blk_request *r)
+{
+	int err;
+
+	if (r->range + 1 < r->ranges) {
+		r->range++;
+		err = translate(q, r, &r->io, 0, 0);
+		return err ? err : 1;
+	}
+	/* Zeroes are written through as data are, but stores have no such flag for ranges. */
+	if (r->type == VIRTIO_BLK_T_WRITE_ZEROES && r->io.op != STORE_FLUSH && load_relaxed(q->write_through)) {
+		r->io.op = STORE_FLUSH;
+		r->io.flags = 0;
+		r->io.offset_bytes = r->io.length_bytes = 0;
+		return 1;
+	}
+	return 0;
+}
+
 /* Store's completion of a request dispatched whole: the next range of a discard, or the end. */
 static void store_done(struct store_io *io, int result)
 {
 	struct blk_request *r = container_of(io, struct blk_request, io);
 	struct blk_queue *q = r->queue;
 
-	if (unlikely(result == 0 && r->range + 1 < r->ranges)) {
-		r->range++;
-		result = translate(q, r, io, 0, 0);
-		if (result == 0) {
+	if (unlikely(r->ranges) && result == 0) {
+		result = next_step(q, r);
+		if (result > 0) {
 			store_submit(q->channel, io);
 			store_flush_batch(q->channel);
 			return;
@@ -220,14 +239,20 @@ static void publish(struct blk_queue *q)
 	}
 }
 
-/* The front-end's error eventfd, once; the control thread sees `broken` in the counters' snapshot. */
+/* The front-end's error eventfd, once; the control thread sees the virtqueue's `broken` and says it to people. */
 static void tell_broken(struct blk_queue *q)
 {
 	uint64_t one = 1;
 
-	q->told_broken = true;
 	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
 		return;
+}
+
+static void found_broken(struct blk_queue *q)
+{
+	q->told_broken = true;
+	counter_add(&q->counters.broken, 1);
+	tell_broken(q);
 }
 
 static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
@@ -249,7 +274,7 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 	if (n == 0) {
 		counter_add(&q->counters.polls_empty, 1);
 		if (unlikely(q->vq.broken && !q->told_broken))
-			tell_broken(q);
+			found_broken(q);
 		return published;
 	}
 	if (unlikely(memmap_faulted(q->map)))
@@ -493,7 +518,8 @@ void blk_queue_set_err(struct blk_queue *q, int fd)
 	if (q->err_fd >= 0)
 		close(q->err_fd);
 	q->err_fd = fd;
-	q->told_broken = false;
+	if (q->told_broken)
+		tell_broken(q);
 }
 
 /* --- memory --- */

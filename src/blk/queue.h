@@ -25,6 +25,7 @@ struct blk_queue_counters {
 	uint64_t calls_suppressed;	 /* publishes that needed none */
 	uint64_t polls, polls_empty;
 	uint64_t moves;			 /* times it changed its worker (control thread) */
+	uint64_t broken;		 /* times the driver broke it */
 	struct hist read_ns, write_ns, flush_ns; /* take to publish */
 	struct hist batch;		 /* chains per take that found some */
 } cache_aligned;

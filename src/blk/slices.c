@@ -120,6 +120,11 @@ struct ledger_book *blk_slices_book(const struct blk_slices *s)
 	return s->book;
 }
 
+void blk_slices_set_capacity(struct blk_slices *s, uint64_t capacity_iops)
+{
+	s->capacity = capacity_iops * s->request_cost;
+}
+
 int blk_slices_create(struct blk_gate *g, uint64_t capacity_iops, struct blk_slices **ret)
 {
 	struct ledger_book_config config = { .workers = g->n_cores, .accounts_max = ACCOUNTS_MAX, .boot_ns = clock_boot_ns() };
@@ -132,7 +137,7 @@ int blk_slices_create(struct blk_gate *g, uint64_t capacity_iops, struct blk_sli
 	list_init(&s->vms);
 	s->request_cost = max_u64(slo_sched_estimate(sched, SLO_READ, SMALL_BYTES), 1);
 	s->large_cost = max_u64(slo_sched_estimate(sched, SLO_READ, LARGE_BYTES), s->request_cost);
-	s->capacity = capacity_iops * s->request_cost;
+	blk_slices_set_capacity(s, capacity_iops);
 	err = ledger_book_create(&config, &s->book);
 	if (err < 0) {
 		free(s);

@@ -10,6 +10,7 @@
 struct blk_slices;
 
 int blk_slices_create(struct blk_gate *g, uint64_t capacity_iops, struct blk_slices **ret);
+void blk_slices_set_capacity(struct blk_slices *s, uint64_t capacity_iops);
 void blk_slices_destroy(struct blk_slices *s);
 struct ledger_book *blk_slices_book(const struct blk_slices *s);
 

@@ -230,6 +230,7 @@ static int prepare_start(struct blk_op *op)
 		return err;
 	}
 	op->slot->size = op->setup.size;
+	op->slot->fault_seen = false;
 	/* After a crash the first publish, even of nothing, makes up for the call that the dead owner may have kept back. */
 	q->unpublished = q->vq.call_owed;
 	q->map = op->map;
@@ -318,6 +319,16 @@ void blk_slot_do(struct blk_slot *s, struct blk_op *op)
 	list_append(&s->ops, &op->node);
 	if (first)
 		begin_first(s);
+}
+
+const char *blk_slot_fault(struct blk_slot *s)
+{
+	enum virtqueue_fault fault = s->running && !s->fault_seen ? load_relaxed(&s->queue.vq.broken) : 0;
+
+	if (!fault)
+		return NULL;
+	s->fault_seen = true;
+	return virtqueue_fault_text(fault);
 }
 
 bool blk_slot_calm(const struct blk_slot *s)

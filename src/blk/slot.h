@@ -15,6 +15,7 @@ struct blk_slot {
 	uint64_t seen_busy_ns; /* of the queue, at the last look at the balance */
 	bool placed;	     /* counted on its worker and in the disk's running queues (disk.c) */
 	bool running;	     /* as of the last finished operation */
+	bool fault_seen;     /* blk_slot_fault() has told of it */
 	uint16_t size;
 	struct worker *worker; /* that serves it, or that will */
 	struct list ops;     /* waiting; the first one is under way */
@@ -47,5 +48,7 @@ struct blk_op *blk_op_new(enum blk_op_kind kind, struct vhost_done done);
 
 /* Queues it; frees it after `done`. On a queue that does not run, all but START succeed at once. */
 void blk_slot_do(struct blk_slot *s, struct blk_op *op);
+/* Why the driver's queue is broken: once for each time that it was, otherwise NULL. */
+const char *blk_slot_fault(struct blk_slot *s);
 /* No operation is under way or waits. */
 bool blk_slot_calm(const struct blk_slot *s);

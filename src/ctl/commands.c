@@ -13,6 +13,7 @@ const struct ctl_event cmd_events[] = {
 	{ "disk.disconnected", "a front-end has gone" },
 	{ "disk.refused", "a second front-end was sent away" },
 	{ "disk.queue-refused", "a queue could not be served" },
+	{ "disk.queue-broken", "a guest's driver broke the rules of its ring" },
 	{ "disk.connecting", "connecting to the front-end's socket has begun to fail" },
 	{ "slo.violated", "a promise is not kept any more" },
 	{ "slo.kept", "a promise is kept again" },

@@ -51,9 +51,13 @@ static const char *disk_state(const struct host_disk *d)
 /* The first reason for which a queue of it was broken. */
 static const char *disk_fault(const struct host_disk *d)
 {
-	for (unsigned q = 0; q < d->blk->queues_max; q++)
-		if (d->blk->slot[q] && d->blk->slot[q]->running && d->blk->slot[q]->queue.vq.broken)
-			return virtqueue_fault_text(d->blk->slot[q]->queue.vq.broken);
+	for (unsigned q = 0; q < d->blk->queues_max; q++) {
+		const struct blk_slot *s = d->blk->slot[q];
+		enum virtqueue_fault fault = s && s->running ? load_relaxed(&s->queue.vq.broken) : 0;
+
+		if (fault)
+			return virtqueue_fault_text(fault);
+	}
 	return NULL;
 }
 

@@ -28,6 +28,7 @@ static const struct metric queue[] = {
 	QUEUE(polls, METRIC_COUNTER, "times the ring was looked at"),
 	QUEUE(polls_empty, METRIC_COUNTER, "of these, nothing was there"),
 	QUEUE(moves, METRIC_COUNTER, "times the queue changed its worker"),
+	QUEUE(broken, METRIC_COUNTER, "times the driver broke the ring's rules, which stops the queue until it is reset"),
 	QUEUE(read_ns, METRIC_HISTOGRAM, "from taking a read to its completion"),
 	QUEUE(write_ns, METRIC_HISTOGRAM, "from taking a write to its completion"),
 	QUEUE(flush_ns, METRIC_HISTOGRAM, "from taking a flush to its completion"),

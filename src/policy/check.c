@@ -42,6 +42,8 @@ static void check_pool(struct loader *l, const struct policy_pool *pool)
 			loader_error(l, at, "a pool of type %s has no %s", policy_pool_type_name(pool->type),
 				     pool_keys[i].key);
 	}
+	if (pool->split_bytes % 512)
+		loader_error(l, loader_at(l, pool->at, "pools/%s/split", pool->name), "split: parts are multiples of 512 bytes");
 	if (pool->schedule == POLICY_SCHEDULE_SLICED && !pool->capacity.iops)
 		loader_error(l, loader_at(l, pool->at, "pools/%s/schedule", pool->name),
 			     "schedule: slices divide what the pool gives, so it needs capacity: { iops: ... } "

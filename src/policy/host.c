@@ -55,8 +55,11 @@ static int on_balance(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct host *h = arg;
 	struct host_pool *pool;
+	struct host_disk *d;
 
 	blk_team_balance(&h->team, clock_now_ns());
+	list_for_each(d, &h->disks, node)
+		host_disk_look(d, clock_now_ns());
 	list_for_each(pool, &h->pools, node)
 		if (pool->blk->gate)
 			blk_gate_balance(pool->blk->gate);

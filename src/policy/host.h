@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/log.h"
 #include "blk/disk.h"
 #include "blk/gate.h"
 #include "policy/policy.h"
@@ -38,7 +39,9 @@ struct host_disk {
 	char *socket;
 	pid_t peer; /* 0: no front-end */
 	bool fresh;    /* made by the change under way: goes again if that fails */
+	uint64_t grown_from_bytes; /* by the change under way; 0: not grown */
 	bool removing;
+	struct log_limit broken; /* a guest may break its queues, reset and break them for ever */
 	void (*gone)(void *arg);
 	void *gone_arg;
 };

@@ -2,9 +2,10 @@
 /*
  * From one policy to the next.
  *
- *   prepare  make every new pool and open every new disk's image; bind new sockets that no outgoing disk has.
- *            Anything that fails here undoes what was made: nothing has changed.
- *   commit   end outgoing disks, resize, hand out promises, serve what could not be bound before, end empty pools.
+ *   prepare  make every new pool, hand out promises, open every new disk's image, bind new sockets that no outgoing disk has,
+ *            grow images. Anything that fails here undoes what was done: nothing has changed.
+ *   commit   end outgoing disks, shrink images, tell guests of new sizes, serve what could not be bound before, end empty
+ *            pools.
  *
  * Ending a disk waits for its front-end's requests, so a change is an object that lives until its last continuation.
  */
@@ -24,7 +25,6 @@ struct host_change {
 	host_done done;
 	void *arg;
 };
-
 
 static void prepare(struct host_change *c);
 
@@ -220,6 +220,45 @@ static int make_disks(struct host_change *c)
 	return 0;
 }
 
+/* An image that was there may be larger than its policy says; it is cut only when the policy's size has changed. */
+static uint64_t size_wanted(const struct host_change *c, const struct host_disk *d)
+{
+	uint64_t now = load_relaxed(&d->store->size_bytes), will = spec_find(c->policy, d->vm, d->name)->size_bytes;
+	bool changed = will != spec_find(c->host->policy, d->vm, d->name)->size_bytes;
+
+	return will > now || (will && changed) ? will : now;
+}
+
+static bool resize_store(struct host_change *c, struct host_disk *d, uint64_t size_bytes)
+{
+	int err = store_disk_resize(d->store, size_bytes);
+
+	if (err < 0)
+		host_error_set(&c->error, err, "disk %s/%s: resizing to %llu bytes: %s", d->vm, d->name,
+			       (unsigned long long)size_bytes, strerror(-err));
+	return err == 0;
+}
+
+/* No guest sees it before commit; and unlike shrinking it can be taken back. */
+static int grow_disks(struct host_change *c)
+{
+	struct host_disk *d;
+
+	list_for_each(d, &c->host->disks, node) {
+		uint64_t now = load_relaxed(&d->store->size_bytes);
+
+		if (d->fresh || d->removing || !stays(c, d) || size_wanted(c, d) <= now)
+			continue;
+		if (!resize_store(c, d, size_wanted(c, d)))
+			return c->error.err;
+		d->grown_from_bytes = now;
+	}
+	return 0;
+}
+
+/* VMs that have a disk on the pool in one policy and none in the other. */
+static void forget_vms(struct host_change *c, struct host_pool *pool, const struct policy *of, const struct policy *not_of);
+
 /* --- undo --- */
 
 static void failed(struct host_change *c)
@@ -239,6 +278,7 @@ static void undo_pools(struct host_change *c)
 			wait_add(c);
 			host_pool_end(pool, wait_over, c);
 		} else if (c->host->policy) {
+			forget_vms(c, pool, c->policy, c->host->policy);
 			host_pool_promise(pool, c->host->policy, wait_add, (struct blk_gate_done){ promise_given, c });
 		}
 	}
@@ -251,11 +291,15 @@ static void undo(struct host_change *c)
 
 	c->waits++;
 	c->next = undo_pools;
-	list_for_each_safe(d, tmp, &c->host->disks, node)
+	list_for_each_safe(d, tmp, &c->host->disks, node) {
+		if (d->grown_from_bytes)
+			(void)store_disk_resize(d->store, d->grown_from_bytes);
+		d->grown_from_bytes = 0;
 		if (d->fresh) {
 			wait_add(c);
 			host_disk_end(d, wait_over, c);
 		}
+	}
 	wait_over(c);
 }
 
@@ -283,6 +327,16 @@ static bool vm_has_disk_there(const struct policy *p, const char *vm, const char
 	return false;
 }
 
+static void forget_vms(struct host_change *c, struct host_pool *pool, const struct policy *of, const struct policy *not_of)
+{
+	for (size_t v = 0; pool->blk->gate && v < of->n_vms; v++)
+		if (vm_has_disk_there(of, of->vms[v].name, pool->name) &&
+		    !vm_has_disk_there(not_of, of->vms[v].name, pool->name)) {
+			wait_add(c);
+			blk_gate_remove_vm(pool->blk->gate, of->vms[v].name, (struct blk_gate_done){ promise_given, c });
+		}
+}
+
 /* VMs that have left a pool leave its gate; pools that have left the policy end. */
 static void clear_away(struct host_change *c, const struct policy *was)
 {
@@ -294,15 +348,9 @@ static void clear_away(struct host_change *c, const struct policy *was)
 		if (policy_pool_find(c->policy, pool->name) < 0) {
 			wait_add(c);
 			host_pool_end(pool, wait_over, c);
-			continue;
+		} else if (was) {
+			forget_vms(c, pool, was, c->policy);
 		}
-		for (size_t v = 0; pool->blk->gate && was && v < was->n_vms; v++)
-			if (vm_has_disk_there(was, was->vms[v].name, pool->name) &&
-			    !vm_has_disk_there(c->policy, was->vms[v].name, pool->name)) {
-				wait_add(c);
-				blk_gate_remove_vm(pool->blk->gate, was->vms[v].name,
-						   (struct blk_gate_done){ promise_given, c });
-			}
 	}
 }
 
@@ -334,19 +382,14 @@ static void outgoing_gone(struct host_change *c)
 
 static void resize_disk(struct host_change *c, struct host_disk *d)
 {
-	const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
-	int err;
+	uint64_t wanted = size_wanted(c, d);
+	bool shrinks = wanted < load_relaxed(&d->store->size_bytes);
 
-	if (will->size_bytes == 0 || will->size_bytes == load_relaxed(&d->store->size_bytes))
+	if (!d->grown_from_bytes && !(shrinks && resize_store(c, d, wanted)))
 		return;
-	err = store_disk_resize(d->store, will->size_bytes);
-	if (err < 0) {
-		host_error_set(&c->error, err, "disk %s/%s: resizing to %llu bytes: %s", d->vm, d->name,
-			       (unsigned long long)will->size_bytes, strerror(-err));
-		return;
-	}
+	d->grown_from_bytes = 0;
 	blk_disk_resized(d->blk);
-	if (vhost_server_session(d->server))
+	if (d->server && vhost_server_session(d->server))
 		vhost_session_config_changed(vhost_server_session(d->server));
 }
 
@@ -385,10 +428,11 @@ static void prepare(struct host_change *c)
 	c->waits = 1;
 	hand_out_promises(c);
 	err = make_disks(c);
+	if (err == 0)
+		err = grow_disks(c);
 	c->next = err < 0 ? undo : commit;
 	wait_over(c);
 }
-
 
 void host_apply(struct host *h, struct policy *policy, host_done done, void *arg)
 {

@@ -4,10 +4,15 @@
  */
 #include "policy/host_internal.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Lines a minute about queues that the guest has broken. */
+#define BROKEN_BURST 5u
 
 static void tell(struct host_disk *d, const char *event, const char *detail)
 {
@@ -62,9 +67,10 @@ static const struct vhost_server_events server_events = {
 int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *spec, struct host_pool *pool,
 		   struct host_disk **ret, struct host_error *e)
 {
-	char full_name[2 * POLICY_NAME_MAX]; /* what a pool knows the disk by: other VMs have disks of the same name */
+	char image_name[2 * POLICY_NAME_MAX];
 	struct store_disk_options image = {
-		.name = full_name,
+		/* Pools in memory know images by it: another VM's disk of this name is another disk. */
+		.name = image_name,
 		.image = spec->image,
 		.size_bytes = spec->size_bytes,
 		.read_only = spec->read_only,
@@ -82,9 +88,10 @@ int host_disk_make(struct host *h, const struct policy_vm *vm, const struct poli
 
 	if (!d)
 		goto fail;
-	snprintf(full_name, sizeof(full_name), "%s/%s", vm->name, spec->name);
+	snprintf(image_name, sizeof(image_name), "%s/%s", vm->name, spec->name);
 	d->host = h;
 	d->pool = pool;
+	d->broken = (struct log_limit){ .interval_ns = 60 * NSEC_PER_SEC, .burst = BROKEN_BURST };
 	memcpy(d->vm, vm->name, sizeof(d->vm));
 	memcpy(d->name, spec->name, sizeof(d->name));
 	d->socket = strdup(spec->socket);
@@ -109,6 +116,22 @@ fail:
 		free(d);
 	}
 	return err;
+}
+
+void host_disk_look(struct host_disk *d, uint64_t now_ns)
+{
+	for (unsigned q = 0; d->blk->running && q < d->blk->queues_max; q++) {
+		const char *why = d->blk->slot[q] ? blk_slot_fault(d->blk->slot[q]) : NULL;
+		char text[200], more[48] = "";
+		unsigned held_back;
+
+		if (!why || !log_limit_pass(&d->broken, now_ns, &held_back))
+			continue;
+		if (held_back)
+			snprintf(more, sizeof(more), " (and %u more since the last line)", held_back);
+		snprintf(text, sizeof(text), "queue %u: %s; it is served again when the guest resets the device%s", q, why, more);
+		tell(d, "queue-broken", text);
+	}
 }
 
 static gid_t group_of(const char *name)

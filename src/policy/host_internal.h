@@ -31,5 +31,7 @@ int host_disk_make(struct host *h, const struct policy_vm *vm, const struct poli
 		   struct host_disk **ret, struct host_error *e);
 /* Binds its socket or begins to connect. */
 int host_disk_serve(struct host_disk *d, const struct policy *policy, const struct policy_disk *spec, struct host_error *e);
+/* Tells of queues that their driver has broken since the last look. */
+void host_disk_look(struct host_disk *d, uint64_t now_ns);
 /* Ends its session if it has one, and frees it; then gone. */
 void host_disk_end(struct host_disk *d, void (*gone)(void *arg), void *arg);

@@ -175,14 +175,22 @@ void host_pool_promise(struct host_pool *pool, const struct policy *policy, void
 		       struct blk_gate_done each)
 {
 	struct blk_gate_vm *spec = malloc(sizeof(*spec));
+	int at = policy_pool_find(policy, pool->name);
 
-	for (size_t v = 0; spec && pool->blk->gate && v < policy->n_vms; v++) {
+	if (pool->blk->gate && at >= 0)
+		blk_gate_set_capacity(pool->blk->gate, policy->pools[at].capacity.iops);
+	for (size_t v = 0; pool->blk->gate && v < policy->n_vms; v++) {
 		const struct policy_vm *vm = &policy->vms[v];
+		int err;
 
-		if (!has_disk_there(policy, vm, pool->name) || gate_vm_of(vm, spec) < 0)
+		if (!has_disk_there(policy, vm, pool->name))
 			continue;
 		began(each.arg);
-		blk_gate_set_vm(pool->blk->gate, spec, each);
+		err = spec ? gate_vm_of(vm, spec) : -ENOMEM;
+		if (err < 0)
+			each.fn(each.arg, err);
+		else
+			blk_gate_set_vm(pool->blk->gate, spec, each);
 	}
 	free(spec);
 }

@@ -102,9 +102,8 @@ static inline void host_run_apply(struct host_run *r, const char *yaml)
 		fprintf(stderr, "%s\n", r->error.text);
 }
 
-static inline void host_run_start(struct host_run *r, const char *yaml)
+static inline void host_run_start_with(struct host_run *r, const char *yaml, const struct host_events *events)
 {
-	static const struct host_events none;
 	struct policy *p;
 	int err;
 
@@ -117,13 +116,18 @@ static inline void host_run_start(struct host_run *r, const char *yaml)
 	if (err >= 0)
 		err = sd_event_add_io(r->event, NULL, r->pipe[0], EPOLLIN, host_run_on_call, r);
 	if (err >= 0)
-		err = host_create(r->event, &p->daemon, &none, &r->host, &r->error);
+		err = host_create(r->event, &p->daemon, events, &r->host, &r->error);
 	if (err < 0 || pthread_create(&r->thread, NULL, host_run_thread, r) != 0) {
 		fprintf(stderr, "host: %d %s\n", err, r->error.text);
 		abort();
 	}
 	host_run_do(r, host_run_apply_now, p);
 	assert(r->error.err == 0);
+}
+
+static inline void host_run_start(struct host_run *r, const char *yaml)
+{
+	host_run_start_with(r, yaml, &(struct host_events){ 0 });
 }
 
 static inline void host_run_ended(void *arg, const struct host_error *error)

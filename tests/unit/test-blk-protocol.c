@@ -3,9 +3,7 @@
  * The whole path of a disk without a guest: front-end, vhost-user session, block device, workers, store. Everything
  * that a front-end may change while requests are in flight is changed while they are, and the data is compared.
  */
-#include "tests/unit/blk_host.h"
-
-#include "frontend/frontend.h"
+#include "host_run.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -22,21 +20,53 @@
 #define QUEUES 2u
 
 static char folder[] = "/tmp/blk-protocol-XXXXXX", path[64];
-static struct host *host;
+static struct host_run host;
+static unsigned connected, refused; /* the control thread writes, anybody reads */
 
-static const struct host_options plain = { .disk_bytes = DISK_BYTES, .queues = 4, .workers = 2 };
+struct disk_options {
+	uint64_t disk_bytes;
+	const char *pool, *disk; /* more of the policy's keys */
+};
+
+static const struct disk_options plain = { DISK_BYTES, "type: ram", "" };
 static const struct frontend_config usual = { .path = path, .queues = QUEUES, .queue_size = 128, .event_idx = true,
 					      .indirect = true, .inflight = true, .data_bytes = 4 << 20 };
 
-static void host_begin(const struct host_options *o)
+static void on_disk(void *arg, const struct host_disk *d, const char *event, const char *detail)
 {
-	host = host_create(path, o);
+	if (strcmp(event, "connected") == 0)
+		counter_add(&connected, 1);
+	else if (strcmp(event, "queue-refused") == 0)
+		counter_add(&refused, 1);
+}
+
+static const char *policy_text(const struct disk_options *o)
+{
+	static char text[512];
+
+	snprintf(text, sizeof(text),
+		 "pools: { pool: { %s, depth: 64, slo: off } }\n"
+		 "vms: { vm: { disks: [ { name: disk, pool: pool, size: %llu, queues: 4, workers: 2, socket: %s%s } ] } }\n",
+		 o->pool, (unsigned long long)o->disk_bytes, path, o->disk);
+	return text;
+}
+
+static void host_begin(const struct disk_options *o)
+{
+	static const struct host_events events = { .disk = on_disk };
+
+	connected = refused = 0;
+	host_run_start_with(&host, policy_text(o), &events);
 }
 
 static void host_finish(void)
 {
-	host_destroy(host);
-	host = NULL;
+	host_run_stop(&host);
+}
+
+static struct host_disk *the_disk(struct host_run *r)
+{
+	return host_disk_find(r->host, "vm", "disk");
 }
 
 /* --- load: blocks whose contents tell which write they are from --- */
@@ -266,16 +296,18 @@ static void change_enabled(struct load *l, unsigned round)
 	assert_int_equal(frontend_queue_enable(l->f, round % QUEUES, true), 0);
 }
 
-static void move_queue(struct host *h, void *arg)
+static void move_queue(struct host_run *r, void *arg)
 {
+	struct host_error none = { 0 };
 	unsigned round = *(unsigned *)arg;
 
-	blk_disk_move_queue(h->disk, round % QUEUES, round / 2 % HOST_WORKERS);
+	blk_disk_move_queue(the_disk(r)->blk, round % QUEUES, round / 2 % 2);
+	host_run_done(r, &none);
 }
 
 static void change_worker(struct load *l, unsigned round)
 {
-	host_call(host, move_queue, &round);
+	host_run_do(&host, move_queue, &round);
 }
 
 static void change_everything(struct load *l, unsigned round)
@@ -289,8 +321,7 @@ static void change_everything(struct load *l, unsigned round)
 
 static void test_everything_changes_under_load(void **state)
 {
-	static const struct host_options slow = { .disk_bytes = DISK_BYTES, .queues = 4, .workers = 2, .pool_type = "model",
-						  .latency_ns = 20000 };
+	static const struct disk_options slow = { DISK_BYTES, "type: model, channels: 4, read_latency: 20us, write_latency: 20us", "" };
 	static void (*const changes[])(struct load *, unsigned) = { change_stop_and_start, change_enabled, change_worker,
 								   change_everything };
 
@@ -300,7 +331,7 @@ static void test_everything_changes_under_load(void **state)
 		host_begin(i & 1 ? &slow : &plain);
 		c.packed = i & 2;
 		under_load(&c, 40, changes[i / 4]);
-		assert_int_equal(load_relaxed(&host->refused), 0);
+		assert_int_equal(load_relaxed(&refused), 0);
 		host_finish();
 	}
 }
@@ -320,7 +351,7 @@ static void test_reconnecting_under_load(void **state)
 		host_begin(&plain);
 		c.packed = packed;
 		under_load(&c, 40, change_connection);
-		assert_int_equal(load_relaxed(&host->connected), 41);
+		assert_int_equal(load_relaxed(&connected), 41);
 		host_finish();
 	}
 }
@@ -395,7 +426,7 @@ static void test_requests(void **state)
 
 static void test_read_only(void **state)
 {
-	static const struct host_options options = { .disk_bytes = DISK_BYTES, .queues = 4, .workers = 2, .read_only = true };
+	static const struct disk_options options = { DISK_BYTES, "type: ram", ", read_only: true" };
 	struct frontend *f;
 	uint8_t *data;
 
@@ -407,6 +438,33 @@ static void test_read_only(void **state)
 	assert_int_equal(run(f, VIRTIO_BLK_T_OUT, 0, data, BLOCK), VIRTIO_BLK_S_IOERR);
 	frontend_destroy(f);
 	host_finish();
+}
+
+static void flushes_now(struct host_run *r, void *arg)
+{
+	struct host_error none = { 0 };
+	const struct host_pool *pool = host_pool_find(r->host, "pool");
+	uint64_t *n = arg;
+
+	*n = 0;
+	for (unsigned w = 0; w < r->host->team.n; w++)
+		*n += load_relaxed(&pool->blk->on[w].counters.ops[STORE_FLUSH]);
+	host_run_done(r, &none);
+}
+
+/* Without a write cache zeroes are durable when they are answered, like data; one flush serves all ranges. */
+static void zeroes_are_written_through(struct frontend *f)
+{
+	struct virtio_blk_discard_write_zeroes *range = frontend_alloc(f, BLOCK);
+	uint64_t before, after;
+
+	range[0] = (struct virtio_blk_discard_write_zeroes){ .sector = 8, .num_sectors = 4 };
+	range[1] = (struct virtio_blk_discard_write_zeroes){ .sector = 80, .num_sectors = 4 };
+	host_run_do(&host, flushes_now, &before);
+	assert_int_equal(run(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, range, 2 * sizeof(*range)), VIRTIO_BLK_S_OK);
+	assert_int_equal(run(f, VIRTIO_BLK_T_DISCARD, 0, range, 2 * sizeof(*range)), VIRTIO_BLK_S_OK);
+	host_run_do(&host, flushes_now, &after);
+	assert_int_equal(after, before + 1);
 }
 
 static void test_config_and_cache_mode(void **state)
@@ -425,21 +483,15 @@ static void test_config_and_cache_mode(void **state)
 	assert_int_equal(frontend_config_write(f, offsetof(struct virtio_blk_config, wce), &wce, 1), 0);
 	assert_int_equal(frontend_config_read(f, offsetof(struct virtio_blk_config, wce), &wce, 1), 0);
 	assert_int_equal(wce, 0);
-	assert_true(load_relaxed(&host->disk->write_through));
+	zeroes_are_written_through(f);
 	assert_true(frontend_config_write(f, 0, &config, 8) < 0);
 	frontend_destroy(f);
 	host_finish();
 }
 
-static void resize(struct host *h, void *arg)
-{
-	host_must(store_disk_resize(h->store, 2 * DISK_BYTES));
-	blk_disk_resized(h->disk);
-	vhost_session_config_changed(vhost_server_session(h->server));
-}
-
 static void test_resize(void **state)
 {
+	static const struct disk_options twice = { 2 * DISK_BYTES, "type: ram", "" };
 	struct virtio_blk_config config;
 	struct front_wire_message notice;
 	struct frontend *f;
@@ -456,7 +508,8 @@ static void test_resize(void **state)
 	assert_int_equal(frontend_set(f, FRONT_SET_BACKEND_REQ_FD, NULL, 0, &pair[1], 1), 0);
 	close(pair[1]);
 	assert_int_equal(run(f, VIRTIO_BLK_T_OUT, DISK_BYTES / 512, data, BLOCK), VIRTIO_BLK_S_IOERR);
-	host_call(host, resize, NULL);
+	host_run_apply(&host, policy_text(&twice));
+	assert_int_equal(host.error.err, 0);
 	assert_int_equal(front_message_receive(pair[0], &notice, NULL), 0);
 	assert_int_equal(notice.header.request, 2);
 	assert_int_equal(frontend_config_read(f, 0, &config, sizeof(config)), 0);

@@ -236,6 +236,7 @@ static const struct {
 	  "p.yaml:5:15: error: disk 'v/d' needs a size, as every disk of a ram pool" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1000 }\n",
 	  "p.yaml:5:33: error: size: a disk is a multiple of 512 bytes" },
+	{ "pools:\n  r: { type: ram, split: 1000 }\n", "p.yaml:2:26: error: split: parts are multiples of 512 bytes" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1MiB, queues: 65 }\n",
 	  "p.yaml:5:47: error: queues: '65' is too large; at most 64" },
 	{ POOLS "vms:\n  v:\n    disks:\n    - { name: d, pool: r, size: 1MiB, queues: 2, workers: 4 }\n",

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: what a policy asks for runs, all of it or nothing.
+ */
+#include "host_run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static void fill(struct host_run *run, const char *vm, uint8_t with)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 64, .data_bytes = 1 << 20 };
+	struct frontend *f = host_run_attach(run, vm, "root", &config);
+	uint8_t *data = frontend_alloc(f, 4096);
+	struct front_buf buf = front_buf_of(f, data, 4096);
+	struct front_request r = { .type = VIRTIO_BLK_T_OUT, .data = &buf, .n_data = 1 };
+
+	memset(data, with, 4096);
+	assert_int_equal(front_run(&f->queue[0], &r), 0);
+	frontend_destroy(f);
+}
+
+static uint8_t first_byte(struct host_run *run, const char *vm)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 64, .data_bytes = 1 << 20 };
+	struct frontend *f = host_run_attach(run, vm, "root", &config);
+	uint8_t *data = frontend_alloc(f, 4096), byte;
+	struct front_buf buf = front_buf_of(f, data, 4096);
+	struct front_request r = { .type = VIRTIO_BLK_T_IN, .data = &buf, .n_data = 1 };
+
+	assert_int_equal(front_run(&f->queue[0], &r), 0);
+	byte = data[0];
+	frontend_destroy(f);
+	return byte;
+}
+
+/* Also one that comes when the other has gone: it must not find what the other wrote. */
+static void disks_of_one_name_are_each_vms_own(void **state)
+{
+	struct host_run run;
+
+	(void)state;
+	host_run_start(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: root, pool: ram, size: 1MiB } ] },\n"
+			     "  b: { disks: [ { name: root, pool: ram, size: 1MiB } ] } }\n");
+	fill(&run, "a", 1);
+	fill(&run, "b", 2);
+	assert_int_equal(first_byte(&run, "a"), 1);
+	host_run_apply(&run, "pools: { ram: { type: ram } }\nvms: { c: { disks: [ { name: root, pool: ram, size: 1MiB } ] } }\n");
+	assert_int_equal(run.error.err, 0);
+	assert_int_equal(first_byte(&run, "c"), 0);
+	host_run_stop(&run);
+}
+
+/* --- sizes --- */
+
+static void size_now(struct host_run *r, void *arg)
+{
+	uint64_t *sizes = arg;
+	struct host_error none = { 0 };
+
+	sizes[0] = load_relaxed(&host_disk_find(r->host, "a", "d")->store->size_bytes);
+	sizes[1] = load_relaxed(&host_disk_find(r->host, "a", "e")->store->size_bytes);
+	host_run_done(r, &none);
+}
+
+/* The first disk can grow, the second is asked for more than a file may have. */
+static void a_size_that_fails_changes_none(void **state)
+{
+	struct rlimit limit, low;
+	struct host_run run;
+	uint64_t sizes[2];
+
+	(void)state;
+	host_run_start(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: d, pool: ram, size: 8MiB }, { name: e, pool: ram, size: 8MiB } ] } }\n");
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	low = limit;
+	low.rlim_cur = 32 * MIB;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	host_run_apply(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: d, pool: ram, size: 16MiB }, { name: e, pool: ram, size: 64MiB } ] } }\n");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(run.error.err, -EFBIG);
+	host_run_do(&run, size_now, sizes);
+	assert_int_equal(sizes[0], 8 * MIB);
+	assert_int_equal(sizes[1], 8 * MIB);
+	/* And later, with room, both; and back. */
+	host_run_apply(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: d, pool: ram, size: 16MiB }, { name: e, pool: ram, size: 4MiB } ] } }\n");
+	assert_int_equal(run.error.err, 0);
+	host_run_do(&run, size_now, sizes);
+	assert_int_equal(sizes[0], 16 * MIB);
+	assert_int_equal(sizes[1], 4 * MIB);
+	host_run_stop(&run);
+}
+
+/* An image that was there may be larger than the policy says: what is past that is somebody's data. */
+static void an_image_is_not_cut_unasked(void **state)
+{
+	char folder[] = "/tmp/fairlead-test-XXXXXX", path[96], policy[3][320], command[64];
+	static const unsigned mib[] = { 4, 4, 6 };
+	struct host_run run;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/d.raw", folder);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_int_equal(ftruncate(fd, 8 * MIB), 0);
+	close(fd);
+	for (unsigned i = 0; i < 3; i++)
+		snprintf(policy[i], sizeof(policy[i]), "pools: { files: { type: file, directory: %s } }\n"
+			 "vms: { a: { shares: %u, disks: [ { name: d, pool: files, image: d.raw, size: %uMiB } ] } }\n",
+			 folder, 100 + i, mib[i]);
+	host_run_start(&run, policy[0]);
+	host_run_apply(&run, policy[1]);
+	assert_int_equal(run.error.err, 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 8 * MIB);
+	/* Asked. */
+	host_run_apply(&run, policy[2]);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 6 * MIB);
+	host_run_stop(&run);
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(disks_of_one_name_are_each_vms_own),
+		cmocka_unit_test(a_size_that_fails_changes_none),
+		cmocka_unit_test(an_image_is_not_cut_unasked),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
