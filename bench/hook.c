@@ -47,6 +47,7 @@ struct hook {
 };
 
 struct bench {
+	struct hook hook[HOOKS_MAX];
 	unsigned workers, cpu[HOOKS_MAX], depth;
 	double seconds;
 	uint64_t ops;
@@ -57,7 +58,6 @@ struct bench {
 	sd_event *event;
 	struct host *host;
 	struct frontend *front;
-	struct hook hook[HOOKS_MAX];
 	sem_t done, go;
 	int ready_fd, over_fd;
 	int result;
@@ -118,23 +118,19 @@ static void hook_remove(struct worker_msg *m, struct worker *w)
 
 static int fill(struct bench *b, struct hook *h)
 {
-	struct front_buf *buf = calloc(b->depth, sizeof(*buf));
+	cleanup_free struct front_buf *buf = calloc(b->depth, sizeof(*buf));
 	uint8_t *data = frontend_alloc(b->front, b->depth * 4096ul);
+	int r = 0;
 
 	h->request = calloc(b->depth, sizeof(*h->request));
 	if (!h->request || !data || !buf)
 		return -ENOMEM;
-	for (unsigned i = 0; i < b->depth; i++) {
-		int r;
-
+	for (unsigned i = 0; i < b->depth && !r; i++) {
 		buf[i] = front_buf_of(b->front, data + i * 4096ul, 4096);
 		h->request[i] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .sector = i * 8, .data = &buf[i], .n_data = 1 };
 		r = front_submit(h->queue, &h->request[i]);
-		if (r)
-			return r;
 	}
-	free(buf);
-	return 0;
+	return r;
 }
 
 /* A first request through each queue: when it is back, the queue is served, and its worker is known. */
