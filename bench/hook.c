@@ -43,11 +43,12 @@ struct hook {
 		uint64_t ops; /* one writer: the worker */
 	} cache_aligned count;
 	struct front_request *request;
+	struct front_buf *buf;
 	sem_t *done, *go;
 };
 
 struct bench {
-	struct hook hook[HOOKS_MAX];
+	struct hook *hook; /* one a worker */
 	unsigned workers, cpu[HOOKS_MAX], depth;
 	double seconds;
 	uint64_t ops;
@@ -118,10 +119,11 @@ static void hook_remove(struct worker_msg *m, struct worker *w)
 
 static int fill(struct bench *b, struct hook *h)
 {
-	cleanup_free struct front_buf *buf = calloc(b->depth, sizeof(*buf));
+	struct front_buf *buf = calloc(b->depth, sizeof(*buf));
 	uint8_t *data = frontend_alloc(b->front, b->depth * 4096ul);
 	int r = 0;
 
+	h->buf = buf;
 	h->request = calloc(b->depth, sizeof(*h->request));
 	if (!h->request || !data || !buf)
 		return -ENOMEM;
@@ -226,8 +228,10 @@ static int with_front(struct bench *b, int (*prepare)(struct bench *b))
 	if (!r)
 		run_hooks(b);
 	frontend_destroy(b->front);
-	for (unsigned i = 0; i < b->workers; i++)
+	for (unsigned i = 0; i < b->workers; i++) {
 		free(b->hook[i].request);
+		free(b->hook[i].buf);
+	}
 	return r;
 }
 
@@ -415,7 +419,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int main(int argc, char **argv)
 {
 	static const struct argp argp = { .options = table, .parser = parse, .doc = "Workers with their drivers on board." };
-	static struct bench b = { .workers = 1, .depth = 32, .seconds = 1, .type = "null", .slo = "off" };
+	static struct hook hooks[HOOKS_MAX];
+	static struct bench b = { .hook = hooks, .workers = 1, .depth = 32, .seconds = 1, .type = "null", .slo = "off" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &b);
