@@ -34,7 +34,11 @@ struct driver_request {
 };
 
 struct driver {
-	struct front_queue *queue;
+	struct {
+		uint32_t seen; /* by the thread that looks at our completions */
+	} cache_aligned hint;
+
+	struct front_queue *queue cache_aligned;
 	struct driver_load load;
 	int cpu; /* -1: anywhere */
 	const enum driver_phase *phase; /* atomic */
@@ -44,10 +48,6 @@ struct driver {
 	 */
 	struct driver *looks_at;
 	bool waits_for_hint;
-	struct {
-		uint32_t seen;
-	} cache_aligned hint;
-
 	pthread_t thread;
 	struct driver_request *request, *idle;
 	unsigned in_flight;

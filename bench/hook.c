@@ -43,10 +43,12 @@ struct hook {
 		uint64_t ops; /* one writer: the worker */
 	} cache_aligned count;
 	struct front_request *request;
+	struct front_buf *buf;
 	sem_t *done, *go;
 };
 
 struct bench {
+	struct hook *hook; /* one a worker */
 	unsigned workers, cpu[HOOKS_MAX], depth;
 	double seconds;
 	uint64_t ops;
@@ -57,7 +59,6 @@ struct bench {
 	sd_event *event;
 	struct host *host;
 	struct frontend *front;
-	struct hook hook[HOOKS_MAX];
 	sem_t done, go;
 	int ready_fd, over_fd;
 	int result;
@@ -120,21 +121,18 @@ static int fill(struct bench *b, struct hook *h)
 {
 	struct front_buf *buf = calloc(b->depth, sizeof(*buf));
 	uint8_t *data = frontend_alloc(b->front, b->depth * 4096ul);
+	int r = 0;
 
+	h->buf = buf;
 	h->request = calloc(b->depth, sizeof(*h->request));
 	if (!h->request || !data || !buf)
 		return -ENOMEM;
-	for (unsigned i = 0; i < b->depth; i++) {
-		int r;
-
+	for (unsigned i = 0; i < b->depth && !r; i++) {
 		buf[i] = front_buf_of(b->front, data + i * 4096ul, 4096);
 		h->request[i] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .sector = i * 8, .data = &buf[i], .n_data = 1 };
 		r = front_submit(h->queue, &h->request[i]);
-		if (r)
-			return r;
 	}
-	free(buf);
-	return 0;
+	return r;
 }
 
 /* A first request through each queue: when it is back, the queue is served, and its worker is known. */
@@ -230,8 +228,10 @@ static int with_front(struct bench *b, int (*prepare)(struct bench *b))
 	if (!r)
 		run_hooks(b);
 	frontend_destroy(b->front);
-	for (unsigned i = 0; i < b->workers; i++)
+	for (unsigned i = 0; i < b->workers; i++) {
 		free(b->hook[i].request);
+		free(b->hook[i].buf);
+	}
 	return r;
 }
 
@@ -419,7 +419,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int main(int argc, char **argv)
 {
 	static const struct argp argp = { .options = table, .parser = parse, .doc = "Workers with their drivers on board." };
-	static struct bench b = { .workers = 1, .depth = 32, .seconds = 1, .type = "null", .slo = "off" };
+	static struct hook hooks[HOOKS_MAX];
+	static struct bench b = { .hook = hooks, .workers = 1, .depth = 32, .seconds = 1, .type = "null", .slo = "off" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &b);

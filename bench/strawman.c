@@ -336,11 +336,11 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	sd_event *event;
 
-	if (argc != 4 || (strcmp(argv[1], "sync") && strcmp(argv[1], "async"))) {
+	if (argc != 4 || (strcmp(argv[1], "sync") != 0 && strcmp(argv[1], "async") != 0)) {
 		fprintf(stderr, "usage: fairlead-strawman sync|async LATENCY_US SOCKET\n");
 		return 64;
 	}
-	s.async = !strcmp(argv[1], "async");
+	s.async = strcmp(argv[1], "async") == 0;
 	s.latency_ns = (uint64_t)(strtod(argv[2], NULL) * 1000);
 	options.path = argv[3];
 	s.poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

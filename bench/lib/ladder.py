@@ -18,6 +18,10 @@ from lib import report
 
 LATENCY_US = 80
 DEPTH = 32
+# Small, so that copying does not matter: the strawmen copy nothing, and counted instructions overrate string moves.
+BYTES = 512
+# Read over and over, so that no page of the disk is new.
+SPAN = 1 << 20
 RUNGS = {
     "B0": "one synchronous thread", "B1": "one asynchronous thread, eventfds, a lock", "B2": "one polling thread",
     "B3": "N polling threads", "B4": "N polling threads, completion affinity",
@@ -140,7 +144,7 @@ def measure(bench, machine, rung, n):
     machine.start(command, policy)
     try:
         result = machine.json([machine.program("fairlead-drive"), "--socket", machine.path / "s", "--queues", n, "--depth", DEPTH,
-                               "--cpus", drivers, "--warmup", 0.05 * machine.dilation,
+                               "--bytes", BYTES, "--span", SPAN, "--cpus", drivers, "--warmup", 0.05 * machine.dilation,
                                "--seconds", f"{bench.options.seconds / 10 * machine.dilation:g}" if machine.dilation > 1
                                else bench.options.seconds, *options])
     finally:
@@ -158,7 +162,7 @@ def chart(bench, got, steps, machine):
     lines = ", ".join(f"${rung} using 1:2 with linespoints title '{rung}: {text}'" for rung, text in RUNGS.items())
     note = "on CPUs of this machine" if machine.dilation == 1 else \
         "in a guest that counts instructions: contention for cache lines is invisible"
-    report.plot(f"{blocks}set title 'IOPS over N queues, 4 KiB reads, depth {DEPTH}, device of {LATENCY_US} us\\n({note})'\n"
+    report.plot(f"{blocks}set title 'IOPS over N queues, {BYTES} byte reads, depth {DEPTH}, device of {LATENCY_US} us\\n({note})'\n"
                 "set logscale y\nset grid\nset key outside bottom center\nset xlabel 'N'\n"
                 f"plot {lines}\n", bench.out / "ladder.svg")
 
