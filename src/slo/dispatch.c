@@ -76,6 +76,65 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
 }
 
+/*
+ * Going lightly. While nobody waits, and neither class nor VM has a promise that counts requests, all that has to be known of
+ * one more request is that it is in flight. One in LIGHT_RUN, and at least one in LIGHT_NS, is accounted for in full: it
+ * teaches the cost model and books the others.
+ */
+#define LIGHT_RUN 63u
+#define LIGHT_NS (10 * NSEC_PER_MSEC)
+
+void slo_flow_settle(struct slo_flow *f, uint64_t now)
+{
+	struct slo_bucket_counts *b;
+
+	if (!f->light_requests)
+		return;
+	b = slo_meter_bucket(&f->node.meter, now);
+	b->requests += f->light_requests;
+	b->bytes += f->light_bytes;
+	b->cost += f->light_requests * f->light_cost;
+	f->light_requests = f->light_bytes = 0;
+}
+
+static bool may_go_lightly(const struct slo_flow *f, const struct slo_req *r, uint64_t now)
+{
+	const struct slo_node *class = f->node.parent;
+	const struct slo_sched *s = f->node.sched;
+
+	return f->light_left && now < f->light_until_ns && !class->rated && !class->parent->rated && !s->targets &&
+	       !s->expect.n && r->bytes <= s->split_bytes;
+}
+
+static void go_lightly(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
+{
+	struct slo_sched *s = f->node.sched;
+
+	req_arrive(f, r, now);
+	f->light_left--;
+	f->light_requests++;
+	if (r->op == SLO_READ || r->op == SLO_WRITE)
+		f->light_bytes += r->bytes;
+	f->node.in_flight++;
+	s->root.in_flight++;
+	r->given_bytes = r->bytes;
+	r->pieces = 1;
+	hist_add(&f->node.parent->class->queue_time, 0);
+	s->fast++;
+	*ret = (struct slo_piece){ .req = r, .flow = f, .bytes = r->bytes, .dispatch_ns = now, .light = true, .last = true };
+}
+
+static void return_lightly(const struct slo_piece *p, uint64_t now)
+{
+	struct slo_flow *f = p->flow;
+
+	f->node.sched->now_ns = now;
+	f->node.in_flight--;
+	f->node.sched->root.in_flight--;
+	p->req->pieces = 0;
+	hist_add(&f->node.parent->class->device_time, now - p->dispatch_ns);
+}
+
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
 	struct slo_sched *s = f->node.sched;
@@ -87,6 +146,10 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	/* The last free place may have to wait for somebody whose reservation is due. */
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
 		return false;
+	if (may_go_lightly(f, r, now)) {
+		go_lightly(f, r, now, ret);
+		return true;
+	}
 	a = slo_amount_of(s, r->op, r->bytes);
 	if ((a.units[SLO_IOPS] > 1000 && !r->whole) || !limits_allow(class, vm, &a, now))
 		return false;
@@ -102,6 +165,10 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 		slo_charge_rates(f, &a, false, false, now);
 	hist_add(&class->class->queue_time, 0);
 	piece_count(f, ret, &a);
+	slo_flow_settle(f, now);
+	f->light_left = s->exact ? 0 : LIGHT_RUN;
+	f->light_until_ns = now + LIGHT_NS;
+	f->light_cost = ret->cost;
 	s->fast++;
 	return true;
 }
@@ -228,11 +295,16 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 {
 	struct slo_flow *f = p->flow;
 	struct slo_sched *s = f->node.sched;
-	struct slo_req *r = p->req;
-	/* A request that was moved while a piece of it was out is not done with that piece. */
-	bool last = --r->pieces == 0 && r->given_bytes == r->bytes;
 	struct slo_node *class = f->node.parent;
+	struct slo_req *r = p->req;
+	bool last;
 
+	if (p->light) {
+		return_lightly(p, now);
+		return true;
+	}
+	/* A request that was moved while a piece of it was out is not done with that piece. */
+	last = --r->pieces == 0 && r->given_bytes == r->bytes;
 	s->now_ns = now;
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))

@@ -112,6 +112,10 @@ struct slo_flow {
 	struct slo_node node;
 	struct list queue;
 	uint64_t next_offset[SLO_OPS]; /* where a sequential request would begin */
+	/* dispatch.c: requests that may yet go lightly before one is accounted for in full, until when; what went. */
+	unsigned light_left;
+	uint64_t light_until_ns, light_cost; /* the cost of the last one accounted for in full stands for the others' */
+	uint64_t light_requests, light_bytes;
 };
 
 /* base + per_byte * bytes, per size class: what cost.c made of the learned cells. */
@@ -172,6 +176,7 @@ struct slo_sched {
 	unsigned nodes;		/* VMs and classes: room in the two heaps above */
 	unsigned targets;	/* nodes with a reservation or a latency target; without, window and pauses are idle */
 	uint64_t split_bytes;
+	bool exact;
 	uint64_t now_ns;	/* last seen */
 	struct slo_window window;
 	struct slo_anticipation anticipation;
@@ -228,6 +233,9 @@ void slo_charge_share(struct slo_node *n, uint64_t cost);
 /* Reservation and limit tags alone. */
 void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
 void slo_tags_rebase(struct slo_node *parent);
+
+/* dispatch.c: books what went lightly. */
+void slo_flow_settle(struct slo_flow *f, uint64_t now);
 
 /* window.c */
 void slo_window_init(struct slo_window *w, unsigned depth);

@@ -234,6 +234,8 @@ static int node_remove(struct slo_node *n)
 	if (n->kind != SLO_FLOW)
 		n->sched->nodes--;
 	n->sched->targets -= n->target;
+	if (n->kind == SLO_FLOW)
+		slo_flow_settle(slo_flow_of(n), n->sched->now_ns);
 	slo_meter_fold(&p->meter, &n->meter);
 	if (n->kind == SLO_CLASS)
 		slo_node_reservations(p, n->sched->now_ns);
@@ -278,6 +280,7 @@ int slo_sched_create(const struct slo_sched_options *options, struct slo_sched *
 	node_init(&s->root, s, NULL, SLO_ROOT, NULL);
 	s->timers.steps = s->expect.steps = &s->steps;
 	s->split_bytes = o.split_bytes ? o.split_bytes : 128 << 10;
+	s->exact = o.exact;
 	s->anticipation.permille = o.anticipate_permille;
 	slo_window_init(&s->window, o.depth ? o.depth : 128);
 	slo_cost_init(&s->cost, o.cost, o.cost_frozen);

@@ -61,6 +61,7 @@ struct slo_sched_options {
 	unsigned anticipate_permille; /* share of the pool's time that may idle for a reservation; 0: none; default 50 */
 	const struct slo_cost_model *cost; /* saved earlier; NULL: learn from nothing */
 	bool cost_frozen;	      /* do not learn */
+	bool exact;		      /* every piece has its cost told, for those who charge it elsewhere too */
 };
 
 #define SLO_SCHED_OPTIONS_DEFAULT ((struct slo_sched_options){ .depth = 128, .split_bytes = 128 << 10, .anticipate_permille = 50 })
@@ -120,6 +121,7 @@ struct slo_piece {
 	uint64_t cost;
 	uint32_t in_flight;	/* at dispatch, with this one */
 	bool sequential;
+	bool light;		/* internal: not accounted for alone */
 	bool last;		/* nothing of the request is held any more */
 };
 

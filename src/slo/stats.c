@@ -84,11 +84,23 @@ static void attained_add(const struct slo_node *n, uint64_t first, uint64_t end,
 		attained_add(c, first, end, a, since);
 }
 
+/* Light requests count when somebody looks at the latest. */
+static void settle_below(struct slo_node *n, uint64_t now)
+{
+	struct slo_node *c;
+
+	if (n->kind == SLO_FLOW)
+		slo_flow_settle(slo_flow_of(n), now);
+	list_for_each(c, &n->children, siblings)
+		settle_below(c, now);
+}
+
 void slo_node_attained(struct slo_node *n, unsigned seconds, uint64_t now, struct slo_attained *ret)
 {
 	uint64_t end = now / NSEC_PER_SEC, first = end > seconds ? end - seconds : 0, since = UINT64_MAX;
 
 	*ret = (struct slo_attained){ 0 };
+	settle_below(n, now);
 	slo_meter_state(&n->meter, n->meter.state, now);
 	attained_add(n, first, end, ret, &since);
 	since = max_u64(since, first * NSEC_PER_SEC);
