@@ -26,10 +26,19 @@
 #define store_relaxed(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 
+/* gcc says it with a macro, clang with a feature. */
+#ifdef __SANITIZE_THREAD__
+#define UNDER_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER
+#endif
+#endif
+
 /* Orders earlier stores before later loads. The one at each use names its partner. ThreadSanitizer knows no bare fences. */
 static inline void full_fence(void)
 {
-#ifdef __SANITIZE_THREAD__
+#ifdef UNDER_THREAD_SANITIZER
 	unsigned sink = 0;
 
 	__atomic_fetch_add(&sink, 1, __ATOMIC_SEQ_CST);

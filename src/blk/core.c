@@ -59,12 +59,11 @@ void blk_core_join(struct blk_core *core, struct blk_port *p)
 	list_append(&p->vm->ports, &p->node);
 }
 
-static struct slo_flow *flow_of(struct blk_core *core, struct blk_port *p, uint16_t ioprio)
+static struct slo_flow *flow_of(struct blk_port *p, uint16_t ioprio)
 {
 	struct blk_core_vm *vm = p->vm;
 	unsigned c = vm->place[slo_classmap_lookup(&vm->map, ioprio)];
 
-	(void)core;
 	if (likely(p->flow[c]))
 		return p->flow[c];
 	/* Once per queue and class. Without memory the request goes with the default class or, at worst, with any that exists. */
@@ -117,7 +116,7 @@ static void empty_class(struct blk_core *core, struct blk_core_vm *vm, unsigned 
 		slo_flow_take(p->flow[c], now_of(core), &held);
 		while (!list_empty(&held)) {
 			struct slo_req *r = list_first(&held, struct slo_req, node);
-			struct slo_flow *f = flow_of(core, p, 0);
+			struct slo_flow *f = flow_of(p, 0);
 
 			list_remove(&r->node);
 			slo_enqueue(f ? f : p->flow[c], r, now_of(core));
@@ -281,7 +280,7 @@ void blk_core_enqueue(struct blk_core *core, struct blk_ticket *t)
 	struct slo_piece piece;
 
 	blk_core_join(core, t->port);
-	f = flow_of(core, t->port, t->ioprio);
+	f = flow_of(t->port, t->ioprio);
 	if (unlikely(!f)) {
 		/* No memory for a single flow: the request passes unscheduled rather than not at all. */
 		t->whole.ticket = t;

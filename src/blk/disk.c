@@ -107,7 +107,6 @@ struct disk_wait {
 	struct vhost_done done;
 };
 
-
 static void place(struct blk_disk *d, struct blk_slot *s, unsigned member)
 {
 	d->running++;

@@ -229,7 +229,6 @@ static int prepare_start(struct blk_op *op)
 		blk_queue_fini(q);
 		return err;
 	}
-	op->slot->size = op->setup.size;
 	op->slot->fault_seen = false;
 	/* After a crash the first publish, even of nothing, makes up for the call that the dead owner may have kept back. */
 	q->unpublished = q->vq.call_owed;

@@ -16,7 +16,6 @@ struct blk_slot {
 	bool placed;	     /* counted on its worker and in the disk's running queues (disk.c) */
 	bool running;	     /* as of the last finished operation */
 	bool fault_seen;     /* blk_slot_fault() has told of it */
-	uint16_t size;
 	struct worker *worker; /* that serves it, or that will */
 	struct list ops;     /* waiting; the first one is under way */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * slo.*: promises, what came of them, and changing them. pool.*: what pools are and what their requests cost.
+ * slo.*: promises, what came of them, and changing them.
  */
 #include "ctl/commands.h"
 #include "ctl/slo_json.h"

@@ -119,14 +119,13 @@ json_t *report_status(struct host *h, uint64_t uptime_s)
 
 /* --- stats --- */
 
-static json_t *queue_stats(const struct host_disk *d, const struct blk_slot *s)
+static json_t *queue_stats(const struct blk_slot *s)
 {
 	json_t *o = metrics_json(&metrics_queue, &s->queue.counters);
 
 	json_object_set_new(o, "queue", json_integer((json_int_t)s->queue.index));
 	json_object_set_new(o, "worker", json_integer(s->worker ? (json_int_t)worker_index(s->worker) : -1));
 	json_object_set_new(o, "running", json_boolean(s->running));
-	(void)d;
 	return o;
 }
 
@@ -140,7 +139,7 @@ static json_t *disk_stats(const struct host_disk *d)
 		if (!d->blk->slot[q])
 			continue;
 		metrics_add(&metrics_queue, &total, &d->blk->slot[q]->queue.counters);
-		json_array_append_new(queues, queue_stats(d, d->blk->slot[q]));
+		json_array_append_new(queues, queue_stats(d->blk->slot[q]));
 	}
 	return json_pack("{s:s, s:s, s:o, s:o}", "vm", d->vm, "disk", d->name, "total", metrics_json(&metrics_queue, &total),
 			 "queues", queues);

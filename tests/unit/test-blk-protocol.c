@@ -186,7 +186,7 @@ static void load_reap(struct load *l, bool all)
  */
 static unsigned reader_of(uint32_t block)
 {
-#ifdef __SANITIZE_THREAD__
+#ifdef UNDER_THREAD_SANITIZER
 	return block % QUEUES;
 #else
 	return (block + 1) % QUEUES;
