@@ -2,16 +2,19 @@
 """The stages of tools/test: what each runs and how its results are counted."""
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import threading
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CACHE = pathlib.Path(os.environ.get("FAIRLEAD_CACHE") or pathlib.Path.home() / ".cache" / "fairlead")
 PYTHON = "/usr/bin/python3"
 JOBS = str(min(4, len(os.sched_getaffinity(0))))
 # A hang limit, not an expectation: a loaded machine may take many times as long as a quiet one.
@@ -104,11 +107,16 @@ def set_up(log, folder, cc, *options):
     stamp.write_text(wanted)
 
 
-def build(log, folder, cc, *options):
-    """Builds all programs with warnings as errors."""
+def build(log, folder, cc, *options, targets=("all",)):
+    """Builds with warnings as errors."""
     set_up(log, folder, cc, "-Dwerror=true", *options)
-    log.must(["ninja", "-j", JOBS, "-C", folder])
+    log.must(["ninja", "-j", JOBS, "-C", folder, *targets])
     return Result(passed=1)
+
+
+def build_tests(log, folder, sanitizers):
+    """Builds the tests and what they need, no more: static programs cannot be sanitized."""
+    build(log, folder, "clang", f"-Db_sanitize={sanitizers}", "-Db_lundef=false", targets=["meson-test-prereq"])
 
 
 def stage_gcc(log):
@@ -182,7 +190,7 @@ def stage_unit(log):
 
 def stage_asan(log):
     """The same under AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer."""
-    build(log, "build-asan", "clang", "-Db_sanitize=address,undefined", "-Db_lundef=false")
+    build_tests(log, "build-asan", "address,undefined")
     return meson_tests(log, "build-asan", {
         "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
@@ -190,7 +198,7 @@ def stage_asan(log):
 
 def stage_tsan(log):
     """The same under ThreadSanitizer. It needs a fixed address-space layout on kernels with more random bits than it knows."""
-    build(log, "build-tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
+    build_tests(log, "build-tsan", "thread")
     return meson_tests(log, "build-tsan", {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}, ["setarch", "-R"])
 
 
@@ -217,24 +225,41 @@ def stage_layers(log):
     return result
 
 
-def tidy_one(log, path):
-    """Runs clang-tidy on one file; True if it is clean."""
+def tidy_key(command):
+    """Names all that clang-tidy's verdict on a file depends on: its text after the preprocessor, and the checks."""
+    words = shlex.split(command["command"])
+    skipped = {"-o", "-MF", "-MQ"}
+    kept = [w for i, w in enumerate(words) if w not in ("-c", "-MD", *skipped) and (i == 0 or words[i - 1] not in skipped)]
+    text = subprocess.run([*kept, "-E", "-C"], cwd=command["directory"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    version = subprocess.run(["clang-tidy", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    config = (ROOT / ".clang-tidy").read_bytes()
+    return hashlib.sha256(text.stdout + version.stdout + config).hexdigest()
+
+
+def tidy_one(log, path, command):
+    """Runs clang-tidy on one file, unless this very text has been found clean before; True if it is clean."""
+    found_clean = CACHE / "clang-tidy" / tidy_key(command)
+    if found_clean.exists():
+        return True
     done = subprocess.run(["clang-tidy", "-p", "build-clang", "--quiet", str(path.relative_to(ROOT))], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, cwd=ROOT, timeout=HANG_S, check=False)
     if done.returncode:
         log.write(done.stdout + done.stderr)
-    return done.returncode == 0
+        return False
+    found_clean.parent.mkdir(parents=True, exist_ok=True)
+    found_clean.touch()
+    return True
 
 
 def stage_tidy(log):
     """clang-tidy on every file that the clang build compiles, outside tests."""
     set_up(log, "build-clang", "clang", "-Dwerror=true")
     commands = json.loads((ROOT / "build-clang" / "compile_commands.json").read_text())
-    compiled = {(pathlib.Path(c["directory"]) / c["file"]).resolve() for c in commands}
+    compiled = {(pathlib.Path(c["directory"]) / c["file"]).resolve(): c for c in commands}
     files = [p for p in sources("src", "frontend", "bench", "guest") if p in compiled]
     result = Result()
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
-        for path, clean in zip(files, pool.map(lambda p: tidy_one(log, p), files)):
+        for path, clean in zip(files, pool.map(lambda p: tidy_one(log, p, compiled[p]), files)):
             if clean:
                 result.passed += 1
             else:

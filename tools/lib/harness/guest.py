@@ -61,7 +61,7 @@ class Guest:
         self.console = self.folder.path / "console.log"
         self.log = self.folder.path / "qemu.log"
         self.agent = Agent()
-        self.process = self.qmp = None
+        self.process = self.qmp = self.agent_connection = None
 
     # --- command line ---
 
@@ -109,7 +109,10 @@ class Guest:
         connections = [listener.accept(self.process) for listener in listeners]
         for listener in listeners:
             listener.close()
-        self.agent.attach(connections[1])
+        if self.incoming:
+            self.agent_connection = connections[1]  # the agent comes with the guest
+        else:
+            self.agent.attach(connections[1])
         self.qmp = Qmp(connections[0])
         return self
 
@@ -209,7 +212,7 @@ class Guest:
 def migrate(source, target):
     """Moves a running guest from one QEMU to another (both started, target with incoming=True)."""
     path = f"unix:{target.folder.path}/migrate"
-    target.agent, agent_socket = source.agent, target.agent.socket
+    target.agent = source.agent
     target.qmp.execute("migrate-incoming", uri=path)
     source.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 30, downtime_limit=2000)
     source.qmp.execute("migrate", uri=path)
@@ -222,7 +225,7 @@ def migrate(source, target):
 
     info = wait_until(ended, "the migration ends")
     wait_until(lambda: target.qmp.execute("query-status")["status"] == "running", "the guest runs on the other side")
-    source.agent.attach(agent_socket)
+    source.agent.attach(target.agent_connection)
     source.agent = Agent()
     return info
 
