@@ -199,7 +199,7 @@ def stage_asan(log):
 def stage_tsan(log):
     """The same under ThreadSanitizer. It needs a fixed address-space layout on kernels with more random bits than it knows."""
     build_tests(log, "build-tsan", "thread")
-    return meson_tests(log, "build-tsan", {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}, ["setarch", "-R"])
+    return meson_tests(log, "build-tsan", {"TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tools/tsan.suppress"}, ["setarch", "-R"])
 
 
 # --- analysis ---
