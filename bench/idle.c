@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fairlead-idle SOCKET...: attaches to many disks, then does nothing until told, so that somebody else can look at what an
+ * fairlead-idle CPU SOCKET... (the CPU that the back-end runs on): attaches to many disks, then does nothing until told, so that somebody else can look at what an
  * idle back-end costs. On a line of input it measures, after some idle time each, how long a first request takes from kick to
  * call, and beside it the same way there and back over bare eventfds to a thread that sleeps in read(2). End of input ends it.
  */
 #include "base/clock.h"
+#include "base/cpus.h"
 #include "base/hist.h"
 #include "frontend/frontend.h"
 
@@ -20,13 +21,17 @@
 
 struct echo {
 	int there, back;
+	unsigned cpu; /* the back-end's: the bare wake-up goes between the same two CPUs */
 };
 
 static void *echo_main(void *arg)
 {
 	struct echo *e = arg;
 	eventfd_t n;
+	int r = cpus_pin_self(e->cpu);
 
+	if (r < 0)
+		fprintf(stderr, "fairlead-idle: CPU %u: %s\n", e->cpu, strerror(-r));
 	while (eventfd_read(e->there, &n) == 0 && n < 1000)
 		eventfd_write(e->back, 1);
 	return NULL;
@@ -97,7 +102,7 @@ static int attach(const char *path, struct frontend **ret, struct front_buf *ret
 
 int main(int argc, char **argv)
 {
-	unsigned n = (unsigned)argc - 1;
+	unsigned n = argc > 2 ? (unsigned)argc - 2 : 0;
 	struct frontend **f = calloc(n + 1, sizeof(struct frontend *));
 	struct front_buf *buf = calloc(n + 1, sizeof(*buf));
 	struct echo e = { .there = eventfd(0, 0), .back = eventfd(0, 0) };
@@ -106,7 +111,8 @@ int main(int argc, char **argv)
 	int r = n ? 0 : -EINVAL;
 
 	for (unsigned i = 0; i < n && !r; i++)
-		r = attach(argv[i + 1], &f[i], &buf[i]);
+		r = attach(argv[i + 2], &f[i], &buf[i]);
+	e.cpu = n ? (unsigned)atoi(argv[1]) : 0;
 	pthread_create(&thread, NULL, echo_main, &e);
 	if (!r) {
 		puts("attached");

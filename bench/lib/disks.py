@@ -170,7 +170,7 @@ def idle(bench):
         sockets = [side.folder.path / f"{i}.sock" for i in range(n)]
         wait_until(lambda: all(s.is_socket() for s in sockets), "all sockets", 60)
         before = pss_kib(side.process.pid)
-        client = subprocess.Popen(pinned([bench.client_cpu], [bench.program("fairlead-idle"), *map(str, sockets)]),
+        client = subprocess.Popen(pinned([bench.client_cpu], [bench.program("fairlead-idle"), str(bench.server_cpu), *map(str, sockets)]),
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if client.stdout.readline().strip() != "attached":
             raise Broken("fairlead-idle did not attach")
