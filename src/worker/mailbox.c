@@ -115,6 +115,8 @@ unsigned mailbox_run(struct worker *w)
 		bool answered = m->done != NULL;
 
 		next = m->next;
+		/* Before it runs: who has its answer finds it counted. */
+		counter_add(&w->counters.messages, 1);
 		m->keep = false;
 		w->running = answered ? m : NULL;
 		m->run(m, w);
@@ -122,7 +124,6 @@ unsigned mailbox_run(struct worker *w)
 			worker_reply(m);
 		w->running = NULL;
 	}
-	counter_add(&w->counters.messages, n);
 	return n;
 }
 
