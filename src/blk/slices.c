@@ -95,7 +95,7 @@ uint64_t blk_slice_deadline_ns(const struct blk_core *core)
 {
 	if (!core->gate->slices)
 		return UINT64_MAX;
-	return ledger_book_deadline_ns(blk_slices_book(core->gate->slices), core->index, worker_now_ns(core->owner));
+	return ledger_book_deadline_ns(blk_slices_book(core->gate->slices), core->index);
 }
 
 /* --- control thread: what was promised, in credits --- */

@@ -48,7 +48,7 @@ bool ledger_book_may(const struct ledger_book *b, unsigned w, uint32_t slot);
  */
 bool ledger_book_tick(struct ledger_book *b, unsigned w, uint64_t now_ns);
 /* When `w` needs its next ledger_book_tick() although nothing wakes it: the next tick while it wants something. */
-uint64_t ledger_book_deadline_ns(const struct ledger_book *b, unsigned w, uint64_t now_ns);
+uint64_t ledger_book_deadline_ns(const struct ledger_book *b, unsigned w);
 
 /* --- anybody --- */
 
