@@ -5,6 +5,7 @@
  * one is the n-th of all.
  */
 #include "blk/slices.h"
+#include "blk/team.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,7 +20,7 @@ struct demand {
 
 struct blk_balance {
 	unsigned n_cores, n_vms;
-	unsigned active; /* slices that have anything to do */
+	uint64_t granted[BLK_TEAM_MAX], granted_sum; /* pieces of each slice since the last time */
 	struct demand demand[]; /* core * n_vms + vm */
 };
 
@@ -50,7 +51,6 @@ static struct demand *demand_at(const struct blk_balance *b, unsigned core, unsi
 void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
 {
 	struct blk_core_vm *vm;
-	uint64_t all = slo_in_flight(core->sched);
 	unsigned v = 0;
 
 	list_for_each(vm, &core->vms, node) {
@@ -66,11 +66,11 @@ void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
 				continue;
 			d->of[c] = (uint32_t)min_u64(k->granted + slo_node_held(k->node), UINT32_MAX / 64);
 			d->of[BLK_CLASSES_MAX] += d->of[c];
+			b->granted[core->index] += k->granted;
 			k->granted = 0;
-			all += d->of[c];
 		}
 	}
-	b->active += all > 0;
+	b->granted_sum += b->granted[core->index];
 }
 
 /* This slice's part of what all slices ask for. */
@@ -111,10 +111,73 @@ static bool is_limited(const struct slo_promise *p)
 	return p->limit.milli_iops || p->limit.bandwidth;
 }
 
+static uint64_t demand_of(const struct blk_balance *b, unsigned vm, unsigned c)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < b->n_cores; i++)
+		sum += demand_at(b, i, vm)->of[c];
+	return sum;
+}
+
+static double shares_of(const struct slo_promise *p)
+{
+	return p->shares ? p->shares : SLO_SHARES_DEFAULT;
+}
+
+/* This slice's part of what a VM's classes are entitled to, of those that ask for anything, each where it asks. */
+static double entitled_in_vm(const struct blk_balance *b, unsigned core, const struct blk_core_vm *vm, unsigned v)
+{
+	double mine = 0, all = 0;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		double shares = vm->class[c].node ? shares_of(&vm->class[c].whole) : 0;
+		uint64_t demand = demand_of(b, v, c);
+
+		if (!demand || shares == 0)
+			continue;
+		all += shares;
+		mine += shares * (double)demand_at(b, core, v)->of[c] / (double)demand;
+	}
+	return all > 0 ? mine / all : 0;
+}
+
+static double entitled(const struct blk_balance *b, struct blk_core *core)
+{
+	double mine = 0, all = 0;
+	struct blk_core_vm *vm;
+	unsigned v = 0;
+
+	list_for_each(vm, &core->vms, node) {
+		if (v == b->n_vms)
+			break;
+		if (demand_of(b, v, BLK_CLASSES_MAX)) {
+			all += shares_of(&vm->whole);
+			mine += shares_of(&vm->whole) * entitled_in_vm(b, core->index, vm, v);
+		}
+		v++;
+	}
+	return all > 0 ? mine / all : 0;
+}
+
+/*
+ * What a slice may have in flight: its part of the device by what its classes are entitled to, or by what it has used, if
+ * that was more because others ask for less. Both together may be more than the device's depth for a while: who gets how
+ * much is the ledger's to say, this only keeps the device's own queue short.
+ */
+static unsigned depth_of(const struct blk_balance *b, struct blk_core *core)
+{
+	double used = b->granted_sum ? (double)b->granted[core->index] / (double)b->granted_sum : 1.0 / b->n_cores;
+	double part = entitled(b, core);
+
+	part = part > used ? part : used;
+	return (unsigned)min_u64(core->gate->depth, 1 + (uint64_t)((double)core->gate->depth * part + 0.999));
+}
+
 void blk_balance_deal(const struct blk_balance *b, struct blk_core *core)
 {
 	struct blk_core_vm *vm;
-	unsigned v = 0, n = b->active ? b->active : b->n_cores;
+	unsigned v = 0;
 
 	list_for_each(vm, &core->vms, node) {
 		if (v == b->n_vms)
@@ -126,7 +189,7 @@ void blk_balance_deal(const struct blk_balance *b, struct blk_core *core)
 				deal_one(core, vm->class[c].node, &vm->class[c].whole, part_of(b, core->index, v, c));
 		v++;
 	}
-	slo_sched_set_depth(core->sched, (core->gate->depth + n - 1) / n);
+	slo_sched_set_depth(core->sched, depth_of(b, core));
 	blk_core_run(core);
 	worker_source_wake(&core->source);
 }
