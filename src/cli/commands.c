@@ -10,7 +10,7 @@ static const struct cli_option disk_add_options[] = {
 	{ "pool", "POOL", "where it lives; needed" },
 	{ "image", "PATH", "file pools: beneath the pool's directory (VM-NAME.raw)" },
 	{ "size", "SIZE", "like 20GiB; needed unless the image exists" },
-	{ "queues", "N", "as in the policy (1)" },
+	{ "queues", "N", "as in the policy (64: as many as the driver wants)" },
 	{ "workers", "N", "as in the policy (auto)" },
 	{ "ioprio", "WORD", "linux or ignore (linux)" },
 	{ "socket", "PATH", "as in the policy" },
