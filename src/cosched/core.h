@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The policy core of co-scheduling: who may run, who is asked to run beside whom, and who pays. One set of pure functions,
+ * compiled into the BPF scheduler (sched.bpf.c) and into the simulator (sim/); time comes in as an argument.
+ *
+ * Theory of operation. A *member* is a thread that is scheduled here: a vCPU or an I/O worker. It pays for its CPU time out
+ * of a *purse*. Each period the purses are settled (settle.h): what is due to each *account* (a VM, or a co-group as one)
+ * by weighted max-min is added. A member whose purse is not in debt is UNDER, otherwise OVER; UNDER goes first, and within a
+ * state it is first come, first served. So far this is Xen's credit scheduler.
+ *
+ * VMs of a *co-group* wait for each other, so they ought to run at the same time. When a CPU starts to run a member it asks
+ * each CPU on which another member of that group is queued to run it now: the asked CPU has a *request pending*, takes it
+ * at its next schedule step and runs the member even if it is OVER. A CPU that runs any member is *co-working* and is not
+ * asked, nor is one that has been asked already: so requests neither pile up nor chase each other. Nothing waits for
+ * anything: it is only asked that they run together (unlike gang scheduling).
+ * Source: the co-credit scheduler (Chang and Liu, 2011) for Xen 3.1; `pooled` is this project's.
+ *
+ * Modes. CREDIT: a purse per member, Xen's floor under debts (what is below it is forgiven), no requests. CREDIT_BOOST: the
+ * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
+ * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than
+ * `debt_limit_ns`: running together shifts a group's time, it never adds to it.
+ *
+ * On whose thread: charge, pick and the flags on the CPU concerned; settle on one CPU at a time. Fields that several CPUs
+ * write are changed with atomics only and are marked "many writers" below.
+ */
+#pragma once
+
+#ifndef __bpf__
+#include <linux/types.h>
+#include <stdbool.h>
+#endif
+
+/* Powers of two: indices are masked, which the BPF verifier asks for. */
+#define CO_CPUS_MAX 256u
+#define CO_MEMBERS_MAX 1024u
+#define CO_ACCOUNTS_MAX 256u
+#define CO_VMS_MAX 256u
+#define CO_GROUP_MEMBERS_MAX 64u /* a group is no larger than the CPUs it may use */
+#define CO_NONE (~0u)
+
+#define CO_INLINE static inline __attribute__((always_inline))
+#define CO_READ(x) (*(const volatile __typeof__(x) *)&(x))
+#define CO_WRITE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+#define CO_ADD(x, v) __sync_fetch_and_add(&(x), (v))
+#define CO_SWAP(x, v) __sync_lock_test_and_set(&(x), (v))
+#define CO_CLAIM(x, from, to) (__sync_val_compare_and_swap(&(x), (from), (to)) == (from))
+#ifdef __bpf__
+#define CO_FOR(i, n) bpf_for(i, 0, n)
+#else
+#define CO_FOR(i, n) for (i = 0; i < (n); i++)
+#endif
+
+enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_POOLED };
+
+/* In the order in which they are picked. */
+enum co_state {
+	CO_STATE_BOOST,	 /* woke up UNDER, CREDIT_BOOST only */
+	CO_STATE_UNDER,	 /* not in debt */
+	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
+	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
+};
+
+struct co_params {
+	__u32 mode, n_cpus;
+	__u64 period_ns;     /* between settlements; Xen: 30 ms */
+	__u64 slice_ns;	     /* longest uninterrupted run; Xen: 30 ms */
+	__u64 floor_ns;	     /* Xen's modes: deepest debt, and highest credit, at a settlement; Xen: one period */
+	__u64 debt_limit_ns; /* pooled: requests of a group that owes more are refused */
+	__u64 credit_limit_ns; /* pooled: who could not use more than this has it handed to others, through the bank */
+	__u64 boost_ns;	     /* BOOST ends after running this long; Xen: a tick of 10 ms */
+};
+
+/* Credit in ns of CPU time. */
+struct co_purse {
+	__s64 credit_ns; /* many writers */
+};
+
+/* What weight and cap belong to: a virtual machine. Totals only grow. */
+struct co_vm {
+	__u32 account; /* its co-group's, or its own */
+	__u32 weight;  /* >= 1; 0: not in use */
+	__u64 cap_ns;  /* of CPU time in a period; 0: none */
+	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
+	__u32 n_active; /* members that ran or waited in the period that was settled last */
+	/* This period; many writers, taken by the settlement. */
+	__u64 ran_ns, waited_ns;
+	/* Ever; one writer (the settlement). */
+	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
+};
+
+/* What is settled: a VM of its own, or a co-group. */
+struct co_account {
+	__u32 used;	  /* 0: free */
+	__u32 is_group;	  /* its members ask for each other */
+	struct co_purse purse; /* pooled */
+	/* Members of a group, for requests. Changed with the scheduler's configuration only. */
+	__u32 n_members;
+	__u32 member[CO_GROUP_MEMBERS_MAX];
+	/* Ever. */
+	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
+	__u64 co_ran_ns; /* ever, many writers: time a member ran while another of the group ran, too */
+	__u32 running;	 /* many writers: its members that run now */
+};
+
+/* What a settlement reckons with: of each VM (Xen's modes) or of each account (pooled). */
+struct co_claim {
+	__u64 weight, demand_ns, due_ns;
+};
+
+enum co_where {
+	CO_ASLEEP,
+	CO_QUEUED,  /* on `cpu`'s queue */
+	CO_RUNNING, /* on `cpu` */
+};
+
+struct co_member {
+	__u32 vm;	/* CO_NONE: the slot is free */
+	__u32 tid;
+	__u32 home;	/* the CPU it is queued on when nothing speaks for another */
+	__u32 cpu;	/* where it is queued or runs */
+	__u32 where;	/* enum co_where */
+	__u32 boosted;
+	struct co_purse purse; /* Xen's modes */
+	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
+	__u64 running_since_ns, boosted_ran_ns;
+	__u32 active; /* ran or waited in this period */
+	/* Ever. */
+	__u64 total_ran_ns, total_waited_ns, total_runs;
+};
+
+/*
+ * The two bits of a CPU. `working` has one writer, the CPU itself. `request` goes from none to a group by whoever asks
+ * (claimed, so that one asker wins) and back by the CPU itself (swapped, so that none is lost). An asker kicks the CPU after
+ * its claim; the CPU takes the request after the kick: so a request is always seen by a schedule step that begins later.
+ */
+struct co_cpu {
+	__u32 working;	/* account of the group whose member runs here, + 1; 0: none */
+	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
+	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
+	/* Counters: one writer, the CPU itself. */
+	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
+	__u64 steals, picks_under, picks_over, picks_boost, idles;
+	__u64 pad[4]; /* lines of its own */
+} __attribute__((aligned(64)));
+
+struct co_world {
+	struct co_params params;
+	__u32 n_vms, n_accounts, n_members; /* slots ever used: bounds of the loops */
+	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
+	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
+	struct co_claim claim[CO_VMS_MAX];
+	struct co_vm vm[CO_VMS_MAX];
+	struct co_account account[CO_ACCOUNTS_MAX];
+	struct co_member member[CO_MEMBERS_MAX];
+	struct co_cpu cpu[CO_CPUS_MAX];
+};
+
+CO_INLINE struct co_vm *co_vm_of(struct co_world *w, __u32 vm)
+{
+	return &w->vm[vm & (CO_VMS_MAX - 1)];
+}
+CO_INLINE struct co_account *co_account_of(struct co_world *w, __u32 account)
+{
+	return &w->account[account & (CO_ACCOUNTS_MAX - 1)];
+}
+CO_INLINE struct co_member *co_member_of(struct co_world *w, __u32 member)
+{
+	return &w->member[member & (CO_MEMBERS_MAX - 1)];
+}
+CO_INLINE struct co_cpu *co_cpu_of(struct co_world *w, __u32 cpu)
+{
+	return &w->cpu[cpu & (CO_CPUS_MAX - 1)];
+}
+
+/* Whose purse a member pays from. */
+CO_INLINE struct co_purse *co_purse_of(struct co_world *w, struct co_member *m)
+{
+	if (w->params.mode == CO_MODE_POOLED)
+		return &co_account_of(w, co_vm_of(w, m->vm)->account)->purse;
+	return &m->purse;
+}
+
+CO_INLINE bool co_asks(const struct co_world *w)
+{
+	return w->params.mode == CO_MODE_CO_CREDIT || w->params.mode == CO_MODE_POOLED;
+}
+
+CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
+{
+	const struct co_vm *vm = co_vm_of(w, m->vm);
+
+	if (vm->cap_ns && CO_READ(vm->cap_left_ns) <= 0)
+		return CO_STATE_PARKED;
+	if (m->boosted)
+		return CO_STATE_BOOST;
+	return CO_READ(co_purse_of(w, m)->credit_ns) >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
+}
+
+/* The longest that `m` may run now. */
+CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
+{
+	const struct co_vm *vm = co_vm_of(w, m->vm);
+	__s64 left = vm->cap_ns ? CO_READ(vm->cap_left_ns) : (__s64)w->params.slice_ns;
+
+	if (left < 1)
+		left = 1;
+	return (__u64)left < w->params.slice_ns ? (__u64)left : w->params.slice_ns;
+}
+
+/* --- what a member does --- */
+
+/* It became runnable and stands in `cpu`'s queue. `woken`: it slept before. */
+CO_INLINE void co_queue(struct co_world *w, struct co_member *m, __u32 cpu, bool woken, __u64 now_ns)
+{
+	if (woken && w->params.mode == CO_MODE_CREDIT_BOOST && co_state(w, m) == CO_STATE_UNDER) {
+		m->boosted = 1;
+		m->boosted_ran_ns = 0;
+	}
+	CO_WRITE(m->queued_at_ns, now_ns);
+	m->active = 1;
+	CO_WRITE(m->cpu, cpu);
+	CO_WRITE(m->where, CO_QUEUED);
+}
+
+/* Counts the time that `m` has waited since this was done last. */
+CO_INLINE void co_wait(struct co_world *w, struct co_member *m, __u64 again_from_ns, __u64 now_ns)
+{
+	__u64 since = CO_SWAP(m->queued_at_ns, again_from_ns);
+
+	if (!since || (__s64)(now_ns - since) <= 0)
+		return;
+	CO_ADD(m->total_waited_ns, now_ns - since);
+	CO_ADD(co_vm_of(w, m->vm)->waited_ns, now_ns - since);
+}
+
+/* It runs on `cpu` from now on. */
+CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 now_ns)
+{
+	struct co_vm *vm = co_vm_of(w, m->vm);
+
+	co_wait(w, m, 0, now_ns);
+	m->running_since_ns = now_ns;
+	m->total_runs++;
+	m->active = 1;
+	CO_WRITE(m->cpu, cpu);
+	CO_WRITE(m->where, CO_RUNNING);
+	CO_ADD(co_account_of(w, vm->account)->running, 1);
+}
+
+/* It has run until now; it may go on running. Before anybody asks for its state. */
+CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
+{
+	struct co_vm *vm = co_vm_of(w, m->vm);
+	struct co_account *a = co_account_of(w, vm->account);
+	__u64 ran = now_ns - m->running_since_ns;
+
+	if (m->where != CO_RUNNING || (__s64)ran <= 0)
+		return;
+	m->running_since_ns = now_ns;
+	m->total_ran_ns += ran;
+	m->active = 1;
+	CO_ADD(co_purse_of(w, m)->credit_ns, -(__s64)ran);
+	CO_ADD(vm->ran_ns, ran);
+	if (vm->cap_ns)
+		CO_ADD(vm->cap_left_ns, -(__s64)ran);
+	if (a->is_group && CO_READ(a->running) > 1)
+		CO_ADD(a->co_ran_ns, ran);
+	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
+		m->boosted = 0;
+}
+
+/* It stops running: asleep, or co_queue() follows. Charge first. */
+CO_INLINE void co_stop(struct co_world *w, struct co_member *m)
+{
+	if (m->where != CO_RUNNING)
+		return;
+	CO_WRITE(m->where, CO_ASLEEP);
+	CO_ADD(co_account_of(w, co_vm_of(w, m->vm)->account)->running, -1);
+}
+
+/* Whether a member that woke up should displace the one that runs. */
+CO_INLINE bool co_preempts(enum co_state woken, enum co_state running)
+{
+	return woken < running && woken != CO_STATE_PARKED;
+}
+
+/* --- the schedule step: request, pick, flags, ask --- */
+
+/* Takes the request that is pending on `cpu`: the group's account, or CO_NONE. */
+CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
+{
+	if (!CO_READ(cpu->request))
+		return CO_NONE;
+	return CO_SWAP(cpu->request, 0) - 1;
+}
+
+/*
+ * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as the group
+ * does not owe too much. A cap holds in any case.
+ */
+CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
+{
+	if (co_state(w, m) == CO_STATE_PARKED)
+		return false;
+	return w->params.mode != CO_MODE_POOLED ||
+	       CO_READ(co_purse_of(w, m)->credit_ns) > -(__s64)w->params.debt_limit_ns;
+}
+
+/* What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). */
+CO_INLINE void co_working_set(struct co_world *w, struct co_cpu *cpu, struct co_member *m)
+{
+	__u32 account = m ? co_vm_of(w, m->vm)->account : 0;
+
+	CO_WRITE(cpu->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
+}
+
+/*
+ * Member number `i` of the group that `cpu` just began to run: the CPU that is to be kicked because it was asked to run it,
+ * or CO_NONE. Call it for each i < n_members of the account, when co_asks().
+ */
+CO_INLINE __u32 co_ask(struct co_world *w, __u32 account, __u32 i, __u32 cpu, __u64 now_ns)
+{
+	struct co_account *a = co_account_of(w, account);
+	struct co_member *m = co_member_of(w, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)]);
+	__u32 there = CO_READ(m->cpu);
+	struct co_cpu *c = co_cpu_of(w, there);
+
+	if (m->vm == CO_NONE || CO_READ(m->where) != CO_QUEUED || there == cpu || there >= w->params.n_cpus)
+		return CO_NONE;
+	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
+		return CO_NONE;
+	if (!CO_CLAIM(c->request, 0, account + 1))
+		return CO_NONE;
+	CO_WRITE(c->requested_at_ns, now_ns);
+	co_cpu_of(w, cpu)->requests_sent++;
+	return there;
+}
+
+/* --- spreading --- */
+
+/* The best of the CPUs seen so far, for a member's home. Start from { CO_NONE }. */
+struct co_spread {
+	__u32 cpu;
+	__u32 mates, others; /* members of its own group, and others, whose home it is */
+};
+
+/* `cpu` is allowed, with so many homes on it. Members of a group go to distinct CPUs, then where there are fewest. */
+CO_INLINE void co_spread_consider(struct co_spread *best, __u32 cpu, __u32 mates, __u32 others)
+{
+	if (best->cpu != CO_NONE && (mates > best->mates || (mates == best->mates && others >= best->others)))
+		return;
+	best->cpu = cpu;
+	best->mates = mates;
+	best->others = others;
+}

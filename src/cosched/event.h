@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the scheduler tells of its decisions while somebody traces: fixed records through a BPF ring buffer, in files one
+ * after another behind a header. `fairlead cosched trace` draws them, `fairlead sim cosched --replay` replays the inputs
+ * (ADD, GONE, WAKE, SLEEP) and compares the decisions.
+ */
+#pragma once
+
+#include "cosched/core.h"
+
+#define CO_TRACE_MAGIC 0x45434152544f4346ull /* "FCOTRACE" */
+#define CO_TRACE_VERSION 1u
+
+enum co_event_kind {
+	CO_EVENT_ADD,	  /* a member came; value: its home */
+	CO_EVENT_GONE,	  /* a member left */
+	CO_EVENT_WAKE,	  /* became runnable on `cpu` */
+	CO_EVENT_RUN,	  /* began to run on `cpu`; value: how long it had waited, ns; flags */
+	CO_EVENT_STOP,	  /* stopped, still runnable; value: how long it ran, ns */
+	CO_EVENT_SLEEP,	  /* stopped and sleeps; value: how long it ran, ns */
+	CO_EVENT_ASK,	  /* `cpu` asked CPU `value` to run the group of `member` */
+	CO_EVENT_REFUSED, /* a request on `cpu` was refused: debt or cap */
+	CO_EVENT_SETTLED, /* value: settlements so far */
+	CO_EVENT_IDLE,	  /* `cpu` has nothing to run */
+};
+
+/* Of CO_EVENT_RUN. */
+#define CO_RUN_REQUESTED 1u
+#define CO_RUN_STOLEN 2u
+#define CO_RUN_OVER 4u
+#define CO_RUN_BOOSTED 8u
+
+struct co_event {
+	__u64 time_ns;
+	__u64 value;
+	__u32 member; /* its slot; CO_NONE where there is none */
+	__u16 cpu;
+	__u8 kind, flags;
+};
+
+struct co_trace_header {
+	__u64 magic;
+	__u32 version, n_cpus, n_members, n_vms;
+	struct co_params params;
+	/* Then: struct co_trace_vm for each VM, struct co_trace_member for each member, events to the end of the file. */
+};
+struct co_trace_vm {
+	char name[64];
+	__u32 account, weight;
+	__u64 cap_ns;
+	char group[64]; /* empty: none */
+};
+struct co_trace_member {
+	__u32 vm, tid;
+	__u32 home, is_worker;
+};

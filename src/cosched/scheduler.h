@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The scheduler as loaded into the kernel (sched_ext): loading, configuring, watching, unloading. One thread uses it, that
+ * of fairlead-cosched. Names and policies are the caller's: here are slots, threads and numbers.
+ *
+ * The kernel keeps the threads safe: when this process dies, the BPF program errs or stalls, every thread is back on
+ * EEVDF at once.
+ */
+#pragma once
+
+#include "cosched/event.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define COSCHED_WHY_MAX 512
+
+enum cosched_placement {
+	COSCHED_PARTIAL, /* only members are scheduled by it, on `cpus` */
+	COSCHED_ALL,	 /* every thread of the machine is; those without a policy share a fair queue */
+};
+
+struct cosched_config {
+	enum cosched_placement placement;
+	struct co_params params; /* n_cpus: filled in here */
+	const unsigned *cpus;	 /* ascending; where members may run */
+	size_t n_cpus;
+	bool trace;
+};
+
+struct cosched;
+
+/*
+ * Loads and attaches. On failure -errno, and `why` says what is missing and what to do: -EOPNOTSUPP (no
+ * CONFIG_SCHED_CLASS_EXT, a kfunc is missing), -EPERM, -EBUSY (another scheduler is loaded; isolcpus=; core-scheduling
+ * cookies in use), -EINVAL.
+ */
+int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX]);
+/* Detaches: threads are back on EEVDF when it returns. NULL is allowed. */
+void cosched_unload(struct cosched *s);
+
+/* Live: changed by the kernel while it is read. Slots are the caller's to choose. */
+const struct co_world *cosched_world(const struct cosched *s);
+
+int cosched_params_set(struct cosched *s, const struct co_params *params);
+/* weight 0 frees the slot. Its purse goes to the bank. */
+int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned weight, uint64_t cap_ns);
+int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group);
+
+/* Takes a thread in: -ESRCH (gone), -EEXIST, -ENOSPC. *ret_member: its slot. */
+int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_member);
+/* Gives it back to EEVDF. Fine when the thread is gone already. */
+void cosched_member_remove(struct cosched *s, unsigned member);
+
+/* Readable when something has happened: events, the scheduler's end. */
+int cosched_fd(const struct cosched *s);
+/* Hands over what was traced; returns how many events, lost ones in *ret_lost. */
+int cosched_trace_read(struct cosched *s, void (*event)(const struct co_event *, void *), void *context, uint64_t *ret_lost);
+/* True: the kernel has ended the scheduler, for the reason in `why`. */
+bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX]);
