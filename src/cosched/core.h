@@ -17,11 +17,15 @@
  *
  * Modes. CREDIT: a purse per member, Xen's floor under debts (what is below it is forgiven), no requests. CREDIT_BOOST: the
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
- * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than
- * `debt_limit_ns`: running together shifts a group's time, it never adds to it.
+ * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
+ * debt limit: running together shifts a group's time, it never adds to it. BOOST is then for accounts that are owed more
+ * than a slice, so that nobody lags by more because many others stand before them.
  *
- * On whose thread: charge, pick and the flags on the CPU concerned; settle on one CPU at a time. Fields that several CPUs
- * write are changed with atomics only and are marked "many writers" below.
+ * The files. Here: types, what members do, charging, the flags. settle.h: credits at the end of a period. pick.h: the
+ * schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.
+ *
+ * On whose thread: charge, pick and the flags on the CPU concerned; settle on one CPU at a time, changes on one thread.
+ * Fields that several CPUs write are changed with atomics only and are marked "many writers" below.
  */
 #pragma once
 
@@ -36,12 +40,19 @@
 #define CO_ACCOUNTS_MAX 256u
 #define CO_VMS_MAX 256u
 #define CO_GROUP_MEMBERS_MAX 64u /* a group is no larger than the CPUs it may use */
+#define CO_CPU_WORDS (CO_CPUS_MAX / 64)
 #define CO_NONE (~0u)
+
+/* With these no product in settle.h exceeds 64 bits: a group's weight is below 2^24, a period's supply below 2^39. */
+#define CO_WEIGHT_MAX 65535u
+#define CO_PERIOD_MAX_NS 1000000000ull
 
 #define CO_INLINE static inline __attribute__((always_inline))
 #define CO_READ(x) (*(const volatile __typeof__(x) *)&(x))
 #define CO_WRITE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 #define CO_ADD(x, v) __sync_fetch_and_add(&(x), (v))
+#define CO_OR(x, v) __sync_fetch_and_or(&(x), (v))
+#define CO_AND(x, v) __sync_fetch_and_and(&(x), (v))
 #define CO_SWAP(x, v) __sync_lock_test_and_set(&(x), (v))
 #define CO_CLAIM(x, from, to) (__sync_val_compare_and_swap(&(x), (from), (to)) == (from))
 #ifdef __bpf__
@@ -52,20 +63,23 @@
 
 enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_POOLED };
 
-/* In the order in which they are picked. */
+/* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
-	CO_STATE_BOOST,	 /* woke up UNDER, CREDIT_BOOST only */
+	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than a slice */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
+	CO_STATES
 };
 
 struct co_params {
 	__u32 mode, n_cpus;
+	__u32 ask_on_wake;   /* a member that wakes up while one of its group runs is asked for at once (not in the paper) */
+	__u32 pad;
 	__u64 period_ns;     /* between settlements; Xen: 30 ms */
 	__u64 slice_ns;	     /* longest uninterrupted run; Xen: 30 ms */
 	__u64 floor_ns;	     /* Xen's modes: deepest debt, and highest credit, at a settlement; Xen: one period */
-	__u64 debt_limit_ns; /* pooled: requests of a group that owes more are refused */
+	__u64 debt_limit_ns; /* pooled: requests of a group that owes more are refused; see co_debt_limit_ns() */
 	__u64 credit_limit_ns; /* pooled: who could not use more than this has it handed to others, through the bank */
 	__u64 boost_ns;	     /* BOOST ends after running this long; Xen: a tick of 10 ms */
 };
@@ -81,11 +95,12 @@ struct co_vm {
 	__u32 weight;  /* >= 1; 0: not in use */
 	__u64 cap_ns;  /* of CPU time in a period; 0: none */
 	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
+	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
 	__u64 ran_ns, waited_ns;
 	/* Ever; one writer (the settlement). */
-	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
+	__u64 total_ran_ns, total_waited_ns;
 };
 
 /* What is settled: a VM of its own, or a co-group. */
@@ -93,16 +108,18 @@ struct co_account {
 	__u32 used;	  /* 0: free */
 	__u32 is_group;	  /* its members ask for each other */
 	struct co_purse purse; /* pooled */
-	/* Members of a group, for requests. Changed with the scheduler's configuration only. */
+	__u64 due_ns;	  /* pooled: what it is due in a period, smoothed over those in which it ran or waited */
+	/* How many members; of a group also which, for requests. Written by changes only. */
 	__u32 n_members;
 	__u32 member[CO_GROUP_MEMBERS_MAX];
-	/* Ever. */
+	__u32 running;	  /* many writers: its members that run now */
+	__u64 co_since_ns; /* since when two or more of them do */
+	/* Ever; one writer (the settlement). Entitled: weighted max-min of the time that was used, in every mode. */
 	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
-	__u64 co_ran_ns; /* ever, many writers: time a member ran while another of the group ran, too */
-	__u32 running;	 /* many writers: its members that run now */
+	__u64 co_ran_ns; /* ever, many writers: time in which two or more ran */
 };
 
-/* What a settlement reckons with: of each VM (Xen's modes) or of each account (pooled). */
+/* What a settlement reckons with: of each account, or of each VM. */
 struct co_claim {
 	__u64 weight, demand_ns, due_ns;
 };
@@ -119,6 +136,8 @@ struct co_member {
 	__u32 home;	/* the CPU it is queued on when nothing speaks for another */
 	__u32 cpu;	/* where it is queued or runs */
 	__u32 where;	/* enum co_where */
+	__u32 list;	/* enum co_state: on which of the CPU's lists, while it is queued */
+	__u32 account;	/* that it runs for, while it runs: its VM may be moved to another meanwhile */
 	__u32 boosted;
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
@@ -137,10 +156,12 @@ struct co_cpu {
 	__u32 working;	/* account of the group whose member runs here, + 1; 0: none */
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
+	__u32 n_queued, n_ready; /* many writers: members on its lists; of these on BOOST and UNDER */
+	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
+	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
 	__u64 steals, picks_under, picks_over, picks_boost, idles;
-	__u64 pad[4]; /* lines of its own */
 } __attribute__((aligned(64)));
 
 struct co_world {
@@ -148,6 +169,9 @@ struct co_world {
 	__u32 n_vms, n_accounts, n_members; /* slots ever used: bounds of the loops */
 	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
+	__u32 generation; /* many writers: grows when states on lists may have become better */
+	/* Bit per CPU, many writers: members may wait there; members may wait there that are not OVER. See pick.h. */
+	__u64 waiting[CO_CPU_WORDS], ready[CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
@@ -172,17 +196,53 @@ CO_INLINE struct co_cpu *co_cpu_of(struct co_world *w, __u32 cpu)
 	return &w->cpu[cpu & (CO_CPUS_MAX - 1)];
 }
 
-/* Whose purse a member pays from. */
-CO_INLINE struct co_purse *co_purse_of(struct co_world *w, struct co_member *m)
+CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
 {
-	if (w->params.mode == CO_MODE_POOLED)
-		return &co_account_of(w, co_vm_of(w, m->vm)->account)->purse;
-	return &m->purse;
+	CO_OR(set[(cpu / 64) & (CO_CPU_WORDS - 1)], 1ull << (cpu & 63));
+}
+CO_INLINE void co_cpu_clear(__u64 *set, __u32 cpu)
+{
+	CO_AND(set[(cpu / 64) & (CO_CPU_WORDS - 1)], ~(1ull << (cpu & 63)));
+}
+CO_INLINE bool co_cpu_isset(const __u64 *set, __u32 cpu)
+{
+	return CO_READ(set[(cpu / 64) & (CO_CPU_WORDS - 1)]) >> (cpu & 63) & 1;
+}
+
+/* Whose purse a member pays from, that of `account` when pooled. */
+CO_INLINE struct co_purse *co_purse_of(struct co_world *w, struct co_member *m, __u32 account)
+{
+	return w->params.mode == CO_MODE_POOLED ? &co_account_of(w, account)->purse : &m->purse;
 }
 
 CO_INLINE bool co_asks(const struct co_world *w)
 {
 	return w->params.mode == CO_MODE_CO_CREDIT || w->params.mode == CO_MODE_POOLED;
+}
+
+/*
+ * How much an account may owe and still be asked for, and what a turn of it may cost: what it is due in eight periods, so
+ * that the error stays far below 1 % of a minute whatever its weight; a slice at least, or nobody small would ever run.
+ */
+CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_account *a)
+{
+	__u64 limit = CO_READ(a->due_ns) * 8;
+
+	if (limit < w->params.slice_ns)
+		limit = w->params.slice_ns;
+	return limit < w->params.debt_limit_ns ? limit : w->params.debt_limit_ns;
+}
+
+/* State by credit alone, of a pooled account. */
+CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct co_account *a)
+{
+	__s64 credit = CO_READ(a->purse.credit_ns), lag = w->params.slice_ns;
+
+	if (lag < (__s64)(CO_READ(a->due_ns) * 2))
+		lag = CO_READ(a->due_ns) * 2;
+	if (credit > lag)
+		return CO_STATE_BOOST;
+	return credit >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
@@ -191,35 +251,82 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 
 	if (vm->cap_ns && CO_READ(vm->cap_left_ns) <= 0)
 		return CO_STATE_PARKED;
+	if (w->params.mode == CO_MODE_POOLED)
+		return co_state_pooled(w, co_account_of(w, vm->account));
 	if (m->boosted)
 		return CO_STATE_BOOST;
-	return CO_READ(co_purse_of(w, m)->credit_ns) >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
+	return CO_READ(m->purse.credit_ns) >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
 }
 
-/* The longest that `m` may run now. */
+/*
+ * The longest that `m` may run now. What is left of a cap, and of what a pooled account may spend, is divided by those who
+ * may spend it at the same time.
+ */
 CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
-	__s64 left = vm->cap_ns ? CO_READ(vm->cap_left_ns) : (__s64)w->params.slice_ns;
+	struct co_account *a = co_account_of(w, vm->account);
+	__s64 slice = w->params.slice_ns, shortest = slice / 32, left;
 
-	if (left < 1)
-		left = 1;
-	return (__u64)left < w->params.slice_ns ? (__u64)left : w->params.slice_ns;
+	if (w->params.mode == CO_MODE_POOLED && a->n_members > 1) {
+		left = (CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a)) / a->n_members;
+		slice = left < slice ? left : slice;
+	}
+	if (vm->cap_ns) {
+		left = CO_READ(vm->cap_left_ns);
+		if (vm->n_members > 1)
+			left = left > 0 ? left / vm->n_members : left;
+		slice = left < slice ? left : slice;
+	}
+	return slice > shortest ? slice : shortest;
 }
 
 /* --- what a member does --- */
 
-/* It became runnable and stands in `cpu`'s queue. `woken`: it slept before. */
-CO_INLINE void co_queue(struct co_world *w, struct co_member *m, __u32 cpu, bool woken, __u64 now_ns)
+/* Counters of the list it stands on. `by` is 1 or -1. */
+CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by)
 {
-	if (woken && w->params.mode == CO_MODE_CREDIT_BOOST && co_state(w, m) == CO_STATE_UNDER) {
+	struct co_cpu *c = co_cpu_of(w, cpu);
+
+	CO_ADD(c->n_queued, by);
+	if (list <= CO_STATE_UNDER)
+		CO_ADD(c->n_ready, by);
+	if (by < 0)
+		return;
+	/* After the counters: who clears a bit looks at the counter then (pick.h). */
+	co_cpu_set(w->waiting, cpu);
+	if (list <= CO_STATE_UNDER)
+		co_cpu_set(w->ready, cpu);
+}
+
+/* It is being moved from its list to another of the same CPU. */
+CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
+{
+	co_list_count(w, m->cpu, list, 1);
+	co_list_count(w, m->cpu, m->list, -1);
+	CO_WRITE(m->list, list);
+}
+
+/*
+ * It became runnable, or is runnable still and does not run on. `woken`: it slept before. The driver puts it at the tail
+ * of the list of `cpu` that is returned.
+ */
+CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, bool woken, __u64 now_ns)
+{
+	__u32 list = co_state(w, m);
+
+	if (woken && w->params.mode == CO_MODE_CREDIT_BOOST && list == CO_STATE_UNDER) {
 		m->boosted = 1;
 		m->boosted_ran_ns = 0;
+		list = CO_STATE_BOOST;
 	}
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
+	CO_WRITE(m->list, list);
 	CO_WRITE(m->cpu, cpu);
 	CO_WRITE(m->where, CO_QUEUED);
+	co_list_count(w, cpu, list, 1);
+	return list;
 }
 
 /* Counts the time that `m` has waited since this was done last. */
@@ -236,22 +343,28 @@ CO_INLINE void co_wait(struct co_world *w, struct co_member *m, __u64 again_from
 /* It runs on `cpu` from now on. */
 CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 now_ns)
 {
-	struct co_vm *vm = co_vm_of(w, m->vm);
+	struct co_account *a;
 
+	if (m->where == CO_RUNNING)
+		return;
+	if (m->where == CO_QUEUED)
+		co_list_count(w, m->cpu, m->list, -1);
 	co_wait(w, m, 0, now_ns);
+	m->account = co_vm_of(w, m->vm)->account;
 	m->running_since_ns = now_ns;
 	m->total_runs++;
 	m->active = 1;
 	CO_WRITE(m->cpu, cpu);
 	CO_WRITE(m->where, CO_RUNNING);
-	CO_ADD(co_account_of(w, vm->account)->running, 1);
+	a = co_account_of(w, m->account);
+	if (CO_ADD(a->running, 1) == 1)
+		CO_WRITE(a->co_since_ns, now_ns);
 }
 
 /* It has run until now; it may go on running. Before anybody asks for its state. */
 CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 {
 	struct co_vm *vm = co_vm_of(w, m->vm);
-	struct co_account *a = co_account_of(w, vm->account);
 	__u64 ran = now_ns - m->running_since_ns;
 
 	if (m->where != CO_RUNNING || (__s64)ran <= 0)
@@ -259,23 +372,26 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 	m->running_since_ns = now_ns;
 	m->total_ran_ns += ran;
 	m->active = 1;
-	CO_ADD(co_purse_of(w, m)->credit_ns, -(__s64)ran);
+	CO_ADD(co_purse_of(w, m, m->account)->credit_ns, -(__s64)ran);
 	CO_ADD(vm->ran_ns, ran);
 	if (vm->cap_ns)
 		CO_ADD(vm->cap_left_ns, -(__s64)ran);
-	if (a->is_group && CO_READ(a->running) > 1)
-		CO_ADD(a->co_ran_ns, ran);
 	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
 		m->boosted = 0;
 }
 
-/* It stops running: asleep, or co_queue() follows. Charge first. */
-CO_INLINE void co_stop(struct co_world *w, struct co_member *m)
+/* It stops running or leaves its list: asleep, or co_queue() follows. Charge first. */
+CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
 {
-	if (m->where != CO_RUNNING)
-		return;
+	struct co_account *a = co_account_of(w, m->account);
+
+	if (m->where == CO_QUEUED) {
+		co_list_count(w, m->cpu, m->list, -1);
+		co_wait(w, m, 0, now_ns);
+	} else if (m->where == CO_RUNNING && CO_ADD(a->running, -1) == 2) {
+		CO_ADD(a->co_ran_ns, now_ns - CO_READ(a->co_since_ns));
+	}
 	CO_WRITE(m->where, CO_ASLEEP);
-	CO_ADD(co_account_of(w, co_vm_of(w, m->vm)->account)->running, -1);
 }
 
 /* Whether a member that woke up should displace the one that runs. */
@@ -284,7 +400,7 @@ CO_INLINE bool co_preempts(enum co_state woken, enum co_state running)
 	return woken < running && woken != CO_STATE_PARKED;
 }
 
-/* --- the schedule step: request, pick, flags, ask --- */
+/* --- the flags --- */
 
 /* Takes the request that is pending on `cpu`: the group's account, or CO_NONE. */
 CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
@@ -300,10 +416,11 @@ CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
  */
 CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 {
+	struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
+
 	if (co_state(w, m) == CO_STATE_PARKED)
 		return false;
-	return w->params.mode != CO_MODE_POOLED ||
-	       CO_READ(co_purse_of(w, m)->credit_ns) > -(__s64)w->params.debt_limit_ns;
+	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
 /* What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). */
@@ -314,42 +431,51 @@ CO_INLINE void co_working_set(struct co_world *w, struct co_cpu *cpu, struct co_
 	CO_WRITE(cpu->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 }
 
-/*
- * Member number `i` of the group that `cpu` just began to run: the CPU that is to be kicked because it was asked to run it,
- * or CO_NONE. Call it for each i < n_members of the account, when co_asks().
- */
-CO_INLINE __u32 co_ask(struct co_world *w, __u32 account, __u32 i, __u32 cpu, __u64 now_ns)
+/* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */
+CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 account, __u32 cpu, __u64 now_ns)
 {
-	struct co_account *a = co_account_of(w, account);
-	struct co_member *m = co_member_of(w, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)]);
 	__u32 there = CO_READ(m->cpu);
 	struct co_cpu *c = co_cpu_of(w, there);
 
-	if (m->vm == CO_NONE || CO_READ(m->where) != CO_QUEUED || there == cpu || there >= w->params.n_cpus)
+	if (CO_READ(m->where) != CO_QUEUED || there == cpu || there >= w->params.n_cpus)
+		return CO_NONE;
+	if (m->vm == CO_NONE || co_vm_of(w, m->vm)->account != account)
 		return CO_NONE;
 	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
 		return CO_NONE;
 	if (!CO_CLAIM(c->request, 0, account + 1))
 		return CO_NONE;
 	CO_WRITE(c->requested_at_ns, now_ns);
-	co_cpu_of(w, cpu)->requests_sent++;
 	return there;
 }
 
-/* --- spreading --- */
-
-/* The best of the CPUs seen so far, for a member's home. Start from { CO_NONE }. */
-struct co_spread {
-	__u32 cpu;
-	__u32 mates, others; /* members of its own group, and others, whose home it is */
-};
-
-/* `cpu` is allowed, with so many homes on it. Members of a group go to distinct CPUs, then where there are fewest. */
-CO_INLINE void co_spread_consider(struct co_spread *best, __u32 cpu, __u32 mates, __u32 others)
+/*
+ * Member number `i` of the group that `cpu` just began to run: the CPU that is to be kicked because it was asked to run it,
+ * or CO_NONE. Call it for each i < n_members of the account, when co_asks() and the account is a group.
+ */
+CO_INLINE __u32 co_ask(struct co_world *w, __u32 account, __u32 i, __u32 cpu, __u64 now_ns)
 {
-	if (best->cpu != CO_NONE && (mates > best->mates || (mates == best->mates && others >= best->others)))
-		return;
-	best->cpu = cpu;
-	best->mates = mates;
-	best->others = others;
+	struct co_account *a = co_account_of(w, account);
+	__u32 there = co_ask_for(w, co_member_of(w, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)]), account, cpu, now_ns);
+
+	if (there != CO_NONE)
+		co_cpu_of(w, cpu)->requests_sent++;
+	return there;
+}
+
+/*
+ * `m` woke up and was queued, its group runs elsewhere: whether its CPU was asked for it, and is to be kicked. `cpu`: where
+ * this code runs, for its counter.
+ */
+CO_INLINE bool co_ask_on_wake(struct co_world *w, struct co_member *m, __u32 cpu, __u64 now_ns)
+{
+	__u32 account = co_vm_of(w, m->vm)->account;
+	struct co_account *a = co_account_of(w, account);
+
+	if (!w->params.ask_on_wake || !co_asks(w) || !a->is_group || !CO_READ(a->running))
+		return false;
+	if (co_ask_for(w, m, account, CO_NONE, now_ns) == CO_NONE)
+		return false;
+	co_cpu_of(w, cpu)->requests_sent++;
+	return true;
 }

@@ -4,23 +4,80 @@
  *
  * The water level. Accounts with weights w_i want at most d_i of a supply S. Each is due min(d_i, L w_i) with the level L
  * such that all of S is handed out, or everybody has what they want. Example: S = 4 CPUs x 30 ms = 120 ms; A (weight 2)
- * wants 30, B (1) wants 60, C (1) wants 60. Round one, level 120 / 4 = 30 a weight: A could have 60 but wants 30, so it is
- * satisfied. Round two: the 90 that are left over B and C: 45 each. Both want more than that: done.
+ * wants 30, B (1) wants 60, C (1) wants 60. Level 120 / 4 = 30 a weight: A could have 60 but wants 30, so it is satisfied.
+ * Level of the rest: 90 / 2 = 45. B and C want more than that: 45 each, done.
  *
- * Xen's modes: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its cap; what it is
- * due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as in Xen, when a
- * member does not use them): both are CPU time that nobody accounts for.
+ * Entitlement, in every mode: S is the time that was used in the period, and an account wants what it ran and what it waited.
+ * Its weight is that of those of its VMs that ran or waited. Pooled, that is what is paid (with the bank added to S): so
+ * the sum of all purses and the bank never changes, idle time earns nothing, and what one leaves is due to those that
+ * waited. Nothing is forgiven; what an account could not use for so long that it exceeds credit_limit_ns goes to the bank
+ * and from there to the others.
  *
- * Pooled: S is the time that was used in the period, and an account wants what it ran and what it waited. So the sum of all
- * purses does not change, idle time earns nothing, and what one leaves is due to those that waited. Nothing is forgiven; what
- * an account could not use for so long that it exceeds credit_limit_ns goes to the bank and from there to the others.
+ * Xen's modes pay otherwise: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its
+ * cap; what it is due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as
+ * in Xen): both are CPU time that nobody accounts for.
  */
 #pragma once
 
 #include "cosched/core.h"
 
-/* Each satisfies at least one claim; the last one divides what is left by weight, whatever is wanted. */
-#define CO_ROUNDS_MAX 32u
+/* Claims for accounts and for VMs share an array. */
+#define CO_CLAIMS_MAX CO_VMS_MAX
+#define CO_SUPPLY_MAX ((__s64)(CO_PERIOD_MAX_NS * CO_CPUS_MAX))
+
+CO_INLINE struct co_claim *co_claim_of(struct co_world *w, __u32 i)
+{
+	return &w->claim[i & (CO_CLAIMS_MAX - 1)];
+}
+
+CO_INLINE void co_claims_clear(struct co_world *w)
+{
+	__u32 i;
+
+	CO_FOR(i, CO_CLAIMS_MAX)
+		*co_claim_of(w, i) = (struct co_claim){ 0 };
+}
+
+/*
+ * Hands out up to `supply`; returns what nobody wanted. A claim that is satisfied leaves at once, which only raises the level
+ * for the others: so each round but the last satisfies one at least, and three or four do in practice. What is divided at
+ * the end is subtracted together with its weight: no nanosecond is lost in rounding.
+ */
+CO_INLINE __s64 co_fill(struct co_world *w, __s64 supply)
+{
+	__u64 rest = supply > 0 ? supply : 0, weights = 0, due;
+	__u32 i, round, satisfied = 1;
+
+	CO_FOR(i, CO_CLAIMS_MAX)
+		if (co_claim_of(w, i)->demand_ns)
+			weights += co_claim_of(w, i)->weight;
+	CO_FOR(round, CO_CLAIMS_MAX) {
+		if (!satisfied)
+			break;
+		satisfied = 0;
+		CO_FOR(i, CO_CLAIMS_MAX) {
+			struct co_claim *c = co_claim_of(w, i);
+
+			if (!c->weight || c->due_ns == c->demand_ns || c->demand_ns * weights > rest * c->weight)
+				continue;
+			c->due_ns = c->demand_ns;
+			rest -= c->demand_ns;
+			weights -= c->weight;
+			satisfied = 1;
+		}
+	}
+	CO_FOR(i, CO_CLAIMS_MAX) {
+		struct co_claim *c = co_claim_of(w, i);
+
+		if (!c->weight || !weights || c->due_ns == c->demand_ns)
+			continue;
+		due = rest * c->weight / weights;
+		c->due_ns = due < c->demand_ns ? due : c->demand_ns;
+		rest -= c->due_ns;
+		weights -= c->weight;
+	}
+	return supply > 0 ? (__s64)rest : supply;
+}
 
 /* Member `i`: counts a wait that goes on, and whether it was active. */
 CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
@@ -28,158 +85,154 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 	struct co_member *m = co_member_of(w, i);
 	__u32 where = CO_READ(m->where);
 
-	if (m->vm == CO_NONE)
+	if (CO_READ(m->vm) == CO_NONE)
 		return;
-	if (where == CO_QUEUED)
+	if (where == CO_QUEUED && CO_READ(m->queued_at_ns))
 		co_wait(w, m, now_ns, now_ns);
+	if (where != CO_ASLEEP)
+		m->active = 1;
 	if (m->active)
 		co_vm_of(w, m->vm)->n_active++;
 }
 
-/* VM `i`: takes what it did in the period into its claim; returns what it ran. */
+/* VM `i`: what it did in the period is its account's demand; returns what it ran. */
 CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 {
-	bool pooled = w->params.mode == CO_MODE_POOLED;
 	struct co_vm *vm = co_vm_of(w, i);
 	struct co_account *a = co_account_of(w, vm->account);
-	struct co_claim *claim = &w->claim[(pooled ? vm->account : i) & (CO_VMS_MAX - 1)];
-	__u64 ran, waited, demand;
+	struct co_claim *claim = co_claim_of(w, vm->account);
+	__u64 ran = CO_SWAP(vm->ran_ns, 0), waited = CO_SWAP(vm->waited_ns, 0), demand = ran + waited;
 
-	if (!vm->weight)
-		return 0;
-	ran = CO_SWAP(vm->ran_ns, 0);
-	waited = CO_SWAP(vm->waited_ns, 0);
+	if (!vm->weight || !demand)
+		return ran;
 	vm->total_ran_ns += ran;
 	vm->total_waited_ns += waited;
 	a->total_ran_ns += ran;
 	a->total_waited_ns += waited;
-	demand = pooled ? ran + waited : vm->n_active * w->params.period_ns;
 	if (vm->cap_ns && demand > vm->cap_ns)
-		demand = pooled && ran > vm->cap_ns ? ran : vm->cap_ns;
+		demand = ran > vm->cap_ns ? ran : vm->cap_ns;
 	claim->demand_ns += demand;
-	if (vm->n_active)
-		claim->weight += vm->weight;
+	claim->weight += vm->weight;
 	return ran;
 }
 
-/* One round of filling: hands out up to `supply`; returns what was handed out. */
-CO_INLINE __u64 co_settle_round(struct co_world *w, __u64 supply, bool last)
+/* Pooled: account `i` is paid what it is due. One that left leaves its purse to the bank, debts as well. */
+CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 {
-	__u64 weights = 0, handed = 0, level;
-	__u32 i;
+	struct co_account *a = co_account_of(w, i);
+	const struct co_claim *claim = co_claim_of(w, i);
+	__s64 credit, limit = w->params.credit_limit_ns;
 
-	CO_FOR(i, CO_VMS_MAX) {
-		const struct co_claim *c = &w->claim[i & (CO_VMS_MAX - 1)];
-
-		if (c->due_ns < c->demand_ns)
-			weights += c->weight;
+	if (!a->used) {
+		w->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
+		return;
 	}
-	if (!weights)
-		return 0;
-	CO_FOR(i, CO_VMS_MAX) {
-		struct co_claim *c = &w->claim[i & (CO_VMS_MAX - 1)];
-		__u64 more = supply * c->weight / weights;
-
-		if (c->due_ns >= c->demand_ns)
-			continue;
-		level = c->demand_ns - c->due_ns;
-		if (more > level && !last)
-			more = level;
-		c->due_ns += more;
-		handed += more;
-	}
-	return handed;
-}
-
-/* Adds to a purse what is due to it, within Xen's floor and ceiling. */
-CO_INLINE void co_settle_pay_member(struct co_world *w, struct co_member *m, __u64 due_ns)
-{
-	__s64 floor = w->params.floor_ns, credit = CO_ADD(m->purse.credit_ns, due_ns) + (__s64)due_ns;
-
-	if (credit < -floor) {
-		CO_ADD(m->purse.credit_ns, -floor - credit);
-		w->forgiven_ns += -floor - credit;
-	} else if (credit > floor) {
-		CO_ADD(m->purse.credit_ns, -(credit - credit / 2));
-		w->forfeited_ns += credit - credit / 2;
-	}
-}
-CO_INLINE void co_settle_pay_account(struct co_world *w, struct co_account *a, __u64 due_ns)
-{
-	__s64 credit = CO_ADD(a->purse.credit_ns, due_ns) + (__s64)due_ns, limit = w->params.credit_limit_ns;
-
-	a->total_entitled_ns += due_ns;
+	if (!claim->demand_ns)
+		return;
+	a->total_entitled_ns += claim->due_ns;
+	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
+	if (!pay)
+		return;
+	credit = CO_ADD(a->purse.credit_ns, claim->due_ns) + (__s64)claim->due_ns;
 	if (credit > limit) {
-		CO_ADD(a->purse.credit_ns, -(credit - limit));
+		CO_ADD(a->purse.credit_ns, limit - credit);
 		w->bank_ns += credit - limit;
 		w->forfeited_ns += credit - limit;
 	}
 }
 
-CO_INLINE void co_settle_pay(struct co_world *w)
+/* Xen's modes: VM `i` wants a CPU for each active member. */
+CO_INLINE void co_settle_claim(struct co_world *w, __u32 i)
 {
-	__u32 i;
+	const struct co_vm *vm = co_vm_of(w, i);
+	__u64 demand = vm->n_active * w->params.period_ns;
 
-	if (w->params.mode == CO_MODE_POOLED) {
-		CO_FOR(i, CO_ACCOUNTS_MAX)
-			if (co_account_of(w, i)->used)
-				co_settle_pay_account(w, co_account_of(w, i), w->claim[i & (CO_VMS_MAX - 1)].due_ns);
+	if (!vm->weight)
 		return;
-	}
-	CO_FOR(i, CO_MEMBERS_MAX) {
-		struct co_member *m = co_member_of(w, i);
-		struct co_vm *vm = co_vm_of(w, m->vm);
+	co_claim_of(w, i)->weight = vm->weight;
+	co_claim_of(w, i)->demand_ns = vm->cap_ns && demand > vm->cap_ns ? vm->cap_ns : demand;
+}
 
-		if (m->vm != CO_NONE && m->active && vm->n_active)
-			co_settle_pay_member(w, m, w->claim[m->vm & (CO_VMS_MAX - 1)].due_ns / vm->n_active);
+/* Xen's modes: member `i` is paid its part of what its VM is due, within floor and ceiling. */
+CO_INLINE void co_settle_pay(struct co_world *w, __u32 i)
+{
+	struct co_member *m = co_member_of(w, i);
+	__s64 floor = w->params.floor_ns, due, credit;
+	__u32 vm = CO_READ(m->vm);
+
+	if (vm == CO_NONE || !m->active || !co_vm_of(w, vm)->n_active)
+		return;
+	due = co_claim_of(w, vm)->due_ns / co_vm_of(w, vm)->n_active;
+	credit = CO_ADD(m->purse.credit_ns, due) + due;
+	if (credit < -floor) {
+		CO_ADD(m->purse.credit_ns, -floor - credit);
+		w->forgiven_ns += -floor - credit;
+	} else if (credit > floor) {
+		CO_ADD(m->purse.credit_ns, credit / 2 - credit);
+		w->forfeited_ns += credit - credit / 2;
 	}
 }
 
-/* VM `i`: what is left of its cap, and entitlement of Xen's modes for those who look. */
-CO_INLINE void co_settle_vm(struct co_world *w, __u32 i)
+/* VM `i`: a new period of its cap, less what it ran too long in the last. */
+CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 {
 	struct co_vm *vm = co_vm_of(w, i);
 	__s64 left = CO_READ(vm->cap_left_ns);
 
-	if (!vm->weight)
-		return;
-	if (w->params.mode != CO_MODE_POOLED)
-		vm->total_entitled_ns += w->claim[i & (CO_VMS_MAX - 1)].due_ns;
-	if (vm->cap_ns)
+	if (vm->weight && vm->cap_ns)
 		CO_ADD(vm->cap_left_ns, left < 0 ? (__s64)vm->cap_ns : (__s64)vm->cap_ns - left);
 }
 
-/* The whole settlement, once a period; CPU times of running members have just been charged. */
+/* States may have become better: lists are to be looked through again, by whoever comes to them first. */
+CO_INLINE void co_restate(struct co_world *w)
+{
+	__u32 i;
+
+	CO_ADD(w->generation, 1);
+	CO_FOR(i, CO_CPU_WORDS)
+		CO_OR(w->ready[i & (CO_CPU_WORDS - 1)], CO_READ(w->waiting[i & (CO_CPU_WORDS - 1)]));
+}
+
+/*
+ * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver looks for
+ * work on each idle CPU: a VM that had used up its cap may run again.
+ */
 CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 {
-	__u64 ran = 0, handed;
-	__s64 supply, rest;
-	__u32 i, round;
+	bool pooled = w->params.mode == CO_MODE_POOLED;
+	__s64 supply = 0, beyond = 0, rest;
+	__u32 i;
 
-	CO_FOR(i, CO_VMS_MAX) {
-		w->claim[i & (CO_VMS_MAX - 1)] = (struct co_claim){ 0 };
+	co_claims_clear(w);
+	CO_FOR(i, CO_VMS_MAX)
 		co_vm_of(w, i)->n_active = 0;
-	}
 	CO_FOR(i, CO_MEMBERS_MAX)
 		co_settle_member(w, i, now_ns);
 	CO_FOR(i, CO_VMS_MAX)
-		ran += co_settle_gather(w, i);
-	supply = w->params.mode == CO_MODE_POOLED ? (__s64)ran + w->bank_ns : (__s64)(w->params.period_ns * w->params.n_cpus);
-	rest = supply;
-	CO_FOR(round, CO_ROUNDS_MAX) {
-		if (rest <= 0)
-			break;
-		handed = co_settle_round(w, rest, round == CO_ROUNDS_MAX - 1);
-		if (!handed)
-			break;
-		rest -= handed;
+		supply += co_settle_gather(w, i);
+	if (pooled)
+		supply += w->bank_ns;
+	if (supply > CO_SUPPLY_MAX) {
+		beyond = supply - CO_SUPPLY_MAX;
+		supply = CO_SUPPLY_MAX;
 	}
-	if (w->params.mode == CO_MODE_POOLED)
-		w->bank_ns = rest;
-	co_settle_pay(w);
+	rest = co_fill(w, supply);
+	if (pooled)
+		w->bank_ns = rest + beyond;
+	CO_FOR(i, CO_ACCOUNTS_MAX)
+		co_settle_account(w, i, pooled);
+	if (!pooled) {
+		co_claims_clear(w);
+		CO_FOR(i, CO_VMS_MAX)
+			co_settle_claim(w, i);
+		co_fill(w, w->params.period_ns * w->params.n_cpus);
+		CO_FOR(i, CO_MEMBERS_MAX)
+			co_settle_pay(w, i);
+	}
 	CO_FOR(i, CO_VMS_MAX)
-		co_settle_vm(w, i);
+		co_settle_cap(w, i);
 	CO_FOR(i, CO_MEMBERS_MAX)
-		co_member_of(w, i)->active = co_member_of(w, i)->where != CO_ASLEEP;
+		co_member_of(w, i)->active = 0;
 	w->settlements++;
+	co_restate(w);
 }

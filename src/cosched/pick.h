@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: four FIFO lists of waiting members per
+ * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
+ *
+ * The order: the member that is asked for, even if OVER; BOOST, UNDER of its own lists; BOOST, UNDER of another CPU's (stolen);
+ * its own OVER, another's OVER. So it idles only when nobody waits anywhere but those whose cap is used up.
+ *
+ * Cost. States change while members wait, lists do not: so a list is a guess. It is put right from both sides, each paid for
+ * by what caused it: who is found at a list's head in a worse state is moved (once for each time that it ran), and who may
+ * be in a better one is looked for once after each settlement (once in a period). Whom to steal from is found by the bits
+ * of `ready` and `waiting`. Thus a step is O(1), amortized, however many members wait.
+ * Bits are set after the counter of a CPU's list has grown and cleared before it is read again: none is lost.
+ *
+ * Before including this a driver defines:
+ */
+#pragma once
+
+#include "cosched/core.h"
+
+/* The first member on `list` of `cpu` that may run on CPU `here`, or CO_NONE. */
+static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here);
+/* Puts `member` from `list` to the tail of list `to` of the same CPU, calling co_relist(). False: it was no longer there. */
+static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to);
+/* Takes `member` off `list` of `cpu`: `here` runs it next (the driver calls co_run() then). False: it was no longer there. */
+static inline bool co_list_take(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 here);
+/* Puts each member of `list` whose co_state() is another to the tail of that list, in order, as co_list_move() does. */
+static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list);
+
+struct co_pick {
+	__u32 member;  /* CO_NONE: nobody, idle */
+	__u32 from;    /* CPU on whose list it stood */
+	__u32 state;
+	bool requested, stolen;
+	bool kept;     /* it is the one that ran */
+	__u32 request; /* the group that was asked for, or CO_NONE */
+	bool refused;  /* its member may not run on request: debt, or a cap */
+};
+
+/* Sorts the lists of `cpu` anew if states may have become better since that was done last. */
+CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
+{
+	struct co_cpu *c = co_cpu_of(w, cpu);
+	__u32 seen = CO_READ(c->seen), generation = CO_READ(w->generation);
+
+	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
+		return;
+	co_list_sift(w, cpu, CO_STATE_UNDER);
+	co_list_sift(w, cpu, CO_STATE_OVER);
+	co_list_sift(w, cpu, CO_STATE_PARKED);
+}
+
+/* The first on a list who still is what the list says, or better. */
+CO_INLINE bool co_pick_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here, struct co_pick *p)
+{
+	__u32 tries, state, i;
+
+	CO_FOR(tries, CO_MEMBERS_MAX) {
+		i = co_list_first(w, cpu, list, here);
+		if (i == CO_NONE)
+			return false;
+		state = co_state(w, co_member_of(w, i));
+		if (state > list) {
+			co_list_move(w, cpu, list, i, state);
+		} else if (co_list_take(w, cpu, list, i, here)) {
+			p->member = i;
+			p->from = cpu;
+			p->state = state;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The member that ran, `prev`, may run on: as if it stood at the tail of its list. */
+CO_INLINE bool co_pick_keep(struct co_world *w, __u32 here, __u32 prev, __u32 worst, struct co_pick *p)
+{
+	__u32 state;
+
+	if (prev == CO_NONE)
+		return false;
+	state = co_state(w, co_member_of(w, prev));
+	if (state > worst)
+		return false;
+	p->member = prev;
+	p->from = here;
+	p->state = state;
+	p->kept = true;
+	return true;
+}
+
+/* BOOST and UNDER of `cpu`; `prev` is a member that runs there, or CO_NONE. */
+CO_INLINE bool co_pick_ready(struct co_world *w, __u32 cpu, __u32 here, __u32 prev, struct co_pick *p)
+{
+	struct co_cpu *c = co_cpu_of(w, cpu);
+
+	co_pick_sort(w, cpu);
+	if (co_pick_first(w, cpu, CO_STATE_BOOST, here, p) || co_pick_keep(w, here, prev, CO_STATE_BOOST, p) ||
+	    co_pick_first(w, cpu, CO_STATE_UNDER, here, p) || co_pick_keep(w, here, prev, CO_STATE_UNDER, p))
+		return true;
+	if (!CO_READ(c->n_ready)) {
+		co_cpu_clear(w->ready, cpu);
+		if (CO_READ(c->n_ready))
+			co_cpu_set(w->ready, cpu);
+	}
+	return false;
+}
+
+CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co_pick *p)
+{
+	struct co_cpu *c = co_cpu_of(w, cpu);
+
+	if (co_pick_first(w, cpu, CO_STATE_OVER, here, p))
+		return true;
+	if (!CO_READ(c->n_queued)) {
+		co_cpu_clear(w->waiting, cpu);
+		if (CO_READ(c->n_queued))
+			co_cpu_set(w->waiting, cpu);
+	}
+	return false;
+}
+
+/* The next CPU after `cpu`, in a circle of n, whose bit is set; CO_NONE: none, or only `cpu` itself. */
+CO_INLINE __u32 co_cpu_next(const __u64 *set, __u32 cpu, __u32 n)
+{
+	__u32 k, word, start = cpu + 1 < n ? cpu + 1 : 0, found;
+	__u64 bits;
+
+	CO_FOR(k, CO_CPU_WORDS + 1) {
+		word = ((start / 64) + k) & (CO_CPU_WORDS - 1);
+		bits = CO_READ(set[word]);
+		if (k == 0)
+			bits &= ~0ull << (start & 63);
+		if (k == CO_CPU_WORDS)
+			bits &= ~(~0ull << (start & 63));
+		if (!bits)
+			continue;
+		found = word * 64 + (__u32)__builtin_ctzll(bits);
+		return found;
+	}
+	return CO_NONE;
+}
+
+/* From other CPUs' lists: `ready` ones, or else any. */
+CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct co_pick *p)
+{
+	__u32 n = w->params.n_cpus, peer = here, k, distance, last = 0;
+
+	CO_FOR(k, CO_CPUS_MAX) {
+		peer = co_cpu_next(ready ? w->ready : w->waiting, peer, n);
+		if (peer == CO_NONE)
+			return false;
+		distance = peer > here ? peer - here : peer + CO_CPUS_MAX - here;
+		if (peer == here || distance <= last)
+			return false;
+		last = distance;
+		if (ready ? co_pick_ready(w, peer, here, CO_NONE, p) : co_pick_over(w, peer, here, p)) {
+			p->stolen = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Member `i` of the group that was asked for: whether it waits here; the one that waits longest is wanted. */
+CO_INLINE bool co_pick_waits(struct co_world *w, __u32 account, __u32 i, __u32 here)
+{
+	struct co_member *m = co_member_of(w, i);
+
+	return CO_READ(m->where) == CO_QUEUED && CO_READ(m->cpu) == here && m->vm != CO_NONE &&
+	       co_vm_of(w, m->vm)->account == account;
+}
+
+CO_INLINE bool co_pick_requested(struct co_world *w, __u32 here, struct co_pick *p)
+{
+	struct co_account *a = co_account_of(w, p->request);
+	__u64 longest = ~0ull, since;
+	__u32 k, i, best = CO_NONE;
+
+	CO_FOR(k, CO_GROUP_MEMBERS_MAX) {
+		if (k >= CO_READ(a->n_members))
+			break;
+		i = a->member[k & (CO_GROUP_MEMBERS_MAX - 1)];
+		if (!co_pick_waits(w, p->request, i, here))
+			continue;
+		if (!co_request_allows(w, co_member_of(w, i))) {
+			p->refused = true;
+			continue;
+		}
+		since = CO_READ(co_member_of(w, i)->queued_at_ns);
+		if (since < longest) {
+			longest = since;
+			best = i;
+		}
+	}
+	if (best == CO_NONE || !co_list_take(w, here, CO_READ(co_member_of(w, best)->list), best, here))
+		return false;
+	p->member = best;
+	p->from = here;
+	p->state = co_state(w, co_member_of(w, best));
+	p->requested = true;
+	p->refused = false;
+	return true;
+}
+
+CO_INLINE void co_pick_count(struct co_cpu *c, const struct co_pick *p, __u64 now_ns)
+{
+	__u64 asked = CO_READ(c->requested_at_ns);
+
+	if (p->requested) {
+		c->requests_honoured++;
+		c->request_wait_ns += now_ns > asked ? now_ns - asked : 0;
+	} else if (p->request != CO_NONE) {
+		if (p->refused)
+			c->requests_refused++;
+		else
+			c->requests_void++;
+	}
+	c->steals += p->stolen;
+	if (p->member == CO_NONE)
+		c->idles++;
+	else if (p->state == CO_STATE_BOOST)
+		c->picks_boost++;
+	else if (p->state == CO_STATE_UNDER)
+		c->picks_under++;
+	else
+		c->picks_over++;
+}
+
+/*
+ * The schedule step of CPU `here`. `prev`: the member that ran here and is runnable still, on no list, charged until now; or
+ * CO_NONE. When it is not `kept` the driver stops and queues it.
+ */
+CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns, struct co_pick *p)
+{
+	struct co_cpu *c = co_cpu_of(w, here);
+
+	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
+	(void)((p->request != CO_NONE && co_pick_requested(w, here, p)) ||
+	       co_pick_ready(w, here, here, prev, p) || co_pick_steal(w, here, true, p) || co_pick_over(w, here, here, p) ||
+	       co_pick_keep(w, here, prev, CO_STATE_OVER, p) || co_pick_steal(w, here, false, p));
+	co_pick_count(c, p, now_ns);
+}
