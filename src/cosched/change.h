@@ -7,7 +7,7 @@
 
 #include "cosched/settle.h"
 
-#include <errno.h>
+#include <asm-generic/errno-base.h>
 
 /* Everything empty and at zero. */
 CO_INLINE void co_world_init(struct co_world *w, const struct co_params *params)
@@ -220,9 +220,8 @@ CO_INLINE int co_member_add(struct co_world *w, __u32 member, __u32 tid, __u32 v
 	if (rc < 0)
 		return rc;
 	CO_WRITE(v->n_members, v->n_members + 1);
-	/* Published last: who finds the VM finds the rest. Nobody runs the thread as a member before its slot is known. */
-	__sync_synchronize();
-	CO_WRITE(m->vm, vm);
+	/* Published last, swapped because that is a barrier for BPF too: who finds the VM finds the rest. */
+	CO_SWAP(m->vm, vm);
 	if (member >= w->n_members)
 		CO_WRITE(w->n_members, member + 1);
 	return 0;

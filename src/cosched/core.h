@@ -258,6 +258,13 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 	return CO_READ(m->purse.credit_ns) >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
 }
 
+CO_INLINE __u64 co_part_ns(__s64 ns, __u32 among)
+{
+	if (ns <= 0 || !among)
+		return 0;
+	return (__u64)ns / among;
+}
+
 /*
  * The longest that `m` may run now. What is left of a cap, and of what a pooled account may spend, is divided by those who
  * may spend it at the same time.
@@ -266,19 +273,17 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 	struct co_account *a = co_account_of(w, vm->account);
-	__s64 slice = w->params.slice_ns, shortest = slice / 32, left;
+	__u64 slice = w->params.slice_ns, part;
 
 	if (w->params.mode == CO_MODE_POOLED && a->n_members > 1) {
-		left = (CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a)) / a->n_members;
-		slice = left < slice ? left : slice;
+		part = co_part_ns(CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a), a->n_members);
+		slice = part < slice ? part : slice;
 	}
 	if (vm->cap_ns) {
-		left = CO_READ(vm->cap_left_ns);
-		if (vm->n_members > 1)
-			left = left > 0 ? left / vm->n_members : left;
-		slice = left < slice ? left : slice;
+		part = co_part_ns(CO_READ(vm->cap_left_ns), vm->n_members);
+		slice = part < slice ? part : slice;
 	}
-	return slice > shortest ? slice : shortest;
+	return slice > w->params.slice_ns / 32 ? slice : w->params.slice_ns / 32;
 }
 
 /* --- what a member does --- */

@@ -120,44 +120,61 @@ CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co
 	return false;
 }
 
-/* The next CPU after `cpu`, in a circle of n, whose bit is set; CO_NONE: none, or only `cpu` itself. */
-CO_INLINE __u32 co_cpu_next(const __u64 *set, __u32 cpu, __u32 n)
+/* The lowest bit of a word that is not 0: BPF has no instruction for it. */
+CO_INLINE __u32 co_lowest(__u64 bits)
 {
-	__u32 k, word, start = cpu + 1 < n ? cpu + 1 : 0, found;
-	__u64 bits;
+	__u32 n = 0;
 
-	CO_FOR(k, CO_CPU_WORDS + 1) {
-		word = ((start / 64) + k) & (CO_CPU_WORDS - 1);
-		bits = CO_READ(set[word]);
-		if (k == 0)
-			bits &= ~0ull << (start & 63);
-		if (k == CO_CPU_WORDS)
-			bits &= ~(~0ull << (start & 63));
-		if (!bits)
+	if (!(bits & 0xffffffff))
+		n += 32;
+	if (!(bits >> n & 0xffff))
+		n += 16;
+	if (!(bits >> n & 0xff))
+		n += 8;
+	if (!(bits >> n & 0xf))
+		n += 4;
+	if (!(bits >> n & 3))
+		n += 2;
+	return n + !(bits >> n & 1);
+}
+
+/* The lowest CPU of a set that is `from` or higher, or CO_NONE. */
+CO_INLINE __u32 co_cpu_from(const __u64 *set, __u32 from)
+{
+	__u64 bits, mask = ~0ull << (from & 63);
+	__u32 k;
+
+	CO_FOR(k, CO_CPU_WORDS) {
+		if (k < from / 64)
 			continue;
-		found = word * 64 + (__u32)__builtin_ctzll(bits);
-		return found;
+		bits = CO_READ(set[k & (CO_CPU_WORDS - 1)]) & mask;
+		if (bits)
+			return k * 64 + co_lowest(bits);
+		mask = ~0ull;
 	}
 	return CO_NONE;
 }
 
-/* From other CPUs' lists: `ready` ones, or else any. */
+/* From other CPUs' lists, in a circle from `here`: `ready` ones, or else any. */
 CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct co_pick *p)
 {
-	__u32 n = w->params.n_cpus, peer = here, k, distance, last = 0;
+	__u32 peer, k, from = here + 1;
+	bool wrapped = false;
 
-	CO_FOR(k, CO_CPUS_MAX) {
-		peer = co_cpu_next(ready ? w->ready : w->waiting, peer, n);
-		if (peer == CO_NONE)
+	CO_FOR(k, CO_CPUS_MAX + 1) {
+		peer = co_cpu_from(ready ? w->ready : w->waiting, from);
+		if (peer == CO_NONE && !wrapped) {
+			wrapped = true;
+			from = 0;
+			continue;
+		}
+		if (peer >= w->params.n_cpus || (wrapped && peer >= here))
 			return false;
-		distance = peer > here ? peer - here : peer + CO_CPUS_MAX - here;
-		if (peer == here || distance <= last)
-			return false;
-		last = distance;
 		if (ready ? co_pick_ready(w, peer, here, CO_NONE, p) : co_pick_over(w, peer, here, p)) {
 			p->stolen = true;
 			return true;
 		}
+		from = peer + 1;
 	}
 	return false;
 }

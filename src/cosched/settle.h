@@ -30,12 +30,20 @@ CO_INLINE struct co_claim *co_claim_of(struct co_world *w, __u32 i)
 	return &w->claim[i & (CO_CLAIMS_MAX - 1)];
 }
 
+/* Volatile, or clang makes a loop of these a memset, which BPF does not have. */
+CO_INLINE void co_claim_set(struct co_claim *c, __u64 weight, __u64 demand_ns)
+{
+	CO_WRITE(c->weight, weight);
+	CO_WRITE(c->demand_ns, demand_ns);
+	CO_WRITE(c->due_ns, 0);
+}
+
 CO_INLINE void co_claims_clear(struct co_world *w)
 {
 	__u32 i;
 
 	CO_FOR(i, CO_CLAIMS_MAX)
-		*co_claim_of(w, i) = (struct co_claim){ 0 };
+		co_claim_set(co_claim_of(w, i), 0, 0);
 }
 
 /*
@@ -149,8 +157,7 @@ CO_INLINE void co_settle_claim(struct co_world *w, __u32 i)
 
 	if (!vm->weight)
 		return;
-	co_claim_of(w, i)->weight = vm->weight;
-	co_claim_of(w, i)->demand_ns = vm->cap_ns && demand > vm->cap_ns ? vm->cap_ns : demand;
+	co_claim_set(co_claim_of(w, i), vm->weight, vm->cap_ns && demand > vm->cap_ns ? vm->cap_ns : demand);
 }
 
 /* Xen's modes: member `i` is paid its part of what its VM is due, within floor and ceiling. */
@@ -168,8 +175,8 @@ CO_INLINE void co_settle_pay(struct co_world *w, __u32 i)
 		CO_ADD(m->purse.credit_ns, -floor - credit);
 		w->forgiven_ns += -floor - credit;
 	} else if (credit > floor) {
-		CO_ADD(m->purse.credit_ns, credit / 2 - credit);
-		w->forfeited_ns += credit - credit / 2;
+		CO_ADD(m->purse.credit_ns, -((credit + 1) >> 1));
+		w->forfeited_ns += (credit + 1) >> 1;
 	}
 }
 
