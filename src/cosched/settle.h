@@ -100,8 +100,10 @@ CO_INLINE void co_settle_pay_member(struct co_world *w, struct co_member *m, __u
 		CO_ADD(m->purse.credit_ns, -floor - credit);
 		w->forgiven_ns += -floor - credit;
 	} else if (credit > floor) {
-		CO_ADD(m->purse.credit_ns, -(credit - credit / 2));
-		w->forfeited_ns += credit - credit / 2;
+		__u64 half = (__u64)credit / 2; /* BPF divides unsigned numbers only */
+
+		CO_ADD(m->purse.credit_ns, -(credit - (__s64)half));
+		w->forfeited_ns += credit - (__s64)half;
 	}
 }
 CO_INLINE void co_settle_pay_account(struct co_world *w, struct co_account *a, __u64 due_ns)
