@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is wrong between the lines: keys that do not belong to this kind of pool, paths that leave their folder, sockets
- * and selectors used twice, promises that contradict themselves. admission.c adds what a device cannot carry.
+ * and selectors used twice, promises that contradict themselves. check_cosched.c looks at co-scheduling; admission.c adds
+ * what a device cannot carry.
  */
 #include "policy/loader.h"
 
@@ -287,7 +288,7 @@ static void check_macs(struct loader *l, struct use *u)
 	free(text);
 }
 
-/* --- VMs, co-scheduling --- */
+/* --- VMs, uplinks --- */
 
 static void check_vm(struct loader *l, const struct policy_vm *vm)
 {
@@ -302,38 +303,6 @@ static void check_vm(struct loader *l, const struct policy_vm *vm)
 		check_disk(l, vm, &vm->disks[i]);
 	for (size_t i = 0; i < vm->n_nics; i++)
 		check_promise(l, &vm->nics[i].promise, vm->nics[i].at);
-}
-
-static void check_cosched(struct loader *l)
-{
-	const struct policy *p = l->policy;
-	const struct policy_cpus *cpus = &p->cosched.cpus, *workers = &p->daemon.workers;
-	struct policy_at at = loader_at(l, p->cosched.at, "cosched/cpus");
-
-	if (p->cosched.mode == POLICY_COSCHED_PARTIAL && cpus->n == 0)
-		loader_error(l, p->cosched.at, "cosched: mode partial needs cpus");
-	for (size_t i = 0; i < cpus->n; i++)
-		for (size_t j = 0; j < workers->n; j++)
-			if (cpus->cpu[i] == workers->cpu[j])
-				loader_warning(l, at,
-					       "CPU %u is a worker's; a polling worker leaves little of it to VMs",
-					       cpus->cpu[i]);
-}
-
-static void check_cogroup(struct loader *l, size_t index)
-{
-	const struct policy *p = l->policy;
-	const struct policy_cogroup *g = &p->cogroups[index];
-	struct policy_at at = loader_at(l, g->at, "cogroups/%s/vms", g->name);
-
-	if (g->n_vms == 0)
-		loader_error(l, at, "co-group '%s' needs vms", g->name);
-	for (size_t i = 0; i < index; i++)
-		for (size_t j = 0; j < p->cogroups[i].n_vms; j++)
-			for (size_t k = 0; k < g->n_vms; k++)
-				if (strcmp(p->cogroups[i].vm_names[j], g->vm_names[k]) == 0)
-					loader_error(l, at, "VM '%s' is in co-group '%s' already", g->vm_names[k],
-						     p->cogroups[i].name);
 }
 
 static void check_uplink(struct loader *l, const struct policy_uplink *u)
@@ -365,9 +334,7 @@ void loader_check(struct loader *l)
 			      loader_at(l, p->classes[i].at, "classes/%s/reservation", p->classes[i].name));
 	for (size_t i = 0; i < p->n_uplinks; i++)
 		check_uplink(l, &p->uplinks[i]);
-	for (size_t i = 0; i < p->n_cogroups; i++)
-		check_cogroup(l, i);
-	check_cosched(l);
+	loader_check_cosched(l);
 	check_sockets(l, uses);
 	check_images(l, uses);
 	check_macs(l, uses);

@@ -62,7 +62,8 @@ void loader_value_read(struct loader *l, const struct schema_field *f, void *obj
 void loader_value_clear(const struct schema_field *f, void *object);
 bool loader_name_valid(const char *name);
 
-/* resolve.c, check.c, admission.c: in this order, each only looks at what the ones before it made. */
+/* resolve.c, check.c (of which check_cosched.c is a part), admission.c: in this order, each only looks at what the ones before it made. */
 void loader_resolve(struct loader *l);
 void loader_check(struct loader *l);
+void loader_check_cosched(struct loader *l);
 void loader_admit(struct loader *l);

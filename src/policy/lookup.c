@@ -105,3 +105,12 @@ struct policy_rate policy_pool_capacity(const struct policy_pool *pool)
 		c.bandwidth_bytes = model_rate(pool, pool->split_bytes, pool->split_bytes);
 	return c;
 }
+
+int policy_cogroup_of(const struct policy *p, const char *vm)
+{
+	for (size_t i = 0; i < p->n_cogroups; i++)
+		for (size_t j = 0; j < p->cogroups[i].n_vms; j++)
+			if (strcmp(p->cogroups[i].vm_names[j], vm) == 0)
+				return (int)i;
+	return -1;
+}

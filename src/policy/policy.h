@@ -38,7 +38,6 @@ struct policy_promise {
 	struct policy_rate reservation, limit, burst;
 	uint64_t shares;
 	struct policy_latency latency; /* classes */
-	uint64_t cpu_weight, cpu_cap_percent; /* VMs: cpu: { weight, cap }; weight 256 and cap 0 (none) by default */
 };
 
 /* --- ioprio -> class --- */
@@ -121,6 +120,14 @@ struct policy_nic {
 	struct policy_promise promise;
 };
 
+/* How a VM is co-scheduled, and how its threads are found: by at most one of the three, else by the VM's name. */
+struct policy_cpu {
+	uint64_t weight, cap_percent; /* default 256; of one CPU, 0: none */
+	char *qmp;     /* a monitor socket of its own */
+	char *process; /* name of the VMM's process, or its `-name guest=` */
+	char *cgroup;  /* beneath /sys/fs/cgroup: every thread in it */
+};
+
 struct policy_vm {
 	char name[POLICY_NAME_MAX];
 	struct policy_at at;
@@ -130,6 +137,7 @@ struct policy_vm {
 	char *default_class_name;
 	int default_class; /* index into classes; default: the last one */
 	struct policy_promise promise; /* reservation defaults to the sum of its classes' */
+	struct policy_cpu cpu;
 	struct policy_disk *disks;
 	size_t n_disks;
 	struct policy_nic *nics;
@@ -165,7 +173,12 @@ struct policy_daemon {
 };
 
 enum policy_cosched_mode { POLICY_COSCHED_OFF, POLICY_COSCHED_PARTIAL, POLICY_COSCHED_ALL };
-enum policy_cosched_algorithm { POLICY_COSCHED_POOLED, POLICY_COSCHED_CO_CREDIT, POLICY_COSCHED_CREDIT };
+enum policy_cosched_algorithm {
+	POLICY_COSCHED_POOLED,
+	POLICY_COSCHED_CO_CREDIT,
+	POLICY_COSCHED_CREDIT,
+	POLICY_COSCHED_CREDIT_BOOST,
+};
 
 struct policy_cosched {
 	struct policy_at at;
@@ -173,6 +186,7 @@ struct policy_cosched {
 	enum policy_cosched_algorithm algorithm;
 	struct policy_cpus cpus;
 	uint64_t slice_ns;
+	uint64_t debt_limit_ns; /* pooled: a group that owes more is not asked for */
 };
 
 struct policy_cogroup {
@@ -258,6 +272,8 @@ int policy_pool_find(const struct policy *p, const char *name); /* these return 
 int policy_vm_find(const struct policy *p, const char *name);
 int policy_disk_find(const struct policy_vm *vm, const char *name);
 int policy_class_find(const struct policy_vm *vm, const char *name);
+/* The co-group that a VM is in. */
+int policy_cogroup_of(const struct policy *p, const char *vm);
 
 /* Every ioprio of one VM; classes are indexes into vm->classes. 0 or -ENOMEM. */
 int policy_class_map_build(const struct policy_vm *vm, struct slo_classmap *ret);
@@ -270,6 +286,8 @@ struct policy_rate policy_pool_capacity(const struct policy_pool *pool);
 /* The words of the policy, also those that store_pool_create() takes. */
 const char *policy_pool_type_name(enum policy_pool_type type);
 const char *policy_poll_name(enum policy_poll poll);
+const char *policy_cosched_mode_name(enum policy_cosched_mode mode);
+const char *policy_cosched_algorithm_name(enum policy_cosched_algorithm algorithm);
 
 /* --- differences --- */
 

@@ -59,10 +59,11 @@ static const struct schema_field latency_fields[] = {
 static const struct schema_object latency = { .noun = "latency", .fields = latency_fields };
 
 static const struct schema_field cpu_fields[] = {
-	{ .key = "weight", .kind = SCHEMA_QUANTITY, .units = UNITS_COUNT, .least = 1, .most = 65535, .initial = 256,
-	  .offset = offsetof(struct policy_promise, cpu_weight) },
-	{ .key = "cap", .kind = SCHEMA_QUANTITY, .units = UNITS_COUNT, .most = 102400,
-	  .offset = offsetof(struct policy_promise, cpu_cap_percent) },
+	QUANTITY(struct policy_cpu, "weight", weight, UNITS_COUNT, .least = 1, .most = 65535, .initial = 256),
+	QUANTITY(struct policy_cpu, "cap", cap_percent, UNITS_COUNT, .most = 102400),
+	FIELD(struct policy_cpu, "qmp", qmp, SCHEMA_STRING),
+	FIELD(struct policy_cpu, "process", process, SCHEMA_STRING),
+	FIELD(struct policy_cpu, "cgroup", cgroup, SCHEMA_STRING),
 	{ NULL },
 };
 static const struct schema_object cpu = { .noun = "cpu", .fields = cpu_fields };
@@ -165,7 +166,7 @@ static const struct schema_field vm_fields[] = {
 	OBJECTS(struct policy_vm, "classes", classes, &class_object, .listed = true, .bare_name = true),
 	FIELD(struct policy_vm, "default_class", default_class_name, SCHEMA_NAME),
 	DISK_PROMISE(struct policy_vm),
-	FIELD(struct policy_vm, "cpu", promise, SCHEMA_MAP, .object = &cpu),
+	FIELD(struct policy_vm, "cpu", cpu, SCHEMA_MAP, .object = &cpu),
 	OBJECTS(struct policy_vm, "disks", disks, &disk_object, .listed = true),
 	OBJECTS(struct policy_vm, "nics", nics, &nic_object, .listed = true),
 	{ NULL },
@@ -183,7 +184,7 @@ static const struct schema_field uplink_fields[] = {
 static const struct schema_object uplink_object = OBJECT("uplink", struct policy_uplink, uplink_fields);
 
 static const char *const mode_words[] = { "off", "partial", "all", NULL };
-static const char *const algorithm_words[] = { "pooled", "co-credit", "credit", NULL };
+static const char *const algorithm_words[] = { "pooled", "co-credit", "credit", "credit+boost", NULL };
 
 static const struct schema_field cosched_fields[] = {
 	FIELD(struct policy_cosched, "mode", mode, SCHEMA_WORD, .words = mode_words),
@@ -191,6 +192,8 @@ static const struct schema_field cosched_fields[] = {
 	FIELD(struct policy_cosched, "algorithm", algorithm, SCHEMA_WORD, .words = algorithm_words),
 	QUANTITY(struct policy_cosched, "slice", slice_ns, UNITS_DURATION, .least = 100 * NSEC_PER_USEC,
 		 .most = NSEC_PER_SEC, .initial = 30 * NSEC_PER_MSEC),
+	QUANTITY(struct policy_cosched, "debt_limit", debt_limit_ns, UNITS_DURATION, .most = 10 * NSEC_PER_SEC,
+		 .initial = 30 * NSEC_PER_MSEC),
 	{ NULL },
 };
 static const struct schema_object cosched_object = {
@@ -227,4 +230,14 @@ const char *policy_pool_type_name(enum policy_pool_type type)
 const char *policy_poll_name(enum policy_poll poll)
 {
 	return poll_words[poll];
+}
+
+const char *policy_cosched_mode_name(enum policy_cosched_mode mode)
+{
+	return mode_words[mode];
+}
+
+const char *policy_cosched_algorithm_name(enum policy_cosched_algorithm algorithm)
+{
+	return algorithm_words[algorithm];
 }

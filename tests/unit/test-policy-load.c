@@ -87,7 +87,7 @@ static const char whole[] =
 	"  db:\n"
 	"uplinks:\n"
 	"  lan: { type: tap, device: fl0, bandwidth: 1Gbit/s }\n"
-	"cosched: { mode: partial, cpus: [8-9], algorithm: co-credit, slice: 10ms }\n"
+	"cosched: { mode: partial, cpus: [8-10], algorithm: co-credit, slice: 10ms }\n"
 	"cogroups:\n"
 	"  shop: { vms: [web, db], workers: true }\n";
 
@@ -114,7 +114,7 @@ static void check_whole(const struct policy *p)
 	assert_int_equal(web->classes[0].promise.latency.p50_ns, 15000000);
 	assert_int_equal(web->promise.reservation.iops, 50);
 	assert_int_equal(web->promise.limit.bandwidth_bytes, 200 << 20);
-	assert_int_equal(web->promise.cpu_weight, 512);
+	assert_int_equal(web->cpu.weight, 512);
 	assert_string_equal(web->disks[0].image, "web-root.raw");
 	assert_string_equal(web->disks[0].socket, "/run/f/web-root.sock");
 	assert_int_equal(web->disks[0].at.line, 17);
