@@ -40,6 +40,15 @@ static const struct cli_option top_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option sim_options[] = {
+	{ "algorithms", "LIST", "of credit, credit+boost, co-credit, pooled, fair (the file's)" },
+	{ "seeds", "N", "runs of each algorithm (the file's)" },
+	{ "first-seed", "N", "the first of them (the file's)" },
+	{ "duration", "TIME", "virtual time of a run (the file's)" },
+	{ "csv", "FILE", "every figure of every run" },
+	{ NULL },
+};
+
 const struct cli_command cli_commands[] = {
 	{ "check", "[FILE…]", "find every mistake in a policy, without a daemon", cli_check, 0, CLI_ARGS_MAX, NULL },
 	{ "apply", "[FILE…]", "make a policy run, all of it or nothing; without FILE, the daemon's own", cli_apply, 0,
@@ -65,6 +74,8 @@ const struct cli_command cli_commands[] = {
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
+	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 1, 1,
+	  sim_options },
 	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
 	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
 	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The policy core (src/cosched/) as the simulator's algorithm, in its four modes: the same functions as in the kernel. Here
+ * are what a driver has to bring: lists of waiting members, and kicks.
+ */
+#include "sim/machine.h"
+
+#include "cosched/change.h"
+#include "cosched/pick.h"
+
+/* Double-linked lists; the world comes first, so that whoever has it has the lists. */
+struct core {
+	struct co_world world;
+	struct {
+		uint32_t first, last;
+	} list[CO_CPUS_MAX][CO_STATES];
+	struct {
+		uint32_t next, previous;
+	} link[CO_MEMBERS_MAX];
+};
+
+static struct core *core_of(struct co_world *w)
+{
+	return (struct core *)(void *)w;
+}
+
+struct co_world *core_world_create(const struct co_params *params)
+{
+	struct core *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	co_world_init(&c->world, params);
+	for (uint32_t cpu = 0; cpu < CO_CPUS_MAX; cpu++)
+		for (uint32_t list = 0; list < CO_STATES; list++)
+			c->list[cpu][list].first = c->list[cpu][list].last = CO_NONE;
+	return &c->world;
+}
+
+void core_world_destroy(struct co_world *w)
+{
+	free(w);
+}
+
+/* --- lists --- */
+
+static void list_append(struct core *c, uint32_t cpu, uint32_t list, uint32_t m)
+{
+	uint32_t last = c->list[cpu][list].last;
+
+	c->link[m].next = CO_NONE;
+	c->link[m].previous = last;
+	*(last == CO_NONE ? &c->list[cpu][list].first : &c->link[last].next) = m;
+	c->list[cpu][list].last = m;
+}
+
+static void list_remove(struct core *c, uint32_t cpu, uint32_t list, uint32_t m)
+{
+	uint32_t next = c->link[m].next, previous = c->link[m].previous;
+
+	*(previous == CO_NONE ? &c->list[cpu][list].first : &c->link[previous].next) = next;
+	*(next == CO_NONE ? &c->list[cpu][list].last : &c->link[next].previous) = previous;
+}
+
+static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here)
+{
+	return core_of(w)->list[cpu][list].first;
+}
+
+static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
+{
+	list_remove(core_of(w), cpu, list, member);
+	co_relist(w, co_member_of(w, member), to);
+	list_append(core_of(w), cpu, to, member);
+	return true;
+}
+
+static inline bool co_list_take(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 here)
+{
+	list_remove(core_of(w), cpu, list, member);
+	return true;
+}
+
+static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
+{
+	uint32_t m = core_of(w)->list[cpu][list].first, last = core_of(w)->list[cpu][list].last, next;
+
+	for (bool end = m == CO_NONE; !end; m = next) {
+		end = m == last;
+		next = core_of(w)->link[m].next;
+		if (co_state(w, co_member_of(w, m)) != list)
+			co_list_move(w, cpu, list, m, co_state(w, co_member_of(w, m)));
+	}
+}
+
+/* --- the algorithm --- */
+
+static struct co_member *member_of(struct sim *s, uint32_t m)
+{
+	return co_member_of(s->world, m);
+}
+
+/* `m` has just been queued on `cpu`: which CPU is to look. An idle one, or its own, if it goes before who runs there. */
+static uint32_t kick_for(struct sim *s, uint32_t m, uint32_t cpu)
+{
+	uint32_t running = s->cpu[cpu].running;
+
+	if (running == CO_NONE)
+		return cpu;
+	for (uint32_t i = 0; i < s->spec->cpus; i++)
+		if (s->cpu[i].running == CO_NONE && !s->cpu[i].kicked)
+			return i;
+	if (co_preempts(co_state(s->world, member_of(s, m)), co_state(s->world, member_of(s, running))))
+		return cpu;
+	return CO_NONE;
+}
+
+static uint32_t core_enqueue(struct sim *s, uint32_t m, bool woken)
+{
+	struct co_member *member = member_of(s, m);
+	uint32_t cpu = member->home, kick; /* wherever it ran: so those of a group stay spread */
+
+	list_append(core_of(s->world), cpu, co_queue(s->world, member, cpu, woken, s->now_ns), m);
+	if (!woken)
+		return CO_NONE;
+	kick = kick_for(s, m, cpu);
+	if (kick != CO_NONE || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
+		return kick;
+	machine_emit(s, CO_EVENT_ASK, cpu, m, cpu, 0);
+	return cpu;
+}
+
+static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_t *ret_flags)
+{
+	struct co_pick p;
+
+	co_pick(s->world, cpu, previous, s->now_ns, &p);
+	if (p.request != CO_NONE && p.refused)
+		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
+	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
+		     (p.state == CO_STATE_OVER ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0);
+	return p.member;
+}
+
+/* Whose cap is used up does not count, unless a new period may have begun for it. */
+static bool core_waits(struct sim *s, uint32_t cpu)
+{
+	struct core *c = core_of(s->world);
+
+	if (c->world.cpu[cpu].seen != c->world.generation)
+		return c->world.cpu[cpu].n_queued > 0;
+	return c->list[cpu][CO_STATE_BOOST].first != CO_NONE || c->list[cpu][CO_STATE_UNDER].first != CO_NONE ||
+	       c->list[cpu][CO_STATE_OVER].first != CO_NONE;
+}
+
+static void core_started(struct sim *s, uint32_t cpu)
+{
+	struct co_cpu *core = co_cpu_of(s->world, cpu);
+	uint32_t m = s->cpu[cpu].running, account;
+
+	co_working_set(s->world, core, m == CO_NONE ? NULL : member_of(s, m));
+	if (!core->working || !co_asks(s->world))
+		return;
+	account = core->working - 1;
+	for (uint32_t i = 0; i < co_account_of(s->world, account)->n_members; i++) {
+		uint32_t asked = co_ask(s->world, account, i, cpu, s->now_ns);
+
+		if (asked == CO_NONE)
+			continue;
+		machine_emit(s, CO_EVENT_ASK, cpu, co_account_of(s->world, account)->member[i], asked, 0);
+		machine_kick(s, asked);
+	}
+}
+
+static void core_charge(struct sim *s, uint32_t cpu, uint32_t m, uint64_t ran_ns)
+{
+}
+
+static uint64_t core_slice(struct sim *s, uint32_t m)
+{
+	return co_slice_ns(s->world, member_of(s, m));
+}
+
+static void core_settle(struct sim *s)
+{
+	co_settle(s->world, s->now_ns);
+}
+
+const struct sim_sched sim_sched_core = {
+	.enqueue = core_enqueue,
+	.pick = core_pick,
+	.waits = core_waits,
+	.started = core_started,
+	.charge = core_charge,
+	.slice = core_slice,
+	.settle = core_settle,
+};
