@@ -115,7 +115,9 @@ def latency(bench):
         lost = []
 
         def one(side):
+            side.freeze()
             lost.append(100 * max(stolen(bench.server_cpu), stolen(bench.client_cpu)))
+            side.thaw()
             return measure(bench, side)
 
         got = rounds(bench, sides, one)
