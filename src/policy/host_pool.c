@@ -36,6 +36,26 @@ static bool is_sliced(const struct host *h, const struct policy_pool *p)
 	return p->schedule == POLICY_SCHEDULE_SLICED;
 }
 
+/*
+ * A model's times are written down: nothing is learned, so that what a busy host adds to a few first requests does not become
+ * their price.
+ */
+static void model_cost(const struct policy_pool *p, struct slo_cost_model *ret)
+{
+	static const uint64_t bytes[] = { 4096, 128 << 10 };
+
+	memset(ret, 0, sizeof(*ret));
+	for (unsigned i = 0; i < ARRAY_SIZE(bytes); i++) {
+		uint64_t move_ns = bytes[i] * p->byte_time_ps / 1000;
+
+		slo_cost_know(ret, SLO_READ, bytes[i], p->read_latency_ns + move_ns);
+		slo_cost_know(ret, SLO_WRITE, bytes[i], p->write_latency_ns + move_ns);
+		slo_cost_know(ret, SLO_DISCARD, bytes[i], p->write_latency_ns);
+		slo_cost_know(ret, SLO_WRITE_ZEROES, bytes[i], p->write_latency_ns);
+		slo_cost_know(ret, SLO_FLUSH, bytes[i], p->flush_latency_ns);
+	}
+}
+
 static int make_gate(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool *pool)
 {
 	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
@@ -46,8 +66,13 @@ static int make_gate(struct host *h, const struct policy *policy, const struct p
 	/* A model's device does one thing per channel: more in flight only waits where the scheduler cannot order it. */
 	if (p->type == POLICY_POOL_MODEL && p->channels < p->depth)
 		o.depth = (unsigned)p->channels;
-	if (host_state_load(policy, p->name, &cost) == 0)
+	if (p->type == POLICY_POOL_MODEL) {
+		model_cost(p, &cost);
+		o.cost_frozen = true;
 		o.cost = &cost;
+	} else if (host_state_load(policy, p->name, &cost) == 0) {
+		o.cost = &cost;
+	}
 	if (is_sliced(h, p))
 		return blk_gate_create_sliced(&o, &h->team, p->capacity.iops, &pool->blk->gate);
 	pool->owner = h->pools_made % h->team.n;

@@ -96,6 +96,13 @@ void slo_cost_init(struct slo_cost *c, const struct slo_cost_model *saved, bool 
 		lines_make(c, op);
 }
 
+void slo_cost_know(struct slo_cost_model *m, enum slo_op op, uint64_t bytes, uint64_t ns)
+{
+	for (unsigned seq = 0; seq < 2; seq++)
+		m->cell[op][seq][slo_cost_size_class(bytes)] =
+			(struct slo_cost_cell){ (double)bytes, fmax((double)ns, SLO_COST_NS_MIN), SLOW };
+}
+
 void slo_cost_learn(struct slo_cost *c, enum slo_op op, bool sequential, uint64_t bytes, uint64_t ns)
 {
 	struct slo_cost_cell *cell = &c->model.cell[op][sequential][slo_cost_size_class(bytes)];

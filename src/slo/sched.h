@@ -185,6 +185,9 @@ struct slo_cost_model {
 	struct slo_cost_cell cell[SLO_OPS][2][SLO_COST_SIZES]; /* [op][sequential][size class] */
 };
 
+/* What is known beforehand: a request of that size takes `ns`, sequential or not. */
+void slo_cost_know(struct slo_cost_model *m, enum slo_op op, uint64_t bytes, uint64_t ns);
+
 /* The model as learned so far, for saving; and its text form: one line a cell. */
 const struct slo_cost_model *slo_sched_cost(const struct slo_sched *s);
 /* Returns the text's length (without 0), or -ENOSPC. */

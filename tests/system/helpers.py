@@ -75,3 +75,26 @@ def ring_errors(guest):
     """Complaints of the guest's kernel about a device that completes wrongly, or about failed requests."""
     signs = ("is not a head", "out of range", "I/O error", "blk_update_request", "BUG:", "Oops", "hung_task", "blocked for more")
     return [line for line in guest.kernel_log().splitlines() if any(sign in line for sign in signs)]
+
+
+def job(name, ioprio, depth=8, **more):
+    """A job of the guest's load tool."""
+    settings = {"name": name, "op": "read", "order": "random", "bytes": 4096, "depth": depth, "threads": 1, "ioprio": ioprio,
+                "first": 0, "size": 16 << 20, "warmup": 2, **more}
+    return ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def boot(lab, disks, **settings):
+    """A guest whose own scheduler stays out of the way: with one queue Linux chooses mq-deadline, which starves by ioprio."""
+    guest = lab.guest(disks, **settings)
+    guest.run("for d in /sys/block/vd*; do echo none >$d/queue/scheduler; done")
+    return guest
+
+
+def rates(result):
+    """Requests per second by name, out of the load tool's JSON."""
+    rate = {}
+    for thread in result["threads"]:
+        assert thread["errors"] == 0 and not thread["error"], thread
+        rate[thread["name"]] = rate.get(thread["name"], 0) + thread["ops"] / result["seconds"]
+    return rate

@@ -7,7 +7,7 @@ the guest's queues filled is recognised by the device's own throughput, and then
 import time
 
 import pytest
-from helpers import disk, ring_errors
+from helpers import boot, disk, job, rates, ring_errors
 
 MS12 = {"type": "model", "channels": 1, "read_latency": "12ms", "write_latency": "12ms"}
 DEVICE_IOPS = 1000 / 12
@@ -16,32 +16,9 @@ CLASSES = {"gold": {"ioprio": ["rt"], "shares": 2600}, "silver": {"ioprio": ["be
 IOPRIO = {"gold": "rt/4", "silver": "be/1", "copper": "be/5", "bronze": "be/7"}
 
 
-def job(name, ioprio, depth=8, **more):
-    """A job of the guest's load tool."""
-    settings = {"name": name, "op": "read", "order": "random", "bytes": 4096, "depth": depth, "threads": 1, "ioprio": ioprio,
-                "first": 0, "size": 16 << 20, "warmup": 2, **more}
-    return ",".join(f"{key}={value}" for key, value in settings.items())
-
-
 def load(guest, seconds, *jobs, device="vda"):
     """Runs jobs at once; requests per second by name."""
     return rates(guest.run_json(f"load /dev/{device} {seconds} {' '.join(jobs)}"))
-
-
-def boot(lab, disks, **settings):
-    """A guest whose own scheduler stays out of the way: with one queue Linux chooses mq-deadline, which starves by ioprio."""
-    guest = lab.guest(disks, **settings)
-    guest.run("for d in /sys/block/vd*; do echo none >$d/queue/scheduler; done")
-    return guest
-
-
-def rates(result):
-    """Requests per second by name, out of the load tool's JSON."""
-    rate = {}
-    for thread in result["threads"]:
-        assert thread["errors"] == 0 and not thread["error"], thread
-        rate[thread["name"]] = rate.get(thread["name"], 0) + thread["ops"] / result["seconds"]
-    return rate
 
 
 @pytest.fixture

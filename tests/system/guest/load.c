@@ -4,10 +4,13 @@
  *
  *   load DEVICE SECONDS JOB...
  *   JOB: name=gold,op=read|write,order=random|sequential,bytes=4096,depth=4,threads=2,ioprio=rt/4|be/0|idle|none,
- *        first=0,size=16777216,poll=0|1,warmup=0
+ *        first=0,size=16777216,poll=0|1,warmup=0,rate=0
  *
  * Prints JSON: per thread ops, bytes, errors and latency percentiles, all counted inside the common window only: from
  * `warmup` seconds after all threads have begun until SECONDS later. O_DIRECT through io_uring; poll=1 makes an IOPOLL ring.
+ * With a rate, a thread sends that many requests a second (depth of them in flight at most), and a request's latency counts
+ * from when it was due: a device that is late cannot slow down its own examination. `late_us` is how late the thread itself
+ * was, at worst: what the machine under the guest took from it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,13 +38,13 @@ struct job {
 	bool write, sequential, poll;
 	unsigned bytes, depth, threads, ioprio;
 	uint64_t first, size;
-	double warmup;
+	double warmup, rate;
 };
 
 struct thread {
 	struct job job;
 	pthread_t id;
-	uint64_t ops, errors, max_ns, sum_ns, random, cursor;
+	uint64_t ops, errors, max_ns, sum_ns, random, cursor, late_ns;
 	uint32_t bucket[BUCKETS];
 	int error;
 };
@@ -107,13 +110,14 @@ static uint64_t next_offset(struct thread *t)
 struct request {
 	uint64_t began_ns;
 	void *data;
+	struct request *next_idle;
 };
 
-static void request_put(struct thread *t, struct io_uring *ring, int fd, struct request *r)
+static void request_put(struct thread *t, struct io_uring *ring, int fd, struct request *r, uint64_t began_ns)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
-	r->began_ns = now_ns();
+	r->began_ns = began_ns;
 	if (t->job.write)
 		io_uring_prep_write(sqe, fd, r->data, t->job.bytes, next_offset(t));
 	else
@@ -149,7 +153,7 @@ static int thread_loop(struct thread *t, struct io_uring *ring, int fd, struct r
 	open_ns = now_ns() + (uint64_t)(t->job.warmup * 1e9);
 	close_ns = open_ns + (uint64_t)(seconds * 1e9);
 	for (unsigned i = 0; i < t->job.depth; i++)
-		request_put(t, ring, fd, &r[i]);
+		request_put(t, ring, fd, &r[i], now_ns());
 	while (in_flight > 0) {
 		int ret = io_uring_submit_and_wait(ring, 1);
 		unsigned n;
@@ -166,7 +170,71 @@ static int thread_loop(struct thread *t, struct io_uring *ring, int fd, struct r
 			if (closed)
 				in_flight--;
 			else
-				request_put(t, ring, fd, done);
+				request_put(t, ring, fd, done, now_ns());
+		}
+		io_uring_cq_advance(ring, n);
+	}
+	return 0;
+}
+
+/* All that is due by now; how late that is counts from `open_ns` on. Returns how many. */
+static unsigned put_due(struct thread *t, struct io_uring *ring, int fd, struct request **idle, uint64_t *due_ns, uint64_t open_ns)
+{
+	uint64_t now = now_ns();
+	unsigned n = 0;
+
+	for (; *idle && *due_ns <= now && n < BATCH; n++) {
+		struct request *r = *idle;
+
+		*idle = r->next_idle;
+		if (*due_ns >= open_ns && now - *due_ns > t->late_ns)
+			t->late_ns = now - *due_ns;
+		request_put(t, ring, fd, r, *due_ns);
+		*due_ns += (uint64_t)(1e9 / t->job.rate);
+	}
+	return n;
+}
+
+/* The same at a rate. */
+static int thread_loop_open(struct thread *t, struct io_uring *ring, int fd, struct request *r)
+{
+	struct io_uring_cqe *cqe[BATCH];
+	struct request *idle = NULL;
+	uint64_t due_ns, open_ns, close_ns;
+	unsigned idle_n = 0;
+	bool closed = false;
+
+	pthread_barrier_wait(&begin);
+	due_ns = now_ns();
+	open_ns = due_ns + (uint64_t)(t->job.warmup * 1e9);
+	close_ns = open_ns + (uint64_t)(seconds * 1e9);
+	for (; idle_n < t->job.depth; idle_n++) {
+		r[idle_n].next_idle = idle;
+		idle = &r[idle_n];
+	}
+	while (!closed || idle_n < t->job.depth) {
+		struct __kernel_timespec wait = {0};
+		uint64_t now;
+		unsigned n;
+		int ret;
+
+		if (!closed)
+			idle_n -= put_due(t, ring, fd, &idle, &due_ns, open_ns);
+		now = now_ns();
+		wait.tv_nsec = closed || !idle ? 10000000 : due_ns > now ? (long long)(due_ns - now) % 1000000000 : 0;
+		ret = io_uring_submit_and_wait_timeout(ring, cqe, 1, &wait, NULL);
+		if (ret < 0 && ret != -ETIME && ret != -EINTR)
+			return ret;
+		n = io_uring_peek_batch_cqe(ring, cqe, BATCH);
+		closed = closed || t->errors || now_ns() >= close_ns;
+		for (unsigned i = 0; i < n; i++) {
+			struct request *done = io_uring_cqe_get_data(cqe[i]);
+
+			if (!closed)
+				request_count(t, done, cqe[i]->res, open_ns);
+			done->next_idle = idle;
+			idle = done;
+			idle_n++;
 		}
 		io_uring_cq_advance(ring, n);
 	}
@@ -196,7 +264,7 @@ static void *thread_main(void *arg)
 	if (t->error)
 		pthread_barrier_wait(&begin);
 	else
-		t->error = thread_loop(t, &ring, fd, r);
+		t->error = (t->job.rate > 0 ? thread_loop_open : thread_loop)(t, &ring, fd, r);
 	return NULL;
 }
 
@@ -235,6 +303,8 @@ static bool job_set(struct job *j, const char *key, const char *value)
 		j->first = number;
 	else if (strcmp(key, "size") == 0)
 		j->size = number;
+	else if (strcmp(key, "rate") == 0)
+		j->rate = strtod(value, NULL);
 	else if (strcmp(key, "warmup") == 0)
 		j->warmup = strtod(value, NULL);
 	else
@@ -276,11 +346,12 @@ static int report(void)
 
 		failed |= t->error || t->errors;
 		printf("%s{\"name\": \"%s\", \"ops\": %llu, \"bytes\": %llu, \"errors\": %llu, \"error\": \"%s\", "
-		       "\"mean_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}",
+		       "\"mean_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"late_us\": %.1f}",
 		       i ? ", " : "", t->job.name, (unsigned long long)t->ops,
 		       (unsigned long long)t->ops * t->job.bytes, (unsigned long long)t->errors,
 		       t->error ? strerror(-t->error) : "", t->ops ? (double)t->sum_ns / (double)t->ops / 1000 : 0,
-		       percentile_us(t, 0.5), percentile_us(t, 0.99), (double)t->max_ns / 1000);
+		       percentile_us(t, 0.5), percentile_us(t, 0.99), (double)t->max_ns / 1000,
+		       (double)t->late_ns / 1000);
 	}
 	printf("]}\n");
 	return failed;
