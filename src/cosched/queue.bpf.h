@@ -9,9 +9,9 @@
  */
 #pragma once
 
-#include "cosched/kernel.h"
+#include "cosched/kernel.bpf.h"
 
-#include "cosched/sched.h"
+#include "cosched/shared.h"
 #include "cosched/settle.h"
 
 #define BPF_STRUCT(name, args...) SEC("struct_ops/" #name) BPF_PROG(on_##name, ##args)

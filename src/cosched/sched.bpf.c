@@ -13,7 +13,7 @@
  */
 #include "cosched/queue.bpf.h"
 
-char license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "GPL";
 
 struct settle_timer {
 	struct bpf_timer timer;
@@ -438,7 +438,8 @@ __s32 BPF_STRUCT_SLEEPABLE(init)
 	__s32 error = scx_bpf_create_dsq(DSQ_FAIR, -1);
 
 	n_cpu_ids = scx_bpf_nr_cpu_ids();
-	if (n_cpu_ids > CO_CPUS_MAX)
+	/* Asked for the type's sake: only one that is named in code, not just pointed to, goes into the program's own types. */
+	if (n_cpu_ids > CO_CPUS_MAX || !bpf_core_type_exists(struct cpumask))
 		error = -95;
 	bpf_for(i, 0, n_cpu_ids) {
 		sched_cpu_of(i)->online = bpf_cpumask_test_cpu(i, online);
