@@ -25,7 +25,7 @@ typedef __u32 __be32, __wsum;
 
 /* Of the uapi header linux/bpf.h, which does not go together with the types above. */
 enum { BPF_ANY = 0, BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_TIMER_ABS = 1 };
 enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_RINGBUF = 27, BPF_MAP_TYPE_TASK_STORAGE = 29 };
 enum { CLOCK_MONOTONIC = 1 };
 
@@ -97,6 +97,8 @@ KERNEL_FUNCTION void bpf_iter_num_destroy(struct bpf_iter_num *it);
 KERNEL_FUNCTION int bpf_iter_scx_dsq_new(struct bpf_iter_scx_dsq *it, __u64 dsq, __u64 flags);
 KERNEL_FUNCTION struct task_struct *bpf_iter_scx_dsq_next(struct bpf_iter_scx_dsq *it);
 KERNEL_FUNCTION void bpf_iter_scx_dsq_destroy(struct bpf_iter_scx_dsq *it);
+KERNEL_FUNCTION void bpf_rcu_read_lock(void);
+KERNEL_FUNCTION void bpf_rcu_read_unlock(void);
 KERNEL_FUNCTION bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask);
 KERNEL_FUNCTION struct task_struct *bpf_task_from_pid(__s32 pid);
 KERNEL_FUNCTION void bpf_task_release(struct task_struct *p);

@@ -8,7 +8,9 @@
  */
 #include "cosched/scheduler.h"
 
+#include "base/clock.h"
 #include "base/util.h"
+#include "cosched/change.h"
 #include "cosched/ops.h"
 #include "cosched/preflight.h"
 #include "cosched/shared.h"
@@ -30,6 +32,7 @@
 #endif
 #define PIDFD_THREAD O_EXCL
 #define TRACE_BYTES (16u << 20)
+#define COMPLAINT_LINE 200
 #define LOCK_TRIES 100000
 #define RESCUE_NS 5000000000ull
 #define RESCUE_SLICE_NS 1000000ull
@@ -45,6 +48,8 @@ struct cosched {
 	struct ring_buffer *ring;
 	struct co_world *world;
 	struct sched_state *state;
+	struct co_params params; /* as loaded */
+	const struct sched_config *config; /* as the program has it */
 	int members_fd;
 	enum cosched_placement placement;
 	int pidfd[CO_MEMBERS_MAX]; /* -1: the slot is free */
@@ -58,14 +63,19 @@ struct cosched {
 
 static char complaint[COSCHED_WHY_MAX];
 
-/* Keeps the first lines: what follows is the consequence. */
+/* Keeps the first lines, of a long one its end: a verifier's reasons stand there. */
 __attribute__((format(printf, 2, 0))) static int keep_complaint(enum libbpf_print_level level, const char *format,
 								va_list arguments)
 {
-	size_t length = strlen(complaint);
+	size_t length = strlen(complaint), size;
+	char *text = NULL;
 
-	if (level == LIBBPF_WARN && length + 1 < sizeof(complaint))
-		vsnprintf(complaint + length, sizeof(complaint) - length, format, arguments);
+	if (level != LIBBPF_WARN || vasprintf(&text, format, arguments) < 0)
+		return 0;
+	if (getenv("DBG")) fputs(text, stderr);
+	size = strlen(text);
+	snprintf(complaint + length, sizeof(complaint) - length, "%s", size > COMPLAINT_LINE ? text + size - COMPLAINT_LINE : text);
+	free(text);
 	return 0;
 }
 
@@ -120,14 +130,21 @@ static void unlock(struct cosched *s)
 
 /* --- loading --- */
 
-static void world_init(struct co_world *world, struct sched_state *state, const struct cosched_config *config)
+/* The configured CPUs first, then the others. */
+static void cpus_number(struct sched_config *values, const struct cosched_config *config)
 {
-	world->params = config->params;
-	world->params.n_cpus = (unsigned)config->n_cpus;
-	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
-		world->member[i].vm = CO_NONE;
-	for (size_t i = 0; i < config->n_cpus; i++)
-		state->cpu[config->cpus[i]].usable = 1;
+	bool listed[CO_CPUS_MAX] = {false};
+	unsigned n = 0;
+
+	for (size_t i = 0; i < config->n_cpus; i++) {
+		listed[config->cpus[i]] = true;
+		values->number[n++] = (__u16)config->cpus[i];
+	}
+	for (unsigned cpu = 0; cpu < CO_CPUS_MAX; cpu++)
+		if (!listed[cpu])
+			values->number[n++] = (__u16)cpu;
+	for (unsigned i = 0; i < CO_CPUS_MAX; i++)
+		values->index[values->number[i]] = (__u16)i;
 }
 
 /* The operations as sched.bpf.c declares them; libbpf translates them to the kernel's layout. */
@@ -140,19 +157,19 @@ static void ops_init(struct bpf_map *ops, const struct cosched_config *config)
 		values->flags |= SCX_OPS_SWITCH_PARTIAL;
 }
 
-static int configure(struct bpf_object *object, const struct cosched_config *config)
+static int configure(struct bpf_object *object, const struct cosched_config *config, const struct co_params *params)
 {
 	struct sched_config *values = map_initial(object, SCHED_MAP_CONFIG, sizeof(*values));
 	struct co_world *world = map_initial(object, SCHED_MAP_WORLD, sizeof(*world));
-	struct sched_state *state = map_initial(object, SCHED_MAP_STATE, sizeof(*state));
 	struct bpf_map *ops = bpf_object__find_map_by_name(object, "fairlead_ops");
 	struct bpf_map *events = bpf_object__find_map_by_name(object, "events");
 
-	if (!values || !world || !state || !ops || !events)
+	if (!values || !world || !ops || !events)
 		return -EINVAL;
 	*values = (struct sched_config){.trace = config->trace, .rescue_ns = RESCUE_NS, .rescue_slice_ns = RESCUE_SLICE_NS,
 					.fair_slice_ns = FAIR_SLICE_NS};
-	world_init(world, state, config);
+	cpus_number(values, config);
+	co_world_init(world, params);
 	ops_init(ops, config);
 	return config->trace ? bpf_map__set_max_entries(events, TRACE_BYTES) : 0;
 }
@@ -178,11 +195,11 @@ static int load_object(struct cosched *s, const struct cosched_config *config, c
 	s->object = bpf_object__open_mem(cosched_object, cosched_object_size, NULL);
 	if (!s->object)
 		return fail(-errno, why, "the scheduler's BPF program cannot be opened: %s", complaint);
-	error = configure(s->object, config);
+	error = configure(s->object, config, &s->params);
 	if (error)
 		return fail(error, why, "the scheduler's BPF program is not the loader's: build both anew");
 	error = bpf_object__load(s->object);
-	if (error == -EPERM || error == -EACCES)
+	if (error == -EPERM)
 		return fail(-EPERM, why, "loading a scheduler needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_NICE: %s", complaint);
 	if (error)
 		return fail(-EOPNOTSUPP, why, "this kernel's sched_ext lacks what the scheduler needs (%s): %s", strerror(-error),
@@ -191,6 +208,7 @@ static int load_object(struct cosched *s, const struct cosched_config *config, c
 	s->state = map_shared(s->object, SCHED_MAP_STATE, sizeof(*s->state));
 	if (!s->world || !s->state)
 		return fail(-ENOMEM, why, "the scheduler's memory cannot be shared: %s", strerror(errno));
+	s->config = map_initial(s->object, SCHED_MAP_CONFIG, sizeof(*s->config));
 	s->members_fd = bpf_object__find_map_fd_by_name(s->object, "members");
 	s->ring = ring_buffer__new(bpf_object__find_map_fd_by_name(s->object, "events"), ring_event, s, NULL);
 	return s->ring ? 0 : fail(-errno, why, "no ring buffer: %s", strerror(errno));
@@ -214,11 +232,14 @@ int cosched_load(const struct cosched_config *config, struct cosched **ret, char
 	struct cosched *s;
 	int error;
 
+	struct co_params params = config->params;
+
+	params.n_cpus = (__u32)config->n_cpus;
 	for (size_t i = 0; i < config->n_cpus; i++)
 		if (config->cpus[i] >= CO_CPUS_MAX)
 			return fail(-EINVAL, why, "CPU %u: numbers up to %u can be scheduled", config->cpus[i], CO_CPUS_MAX - 1);
-	if (!config->n_cpus || !config->params.period_ns || !config->params.slice_ns)
-		return fail(-EINVAL, why, "no CPUs, period or slice");
+	if (config->n_cpus > CO_CPUS_MAX || co_params_check(&params))
+		return fail(-EINVAL, why, "no CPUs, or a period, slice, floor or limit out of bounds");
 	error = preflight(why);
 	if (error)
 		return error;
@@ -227,6 +248,7 @@ int cosched_load(const struct cosched_config *config, struct cosched **ret, char
 		return fail(-ENOMEM, why, "no memory");
 	memset(s->pidfd, -1, sizeof(s->pidfd));
 	s->placement = config->placement;
+	s->params = params;
 	libbpf_set_print(keep_complaint);
 	error = load_object(s, config, why);
 	if (!error)
@@ -268,79 +290,35 @@ const struct co_world *cosched_world(const struct cosched *s)
 
 int cosched_params_set(struct cosched *s, const struct co_params *params)
 {
-	unsigned n_cpus = s->world->params.n_cpus;
+	struct co_params p = *params;
 
-	if (!params->period_ns || !params->slice_ns || params->mode > CO_MODE_POOLED)
+	p.n_cpus = s->world->params.n_cpus;
+	if (co_params_check(&p))
 		return -EINVAL;
 	lock(s);
-	s->world->params = *params;
-	s->world->params.n_cpus = n_cpus;
+	co_params_set(s->world, &p);
 	unlock(s);
 	return 0;
-}
-
-/* Which members each group has. Under the lock; askers meanwhile see the old list or the new one, or a bit of both. */
-static void groups_list(struct cosched *s)
-{
-	unsigned n[CO_ACCOUNTS_MAX] = {0};
-	struct co_world *w = s->world;
-
-	for (unsigned i = 0; i < w->n_members; i++) {
-		unsigned account;
-
-		if (w->member[i].vm == CO_NONE)
-			continue;
-		account = co_vm_of(w, w->member[i].vm)->account & (CO_ACCOUNTS_MAX - 1);
-		if (n[account] < CO_GROUP_MEMBERS_MAX)
-			CO_WRITE(w->account[account].member[n[account]++], i);
-	}
-	for (unsigned i = 0; i < CO_ACCOUNTS_MAX; i++)
-		CO_WRITE(w->account[i].n_members, n[i]);
 }
 
 int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned weight, uint64_t cap_ns)
 {
-	struct co_vm *v;
+	int rc;
 
-	if (vm >= CO_VMS_MAX || account >= CO_ACCOUNTS_MAX)
-		return -EINVAL;
-	v = &s->world->vm[vm];
 	lock(s);
-	if (!v->weight && weight) {
-		*v = (struct co_vm){0};
-		v->cap_left_ns = (__s64)cap_ns;
-	}
-	v->account = account;
-	if (v->cap_ns != cap_ns)
-		CO_WRITE(v->cap_left_ns, (__s64)cap_ns);
-	CO_WRITE(v->cap_ns, cap_ns);
-	CO_WRITE(v->weight, weight);
-	if (vm >= s->world->n_vms)
-		s->world->n_vms = vm + 1;
-	groups_list(s);
+	rc = co_vm_set(s->world, vm, account, weight, cap_ns);
 	unlock(s);
-	return 0;
+	return rc;
 }
 
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)
 {
-	struct co_account *a;
+	int rc;
 
-	if (account >= CO_ACCOUNTS_MAX)
-		return -EINVAL;
-	a = &s->world->account[account];
 	lock(s);
-	if (a->used && !used)
-		s->world->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
-	if (!a->used && used)
-		*a = (struct co_account){0};
-	a->used = used;
-	CO_WRITE(a->is_group, is_group);
-	if (account >= s->world->n_accounts)
-		s->world->n_accounts = account + 1;
-	groups_list(s);
+	rc = co_account_set(s->world, account, used, is_group);
 	unlock(s);
-	return 0;
+	return rc;
 }
 
 /* --- members --- */
@@ -355,28 +333,25 @@ static int policy_set(struct cosched *s, unsigned slot, int policy)
 	return sched_setscheduler((pid_t)s->world->member[slot].tid, policy, &(struct sched_param){0}) ? -errno : 0;
 }
 
-/* The CPU on which fewest of its group, then fewest at all, are at home. */
-static unsigned choose_home(struct cosched *s, pid_t tid, unsigned account)
+/* The CPU where a thread is at home: among those that it may use, unless there are none yet. */
+static unsigned choose_home(struct cosched *s, pid_t tid, unsigned vm)
 {
-	struct co_spread best = {.cpu = CO_NONE};
-	cpu_set_t allowed;
+	const struct sched_config *config = s->config;
+	__u64 allowed[CO_CPU_WORDS] = {0}, any[CO_CPU_WORDS] = {0};
+	unsigned home;
+	cpu_set_t set;
 
-	if (sched_getaffinity(tid, sizeof(allowed), &allowed))
-		CPU_ZERO(&allowed);
-	for (unsigned cpu = 0; cpu < CO_CPUS_MAX; cpu++) {
-		unsigned mates = 0, others = 0;
-
-		if (!s->state->cpu[cpu].usable || !s->state->cpu[cpu].online || !CPU_ISSET(cpu, &allowed))
+	if (sched_getaffinity(tid, sizeof(set), &set))
+		CPU_ZERO(&set);
+	for (unsigned i = 0; i < s->world->params.n_cpus; i++) {
+		if (!s->state->cpu[i].online)
 			continue;
-		for (unsigned i = 0; i < s->world->n_members; i++) {
-			const struct co_member *m = &s->world->member[i];
-
-			if (m->vm != CO_NONE && m->home == cpu)
-				*(co_vm_of(s->world, m->vm)->account == account ? &mates : &others) += 1;
-		}
-		co_spread_consider(&best, cpu, mates, others);
+		co_cpu_set(any, i);
+		if (CPU_ISSET(config->number[i], &set))
+			co_cpu_set(allowed, i);
 	}
-	return best.cpu;
+	home = co_home(s->world, vm, allowed);
+	return home != CO_NONE ? home : co_home(s->world, vm, any);
 }
 
 static int slot_find(struct cosched *s, pid_t tid, unsigned *ret)
@@ -391,35 +366,41 @@ static int slot_find(struct cosched *s, pid_t tid, unsigned *ret)
 	return *ret == CO_NONE ? -ENOSPC : 0;
 }
 
-static void slot_fill(struct cosched *s, unsigned slot, pid_t tid, unsigned vm)
+static int slot_fill(struct cosched *s, unsigned slot, pid_t tid, unsigned vm)
 {
-	struct co_world *w = s->world;
+	int rc;
 
 	lock(s);
 	s->state->slot[slot] = (struct sched_slot){.tid = (unsigned)tid};
-	w->member[slot] = (struct co_member){.vm = CO_NONE, .tid = (unsigned)tid};
-	w->member[slot].home = choose_home(s, tid, w->vm[vm].account);
-	CO_WRITE(w->member[slot].vm, vm);
-	if (slot >= w->n_members)
-		CO_WRITE(w->n_members, slot + 1);
-	groups_list(s);
+	rc = co_member_add(s->world, slot, (unsigned)tid, vm, choose_home(s, tid, vm));
 	unlock(s);
+	return rc;
 }
 
 static void slot_clear(struct cosched *s, unsigned slot)
 {
 	lock(s);
-	s->world->member[slot].vm = CO_NONE;
-	groups_list(s);
+	co_member_remove(s->world, slot, clock_now_ns());
 	unlock(s);
 	close(s->pidfd[slot]);
 	s->pidfd[slot] = -1;
 }
 
+/* The thread is held and known to the core: the kernel learns of it, and schedules it here from now on. */
+static int member_attach(struct cosched *s, unsigned slot)
+{
+	__u32 stored = slot + 1;
+	int error = bpf_map_update_elem(s->members_fd, &s->pidfd[slot], &stored, BPF_ANY);
+
+	if (!error)
+		error = policy_set(s, slot, SCHED_EXT);
+	/* The policy may have been set for its successor of that number. */
+	return !error && !thread_is_alive(s->pidfd[slot]) ? -ESRCH : error;
+}
+
 int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_member)
 {
 	unsigned slot;
-	__u32 stored;
 	int error, pidfd;
 
 	if (vm >= CO_VMS_MAX || !s->world->vm[vm].weight)
@@ -428,18 +409,14 @@ int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_
 	if (pidfd < 0)
 		return errno == EINVAL ? -ESRCH : -errno;
 	error = slot_find(s, tid, &slot);
+	if (!error)
+		error = slot_fill(s, slot, tid, vm);
 	if (error) {
 		close(pidfd);
 		return error;
 	}
 	s->pidfd[slot] = pidfd;
-	slot_fill(s, slot, tid, vm);
-	stored = slot + 1;
-	error = bpf_map_update_elem(s->members_fd, &pidfd, &stored, BPF_ANY);
-	if (!error)
-		error = policy_set(s, slot, SCHED_EXT);
-	if (!error && !thread_is_alive(pidfd))
-		error = -ESRCH; /* the policy may have been set for its successor of that number */
+	error = member_attach(s, slot);
 	if (error) {
 		cosched_member_remove(s, slot);
 		return error;
