@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: four FIFO lists of waiting members per
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: five FIFO lists of waiting members per
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
  * The order: the member that is asked for, even if OVER; BOOST, UNDER of its own lists; BOOST, UNDER of another CPU's (stolen);
- * its own OVER, another's OVER. So it idles only when nobody waits anywhere but those whose cap is used up.
+ * its own OVER, another's OVER; DEEP likewise. So it idles only when nobody waits anywhere but those whose cap is used up.
  *
  * Cost. States change while members wait, lists do not: so a list is a guess. It is put right from both sides, each paid for
  * by what caused it: who is found at a list's head in a worse state is moved (once for each time that it ran), and who may
@@ -47,6 +47,7 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 		return;
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
+	co_list_sift(w, cpu, CO_STATE_DEEP);
 	co_list_sift(w, cpu, CO_STATE_PARKED);
 }
 
@@ -106,11 +107,12 @@ CO_INLINE bool co_pick_ready(struct co_world *w, __u32 cpu, __u32 here, __u32 pr
 	return false;
 }
 
-CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co_pick *p)
+/* OVER or DEEP of `cpu`. */
+CO_INLINE bool co_pick_late(struct co_world *w, __u32 cpu, __u32 here, __u32 state, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
-	if (co_pick_first(w, cpu, CO_STATE_OVER, here, p))
+	if (co_pick_first(w, cpu, state, here, p))
 		return true;
 	if (!CO_READ(c->n_queued)) {
 		co_cpu_clear(w->waiting, cpu);
@@ -120,9 +122,10 @@ CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co
 	return false;
 }
 
-/* From other CPUs' lists, in a circle from `here`: `ready` ones, or else any. */
-CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct co_pick *p)
+/* From other CPUs' lists, in a circle from `here`: somebody in `state`; UNDER stands for BOOST, too. */
+CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, __u32 state, struct co_pick *p)
 {
+	bool ready = state == CO_STATE_UNDER;
 	__u32 peer, k, from = here + 1;
 	bool wrapped = false;
 
@@ -135,7 +138,7 @@ CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct 
 		}
 		if (peer >= w->params.n_cpus || (wrapped && peer >= here))
 			return false;
-		if (ready ? co_pick_ready(w, peer, here, CO_NONE, p) : co_pick_over(w, peer, here, p)) {
+		if (ready ? co_pick_ready(w, peer, here, CO_NONE, p) : co_pick_late(w, peer, here, state, p)) {
 			p->stolen = true;
 			return true;
 		}
@@ -209,6 +212,12 @@ CO_INLINE void co_pick_count(struct co_cpu *c, const struct co_pick *p, __u64 no
 		c->picks_over++;
 }
 
+CO_INLINE bool co_pick_rest(struct co_world *w, __u32 here, __u32 prev, __u32 state, struct co_pick *p)
+{
+	return co_pick_late(w, here, here, state, p) || co_pick_keep(w, here, prev, state, p) ||
+	       co_pick_steal(w, here, state, p);
+}
+
 /*
  * The schedule step of CPU `here`. `prev`: the member that ran here and is runnable still, on no list, charged until now; or
  * CO_NONE. When it is not `kept` the driver stops and queues it.
@@ -218,8 +227,11 @@ CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns,
 	struct co_cpu *c = co_cpu_of(w, here);
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
-	(void)((p->request != CO_NONE && co_pick_requested(w, here, p)) ||
-	       co_pick_ready(w, here, here, prev, p) || co_pick_steal(w, here, true, p) || co_pick_over(w, here, here, p) ||
-	       co_pick_keep(w, here, prev, CO_STATE_OVER, p) || co_pick_steal(w, here, false, p));
+	if (p->request != CO_NONE && co_pick_requested(w, here, p))
+		;
+	else if (co_pick_ready(w, here, here, prev, p) || co_pick_steal(w, here, CO_STATE_UNDER, p))
+		;
+	else if (!co_pick_rest(w, here, prev, CO_STATE_OVER, p) && w->params.mode == CO_MODE_POOLED)
+		co_pick_rest(w, here, prev, CO_STATE_DEEP, p);
 	co_pick_count(c, p, now_ns);
 }

@@ -237,8 +237,8 @@ static inline void sim_check_pick(uint32_t cpu, const struct co_pick *p)
 					continue;
 				if (p->member == CO_NONE && state != CO_STATE_PARKED)
 					sim_fail("idle beside a member that waits", cpu, i);
-				if (p->state == CO_STATE_OVER && state < CO_STATE_OVER)
-					sim_fail("OVER runs beside UNDER", cpu, i);
+				if (p->state >= CO_STATE_OVER && state < p->state)
+					sim_fail("a better one waits elsewhere", cpu, i);
 				if (c == cpu && state < p->state && p->member != CO_NONE)
 					sim_fail("a better one waits in its own list", cpu, i);
 			}
@@ -397,7 +397,7 @@ static inline void sim_check(void)
 			sim_fail("working flag", cc->working, expect);
 		if (cc->request)
 			sim_fail("a request is left over", c, cc->request);
-		if (cc->n_queued != n[0] + n[1] + n[2] + n[3] || cc->n_ready != n[0] + n[1])
+		if (cc->n_queued != n[0] + n[1] + n[2] + n[3] + n[4] || cc->n_ready != n[0] + n[1])
 			sim_fail("counters of lists", cc->n_queued, cc->n_ready);
 		if ((cc->n_queued && !co_cpu_isset(sim.w.waiting, c)) || (cc->n_ready && !co_cpu_isset(sim.w.ready, c)))
 			sim_fail("bits of lists", c, cc->n_queued);
