@@ -159,7 +159,7 @@ struct co_cpu {
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_queued, n_ready; /* many writers: members on its lists; of these on BOOST and UNDER */
+	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
@@ -173,8 +173,8 @@ struct co_world {
 	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
-	/* Bit per CPU, many writers: members may wait there; members may wait there that are not OVER. See pick.h. */
-	__u64 waiting[CO_CPU_WORDS], ready[CO_CPU_WORDS];
+	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
+	__u64 waits[CO_STATES][CO_CPU_WORDS];
 	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
 	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
@@ -341,15 +341,12 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
-	CO_ADD(c->n_queued, by);
-	if (list <= CO_STATE_UNDER)
-		CO_ADD(c->n_ready, by);
-	if (by < 0)
+	if (list >= CO_STATES)
 		return;
-	/* After the counters: who clears a bit looks at the counter then (pick.h). */
-	co_cpu_set(w->waiting, cpu);
-	if (list <= CO_STATE_UNDER)
-		co_cpu_set(w->ready, cpu);
+	CO_ADD(c->n_listed[list], by);
+	/* After the counter: who clears the bit looks at the counter then (pick.h). */
+	if (by > 0)
+		co_cpu_set(w->waits[list], cpu);
 }
 
 /* It is being moved from its list to another of the same CPU. */
