@@ -23,6 +23,14 @@ void cohost_tell(struct cohost *h, const char *event, const char *name, const ch
 		h->events.told(h->events.arg, event, name, text);
 }
 
+char *cohost_control_path(const char *fairleadd)
+{
+	const char *slash = strrchr(fairleadd, '/');
+	char *path;
+
+	return asprintf(&path, "%.*s/cosched.sock", slash ? (int)(slash - fairleadd) : 1, slash ? fairleadd : ".") < 0 ? NULL : path;
+}
+
 /* --- members --- */
 
 static int look(struct cohost *h)

@@ -87,5 +87,8 @@ void cohost_destroy(struct cohost *h);
 /* Takes `policy` in any case: it runs, or nothing has changed and *error says why. 0 or -errno. */
 int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *error);
 
+/* The control socket's path when none is given: beside fairleadd's. New; NULL without memory. */
+char *cohost_control_path(const char *fairleadd);
+
 /* The thread of a group's worker, as fairleadd tells; NULL: it has none (any more). */
 void cohost_worker_is(struct cohost *h, const char *group, const struct member *worker);
