@@ -129,12 +129,13 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error)
 int cosched_commands_init(struct cosched_context *c, const char *config)
 {
 	const struct ctl_method *const tables[] = { cmd_cosched, policy_methods };
-	int err = 0;
+	int err;
 
 	c->loading.config = config;
 	c->loading.overlay_path = policy_overlay_path(config);
 	if (!c->loading.overlay_path)
 		return -ENOMEM;
+	err = cosched_workers_create(c->host, &c->workers);
 	for (size_t i = 0; err == 0 && i < ARRAY_SIZE(tables); i++)
 		err = ctl_server_methods_add(c->server, tables[i], c);
 	if (err == 0)
@@ -144,6 +145,8 @@ int cosched_commands_init(struct cosched_context *c, const char *config)
 
 void cosched_commands_fini(struct cosched_context *c)
 {
+	cosched_workers_destroy(c->workers);
+	c->workers = NULL;
 	policy_overlay_free(c->loading.overlay);
 	free(c->loading.overlay_path);
 	c->loading = (struct ctl_context){ 0 };

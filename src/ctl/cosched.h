@@ -10,6 +10,7 @@
 struct cosched_context {
 	struct cohost *host;
 	struct ctl_server *server;
+	struct cosched_workers *workers; /* asks fairleadd for groups' own ones */
 	struct ctl_context loading; /* what change_load() needs: the policy's file and its overlay */
 	uint64_t started_ns;
 };
@@ -26,6 +27,12 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error);
 
 extern const struct ctl_method cmd_cosched[];
 extern const struct ctl_event cosched_events[];
+
+/* --- cosched_workers.c --- */
+
+/* Asks fairleadd every second for the threads of co-groups' own workers, as long as a group wants one. */
+int cosched_workers_create(struct cohost *h, struct cosched_workers **ret);
+void cosched_workers_destroy(struct cosched_workers *w);
 
 /* --- cosched_json.c --- */
 

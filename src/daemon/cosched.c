@@ -207,9 +207,9 @@ int main(int argc, char **argv)
 		status = serve(&d);
 	if (status == EX_OK)
 		status = run(&d);
+	cosched_commands_fini(&d.ctl);
 	cohost_destroy(d.ctl.host);
 	ctl_server_destroy(d.ctl.server);
-	cosched_commands_fini(&d.ctl);
 	sd_event_unref(d.event);
 	return status;
 }
