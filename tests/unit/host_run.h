@@ -116,7 +116,7 @@ static inline void host_run_start_with(struct host_run *r, const char *yaml, con
 	if (err >= 0)
 		err = sd_event_add_io(r->event, NULL, r->pipe[0], EPOLLIN, host_run_on_call, r);
 	if (err >= 0)
-		err = host_create(r->event, &p->daemon, events, &r->host, &r->error);
+		err = host_create(r->event, p, events, &r->host, &r->error);
 	if (err < 0 || pthread_create(&r->thread, NULL, host_run_thread, r) != 0) {
 		fprintf(stderr, "host: %d %s\n", err, r->error.text);
 		abort();
