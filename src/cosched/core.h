@@ -155,6 +155,7 @@ struct co_member {
 struct co_cpu {
 	__u32 working;	/* account of the group whose member runs here, + 1; 0: none */
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
+	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
 	__u32 n_queued, n_ready; /* many writers: members on its lists; of these on BOOST and UNDER */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
@@ -172,6 +173,7 @@ struct co_world {
 	__u32 generation; /* many writers: grows when states on lists may have become better */
 	/* Bit per CPU, many writers: members may wait there; members may wait there that are not OVER. See pick.h. */
 	__u64 waiting[CO_CPU_WORDS], ready[CO_CPU_WORDS];
+	__u64 over[CO_CPU_WORDS]; /* bit per CPU, written by it: runs an OVER member, and not on request */
 	struct co_claim claim[CO_VMS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
@@ -207,6 +209,41 @@ CO_INLINE void co_cpu_clear(__u64 *set, __u32 cpu)
 CO_INLINE bool co_cpu_isset(const __u64 *set, __u32 cpu)
 {
 	return CO_READ(set[(cpu / 64) & (CO_CPU_WORDS - 1)]) >> (cpu & 63) & 1;
+}
+
+/* The lowest bit of a word that is not 0: BPF has no instruction for it. */
+CO_INLINE __u32 co_lowest(__u64 bits)
+{
+	__u32 n = 0;
+
+	if (!(bits & 0xffffffff))
+		n += 32;
+	if (!(bits >> n & 0xffff))
+		n += 16;
+	if (!(bits >> n & 0xff))
+		n += 8;
+	if (!(bits >> n & 0xf))
+		n += 4;
+	if (!(bits >> n & 3))
+		n += 2;
+	return n + !(bits >> n & 1);
+}
+
+/* The lowest CPU of a set that is `from` or higher, or CO_NONE. */
+CO_INLINE __u32 co_cpu_from(const __u64 *set, __u32 from)
+{
+	__u64 bits, mask = ~0ull << (from & 63);
+	__u32 k;
+
+	CO_FOR(k, CO_CPU_WORDS) {
+		if (k < from / 64)
+			continue;
+		bits = CO_READ(set[k & (CO_CPU_WORDS - 1)]) & mask;
+		if (bits)
+			return k * 64 + co_lowest(bits);
+		mask = ~0ull;
+	}
+	return CO_NONE;
 }
 
 /* Whose purse a member pays from, that of `account` when pooled. */
@@ -399,12 +436,6 @@ CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
 	CO_WRITE(m->where, CO_ASLEEP);
 }
 
-/* Whether a member that woke up should displace the one that runs. */
-CO_INLINE bool co_preempts(enum co_state woken, enum co_state running)
-{
-	return woken < running && woken != CO_STATE_PARKED;
-}
-
 /* --- the flags --- */
 
 /* Takes the request that is pending on `cpu`: the group's account, or CO_NONE. */
@@ -428,12 +459,41 @@ CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
-/* What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). */
-CO_INLINE void co_working_set(struct co_world *w, struct co_cpu *cpu, struct co_member *m)
+/*
+ * What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). Who runs
+ * on request does not count as OVER here: it is not to be displaced at once by whoever wakes up anywhere.
+ */
+CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m, bool requested)
 {
-	__u32 account = m ? co_vm_of(w, m->vm)->account : 0;
+	struct co_cpu *c = co_cpu_of(w, cpu);
+	__u32 account = m ? co_vm_of(w, m->vm)->account : 0, state = m ? co_state(w, m) : CO_STATES;
 
-	CO_WRITE(cpu->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
+	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
+	CO_WRITE(c->state, state);
+	if (state == CO_STATE_OVER && !requested)
+		co_cpu_set(w->over, cpu);
+	else if (co_cpu_isset(w->over, cpu))
+		co_cpu_clear(w->over, cpu);
+}
+
+/*
+ * The CPU to be kicked for a member that was just queued in `state` on `cpu`, when no CPU that it may use is idle: its own if
+ * that runs somebody worse, or else one that runs an OVER member while this one is UNDER; CO_NONE: it waits.
+ */
+CO_INLINE __u32 co_displaces(struct co_world *w, __u32 cpu, __u32 state)
+{
+	__u32 there;
+
+	if (state == CO_STATE_PARKED)
+		return CO_NONE;
+	if (state < CO_READ(co_cpu_of(w, cpu)->state))
+		return cpu;
+	if (state > CO_STATE_UNDER)
+		return CO_NONE;
+	there = co_cpu_from(w->over, cpu + 1);
+	if (there == CO_NONE)
+		there = co_cpu_from(w->over, 0);
+	return there < w->params.n_cpus ? there : CO_NONE;
 }
 
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */

@@ -120,41 +120,6 @@ CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co
 	return false;
 }
 
-/* The lowest bit of a word that is not 0: BPF has no instruction for it. */
-CO_INLINE __u32 co_lowest(__u64 bits)
-{
-	__u32 n = 0;
-
-	if (!(bits & 0xffffffff))
-		n += 32;
-	if (!(bits >> n & 0xffff))
-		n += 16;
-	if (!(bits >> n & 0xff))
-		n += 8;
-	if (!(bits >> n & 0xf))
-		n += 4;
-	if (!(bits >> n & 3))
-		n += 2;
-	return n + !(bits >> n & 1);
-}
-
-/* The lowest CPU of a set that is `from` or higher, or CO_NONE. */
-CO_INLINE __u32 co_cpu_from(const __u64 *set, __u32 from)
-{
-	__u64 bits, mask = ~0ull << (from & 63);
-	__u32 k;
-
-	CO_FOR(k, CO_CPU_WORDS) {
-		if (k < from / 64)
-			continue;
-		bits = CO_READ(set[k & (CO_CPU_WORDS - 1)]) & mask;
-		if (bits)
-			return k * 64 + co_lowest(bits);
-		mask = ~0ull;
-	}
-	return CO_NONE;
-}
-
 /* From other CPUs' lists, in a circle from `here`: `ready` ones, or else any. */
 CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct co_pick *p)
 {

@@ -180,14 +180,17 @@ CO_INLINE void co_settle_pay(struct co_world *w, __u32 i)
 	}
 }
 
-/* VM `i`: a new period of its cap, less what it ran too long in the last. */
+/*
+ * VM `i`: a new period of its cap, less what it ran too long. Half a slice of what it did not run is kept: whose turn comes
+ * late in a period would otherwise never get all of a cap that it waits for.
+ */
 CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 {
 	struct co_vm *vm = co_vm_of(w, i);
-	__s64 left = CO_READ(vm->cap_left_ns);
+	__s64 left = CO_READ(vm->cap_left_ns), most = w->params.slice_ns / 2;
 
 	if (vm->weight && vm->cap_ns)
-		CO_ADD(vm->cap_left_ns, left < 0 ? (__s64)vm->cap_ns : (__s64)vm->cap_ns - left);
+		CO_ADD(vm->cap_left_ns, (__s64)vm->cap_ns - (left > most ? left - most : 0));
 }
 
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
