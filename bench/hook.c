@@ -22,7 +22,7 @@
 #include <systemd/sd-event.h>
 
 /* Only what happens while requests go round is counted; without valgrind these are a few no-ops. */
-#if __has_include(<valgrind/callgrind.h>)
+#ifdef HAVE_CALLGRIND
 #include <valgrind/callgrind.h>
 #else
 #define CALLGRIND_START_INSTRUMENTATION
@@ -327,7 +327,7 @@ static int with_host(struct bench *b)
 	b->ready_fd = eventfd(0, EFD_CLOEXEC);
 	b->over_fd = eventfd(0, EFD_CLOEXEC);
 	sd_event_add_io(b->event, NULL, b->over_fd, EPOLLIN, on_over, b);
-	r = host_create(b->event, &policy->daemon, &events, &b->host, &error);
+	r = host_create(b->event, policy, &events, &b->host, &error);
 	if (r < 0) {
 		fprintf(stderr, "fairlead-hook: %s\n", error.text);
 		return r;

@@ -39,11 +39,23 @@ const char *sim_account_name(const struct sim_spec *spec, unsigned account)
 	return "";
 }
 
+static __u32 mode_of(enum sim_algorithm algorithm)
+{
+	switch (algorithm) {
+	case SIM_POOLED_MUTE:
+		return CO_MODE_POOLED;
+	case SIM_FAIR: /* counts only */
+		return CO_MODE_CREDIT;
+	default:
+		return (__u32)algorithm;
+	}
+}
+
 static int create_world(struct sim *s)
 {
 	const struct sim_spec *spec = s->spec;
 	const struct co_params params = {
-		.mode = s->algorithm == SIM_FAIR ? CO_MODE_CREDIT : (__u32)s->algorithm,
+		.mode = mode_of(s->algorithm),
 		.n_cpus = (__u32)spec->cpus,
 		.period_ns = spec->period_ns,
 		.slice_ns = spec->slice_ns,
@@ -142,6 +154,13 @@ static int prepare(struct sim *s, uint64_t seed)
 	return r;
 }
 
+static void note_homes(const struct sim *s)
+{
+	s->recording->params = s->world->params;
+	for (uint32_t m = 0; m < s->n_members; m++)
+		s->recording->home[m] = s->world->member[m].home;
+}
+
 int sim_run(const struct sim_spec *spec, enum sim_algorithm algorithm, uint64_t seed, struct sim_recording *recording,
 	    struct sim_result *ret)
 {
@@ -154,6 +173,8 @@ int sim_run(const struct sim_spec *spec, enum sim_algorithm algorithm, uint64_t 
 	};
 	int r = prepare(&s, seed);
 
+	if (r == 0 && recording)
+		note_homes(&s);
 	if (r == 0) {
 		machine_run(&s, spec->warmup_ns + spec->duration_ns);
 		*ret = (struct sim_result){ .seed = seed };

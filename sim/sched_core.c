@@ -95,39 +95,41 @@ static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
 
 /* --- the algorithm --- */
 
+static bool is_mute(const struct sim *s)
+{
+	return s->algorithm == SIM_POOLED_MUTE;
+}
+
 static struct co_member *member_of(struct sim *s, uint32_t m)
 {
 	return co_member_of(s->world, m);
 }
 
-/* `m` has just been queued on `cpu`: which CPU is to look. An idle one, or its own, if it goes before who runs there. */
-static uint32_t kick_for(struct sim *s, uint32_t m, uint32_t cpu)
+/* Somebody was queued on `cpu` in `state`: who is to look? An idle CPU, or one that runs somebody worse. */
+static uint32_t kick_for(struct sim *s, uint32_t cpu, uint32_t state)
 {
-	uint32_t running = s->cpu[cpu].running;
-
-	if (running == CO_NONE)
+	if (state == CO_STATE_PARKED)
+		return CO_NONE;
+	if (s->cpu[cpu].running == CO_NONE && !s->cpu[cpu].kicked)
 		return cpu;
 	for (uint32_t i = 0; i < s->spec->cpus; i++)
 		if (s->cpu[i].running == CO_NONE && !s->cpu[i].kicked)
 			return i;
-	if (co_preempts(co_state(s->world, member_of(s, m)), co_state(s->world, member_of(s, running))))
-		return cpu;
-	return CO_NONE;
+	return co_displaces(s->world, cpu, state);
 }
 
-static uint32_t core_enqueue(struct sim *s, uint32_t m, bool woken)
+/* At home, wherever it ran: so those of a group stay spread. */
+static void core_enqueue(struct sim *s, uint32_t m, bool woken)
 {
 	struct co_member *member = member_of(s, m);
-	uint32_t cpu = member->home, kick; /* wherever it ran: so those of a group stay spread */
+	uint32_t cpu = member->home, list = co_queue(s->world, member, cpu, woken, s->now_ns);
 
-	list_append(core_of(s->world), cpu, co_queue(s->world, member, cpu, woken, s->now_ns), m);
-	if (!woken)
-		return CO_NONE;
-	kick = kick_for(s, m, cpu);
-	if (kick != CO_NONE || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
-		return kick;
+	list_append(core_of(s->world), cpu, list, m);
+	machine_kick(s, kick_for(s, cpu, list));
+	if (!woken || is_mute(s) || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
+		return;
 	machine_emit(s, CO_EVENT_ASK, cpu, m, cpu, 0);
-	return cpu;
+	machine_kick(s, cpu);
 }
 
 static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_t *ret_flags)
@@ -138,30 +140,31 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
 	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		     (p.state == CO_STATE_OVER ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0);
+		     (p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0);
 	return p.member;
 }
 
 /* Whose cap is used up does not count, unless a new period may have begun for it. */
 static bool core_waits(struct sim *s, uint32_t cpu)
 {
-	struct core *c = core_of(s->world);
+	const struct co_cpu *c = co_cpu_of(s->world, cpu);
+	uint32_t end = c->seen == s->world->generation ? CO_STATE_PARKED : CO_STATES;
 
-	if (c->world.cpu[cpu].seen != c->world.generation)
-		return c->world.cpu[cpu].n_queued > 0;
-	return c->list[cpu][CO_STATE_BOOST].first != CO_NONE || c->list[cpu][CO_STATE_UNDER].first != CO_NONE ||
-	       c->list[cpu][CO_STATE_OVER].first != CO_NONE;
+	for (uint32_t list = 0; list < end; list++)
+		if (c->n_listed[list])
+			return true;
+	return false;
 }
 
-static void core_started(struct sim *s, uint32_t cpu)
+static void core_started(struct sim *s, uint32_t cpu, uint8_t flags)
 {
-	struct co_cpu *core = co_cpu_of(s->world, cpu);
-	uint32_t m = s->cpu[cpu].running, account;
+	uint32_t m = s->cpu[cpu].running, working, account;
 
-	co_working_set(s->world, core, m == CO_NONE ? NULL : member_of(s, m));
-	if (!core->working || !co_asks(s->world))
+	co_working_set(s->world, cpu, m == CO_NONE ? NULL : member_of(s, m), flags & CO_RUN_REQUESTED);
+	working = co_cpu_of(s->world, cpu)->working;
+	if (!working || !co_asks(s->world) || is_mute(s))
 		return;
-	account = core->working - 1;
+	account = working - 1;
 	for (uint32_t i = 0; i < co_account_of(s->world, account)->n_members; i++) {
 		uint32_t asked = co_ask(s->world, account, i, cpu, s->now_ns);
 

@@ -41,11 +41,15 @@ static const struct cli_option top_options[] = {
 };
 
 static const struct cli_option sim_options[] = {
-	{ "algorithms", "LIST", "of credit, credit+boost, co-credit, pooled, fair (the file's)" },
+	{ "algorithms", "LIST", "of credit, credit+boost, co-credit, pooled, pooled-mute, fair (the file's)" },
 	{ "seeds", "N", "runs of each algorithm (the file's)" },
 	{ "first-seed", "N", "the first of them (the file's)" },
 	{ "duration", "TIME", "virtual time of a run (the file's)" },
 	{ "csv", "FILE", "every figure of every run" },
+	{ "svg", "FILE", "draw a stretch of the first seed's run; with several algorithms, FILE-ALGORITHM" },
+	{ "from", "TIME", "where that begins (behind the warm-up)" },
+	{ "span", "TIME", "how long it is (ten slices)" },
+	{ "trace", "FILE", "the first seed's run as a trace, like those of fairlead-cosched" },
 	{ NULL },
 };
 

@@ -18,8 +18,9 @@
  * Modes. CREDIT: a purse per member, Xen's floor under debts (what is below it is forgiven), no requests. CREDIT_BOOST: the
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
- * debt limit: running together shifts a group's time, it never adds to it. BOOST is then for accounts that are owed more
- * than a slice, so that nobody lags by more because many others stand before them.
+ * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
+ * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than a slice or two periods'
+ * due, DEEP for those that owe more than their limit.
  *
  * The files. Here: types, what members do, charging, the flags. settle.h: credits at the end of a period. pick.h: the
  * schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.
@@ -74,6 +75,7 @@ enum co_state {
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than a slice */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
+	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
 	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
 	CO_STATES
 };
@@ -123,6 +125,8 @@ struct co_account {
 	/* Ever; one writer (the settlement). Entitled: weighted max-min of the time that was used, in every mode. */
 	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
 	__u64 co_ran_ns; /* ever, many writers: time in which two or more ran */
+	/* Ever, many writers: requests for its members, as counted by the CPUs. */
+	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
 };
 
 /* What a settlement reckons with: of each account, or of each VM. */
@@ -163,7 +167,7 @@ struct co_cpu {
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_queued, n_ready; /* many writers: members on its lists; of these on BOOST and UNDER */
+	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
@@ -177,9 +181,10 @@ struct co_world {
 	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
-	/* Bit per CPU, many writers: members may wait there; members may wait there that are not OVER. See pick.h. */
-	__u64 waiting[CO_CPU_WORDS], ready[CO_CPU_WORDS];
-	__u64 over[CO_CPU_WORDS]; /* bit per CPU, written by it: runs an OVER member, and not on request */
+	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
+	__u64 waits[CO_STATES][CO_CPU_WORDS];
+	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
+	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
@@ -276,16 +281,22 @@ CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_accou
 	return limit < w->params.debt_limit_ns ? limit : w->params.debt_limit_ns;
 }
 
+/* How much an account may be owed before it goes first. */
+CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_account *a)
+{
+	__u64 limit = CO_READ(a->due_ns) * 2;
+
+	return limit > w->params.slice_ns ? limit : w->params.slice_ns;
+}
+
 /* State by credit alone, of a pooled account. */
 CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct co_account *a)
 {
-	__s64 credit = CO_READ(a->purse.credit_ns), lag = w->params.slice_ns;
+	__s64 credit = CO_READ(a->purse.credit_ns);
 
-	if (lag < (__s64)(CO_READ(a->due_ns) * 2))
-		lag = CO_READ(a->due_ns) * 2;
-	if (credit > lag)
-		return CO_STATE_BOOST;
-	return credit >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
+	if (credit >= 0)
+		return credit > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
+	return credit > -co_debt_limit_ns(w, a) ? CO_STATE_OVER : CO_STATE_DEEP;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
@@ -310,17 +321,19 @@ CO_INLINE __u64 co_part_ns(__s64 ns, __u32 among)
 
 /*
  * The longest that `m` may run now. What is left of a cap, and of what a pooled account may spend, is divided by those who
- * may spend it at the same time.
+ * may spend it at the same time. Who is DEEP runs because nobody else wants to.
  */
 CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 	struct co_account *a = co_account_of(w, vm->account);
 	__u64 slice = w->params.slice_ns, part;
+	__s64 room;
 
-	if (w->params.mode == CO_MODE_POOLED && a->n_members > 1) {
-		part = co_part_ns(CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a), a->n_members);
-		slice = part < slice ? part : slice;
+	if (w->params.mode == CO_MODE_POOLED) {
+		room = CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a);
+		part = co_part_ns(room, a->n_members);
+		slice = room > 0 && part < slice ? part : slice;
 	}
 	if (vm->cap_ns) {
 		part = co_part_ns(CO_READ(vm->cap_left_ns), vm->n_members);
@@ -336,15 +349,12 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
-	CO_ADD(c->n_queued, by);
-	if (list <= CO_STATE_UNDER)
-		CO_ADD(c->n_ready, by);
-	if (by < 0)
+	if (list >= CO_STATES)
 		return;
-	/* After the counters: who clears a bit looks at the counter then (pick.h). */
-	co_cpu_set(w->waiting, cpu);
-	if (list <= CO_STATE_UNDER)
-		co_cpu_set(w->ready, cpu);
+	CO_ADD(c->n_listed[list], by);
+	/* After the counter: who clears the bit looks at the counter then (pick.h). */
+	if (by > 0)
+		co_cpu_set(w->waits[list], cpu);
 }
 
 /* It is being moved from its list to another of the same CPU. */
@@ -467,39 +477,45 @@ CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 
 /*
  * What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). Who runs
- * on request does not count as OVER here: it is not to be displaced at once by whoever wakes up anywhere.
+ * on request is not to be displaced by whoever wakes up elsewhere, so it is in none of the sets.
  */
 CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m, bool requested)
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
-	__u32 account = m ? co_vm_of(w, m->vm)->account : 0, state = m ? co_state(w, m) : CO_STATES;
+	__u32 account = m ? co_vm_of(w, m->vm)->account : 0, state = m ? co_state(w, m) : CO_STATES, i;
 
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
-	if (state == CO_STATE_OVER && !requested)
-		co_cpu_set(w->over, cpu);
-	else if (co_cpu_isset(w->over, cpu))
-		co_cpu_clear(w->over, cpu);
+	for (i = CO_STATE_UNDER; i <= CO_STATE_DEEP; i++) {
+		if (i == state && !requested)
+			co_cpu_set(w->runs[i], cpu);
+		else if (co_cpu_isset(w->runs[i], cpu))
+			co_cpu_clear(w->runs[i], cpu);
+	}
 }
 
 /*
  * The CPU to be kicked for a member that was just queued in `state` on `cpu`, when no CPU that it may use is idle: its own if
- * that runs somebody worse, or else one that runs an OVER member while this one is UNDER; CO_NONE: it waits.
+ * that runs somebody worse, or else one that runs the worst; CO_NONE: it waits.
  */
 CO_INLINE __u32 co_displaces(struct co_world *w, __u32 cpu, __u32 state)
 {
-	__u32 there;
+	__u32 i, there;
 
 	if (state == CO_STATE_PARKED)
 		return CO_NONE;
 	if (state < CO_READ(co_cpu_of(w, cpu)->state))
 		return cpu;
-	if (state > CO_STATE_UNDER)
-		return CO_NONE;
-	there = co_cpu_from(w->over, cpu + 1);
-	if (there == CO_NONE)
-		there = co_cpu_from(w->over, 0);
-	return there < w->params.n_cpus ? there : CO_NONE;
+	for (i = CO_STATE_DEEP; i >= CO_STATE_UNDER; i--) {
+		if (i <= state)
+			break;
+		there = co_cpu_from(w->runs[i], cpu + 1);
+		if (there == CO_NONE)
+			there = co_cpu_from(w->runs[i], 0);
+		if (there < w->params.n_cpus)
+			return there;
+	}
+	return CO_NONE;
 }
 
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */
@@ -529,8 +545,10 @@ CO_INLINE __u32 co_ask(struct co_world *w, __u32 account, __u32 i, __u32 cpu, __
 	struct co_account *a = co_account_of(w, account);
 	__u32 there = co_ask_for(w, co_member_of(w, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)]), account, cpu, now_ns);
 
-	if (there != CO_NONE)
-		co_cpu_of(w, cpu)->requests_sent++;
+	if (there == CO_NONE)
+		return CO_NONE;
+	co_cpu_of(w, cpu)->requests_sent++;
+	CO_ADD(a->requests_sent, 1);
 	return there;
 }
 
@@ -548,5 +566,6 @@ CO_INLINE bool co_ask_on_wake(struct co_world *w, struct co_member *m, __u32 cpu
 	if (co_ask_for(w, m, account, CO_NONE, now_ns) == CO_NONE)
 		return false;
 	co_cpu_of(w, cpu)->requests_sent++;
+	CO_ADD(a->requests_sent, 1);
 	return true;
 }

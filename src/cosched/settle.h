@@ -196,11 +196,17 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
 CO_INLINE void co_restate(struct co_world *w)
 {
-	__u32 i;
+	__u64 waits;
+	__u32 i, k;
 
 	CO_ADD(w->generation, 1);
-	CO_FOR(i, CO_CPU_WORDS)
-		CO_OR(w->ready[i & (CO_CPU_WORDS - 1)], CO_READ(w->waiting[i & (CO_CPU_WORDS - 1)]));
+	for (k = 0; k < CO_CPU_WORDS; k++) {
+		waits = 0;
+		for (i = 0; i < CO_STATES; i++)
+			waits |= CO_READ(w->waits[i][k]);
+		for (i = 0; i < CO_STATES && waits; i++)
+			CO_OR(w->waits[i][k], waits);
+	}
 }
 
 /*

@@ -237,10 +237,8 @@ static inline void sim_check_pick(uint32_t cpu, const struct co_pick *p)
 					continue;
 				if (p->member == CO_NONE && state != CO_STATE_PARKED)
 					sim_fail("idle beside a member that waits", cpu, i);
-				if (p->state == CO_STATE_OVER && state < CO_STATE_OVER)
-					sim_fail("OVER runs beside UNDER", cpu, i);
-				if (c == cpu && state < p->state && p->member != CO_NONE)
-					sim_fail("a better one waits in its own list", cpu, i);
+				if (state < p->state && p->member != CO_NONE)
+					sim_fail("a better one waits elsewhere", cpu, i);
 			}
 }
 
@@ -382,10 +380,8 @@ static inline void sim_check(void)
 {
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
 		struct co_cpu *cc = co_cpu_of(&sim.w, c);
-		uint32_t i = sim.cpu[c].running, n[CO_STATES], expect = 0;
+		uint32_t i = sim.cpu[c].running, expect = 0;
 
-		for (uint32_t s = 0; s < CO_STATES; s++)
-			n[s] = sim.list[c][s].n;
 		if (i != CO_NONE) {
 			uint32_t account = co_vm_of(&sim.w, co_member_of(&sim.w, i)->vm)->account;
 
@@ -397,10 +393,12 @@ static inline void sim_check(void)
 			sim_fail("working flag", cc->working, expect);
 		if (cc->request)
 			sim_fail("a request is left over", c, cc->request);
-		if (cc->n_queued != n[0] + n[1] + n[2] + n[3] || cc->n_ready != n[0] + n[1])
-			sim_fail("counters of lists", cc->n_queued, cc->n_ready);
-		if ((cc->n_queued && !co_cpu_isset(sim.w.waiting, c)) || (cc->n_ready && !co_cpu_isset(sim.w.ready, c)))
-			sim_fail("bits of lists", c, cc->n_queued);
+		for (uint32_t s = 0; s < CO_STATES; s++) {
+			if (cc->n_listed[s] != sim.list[c][s].n)
+				sim_fail("counter of a list", cc->n_listed[s], sim.list[c][s].n);
+			if (cc->n_listed[s] && !co_cpu_isset(sim.w.waits[s], c))
+				sim_fail("bit of a list", c, s);
+		}
 		for (uint32_t s = 0; s < CO_STATES && i == CO_NONE; s++)
 			for (uint32_t k = 0; k < sim.w.params.n_cpus; k++)
 				for (uint32_t j = sim.list[k][s].head; j != CO_NONE; j = sim.member[j].list_next)
