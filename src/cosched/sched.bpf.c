@@ -41,9 +41,9 @@ static bool kick_idle(struct task_struct *p, __u32 cpu)
 	return true;
 }
 
-BPF_ALONE __u32 displaces(__u32 cpu, __u32 list)
+BPF_ALONE __u32 displaces(__u32 slot)
 {
-	return co_displaces(&world, cpu, list);
+	return co_displaces(&world, co_member_of(&world, slot));
 }
 
 BPF_ALONE int ask_on_wake(__u32 slot, __u64 now)
@@ -52,9 +52,9 @@ BPF_ALONE int ask_on_wake(__u32 slot, __u64 now)
 }
 
 /* A member was queued while nobody was idle. */
-static void kick_busy(struct task_struct *p, __u32 slot, __u32 cpu, __u32 list, bool woken, __u64 now)
+static void kick_busy(struct task_struct *p, __u32 slot, __u32 cpu, bool woken, __u64 now)
 {
-	__u32 here = cpu_here(), there = displaces(cpu, list);
+	__u32 here = cpu_here(), there = displaces(slot);
 	struct sched_cpu *c = sched_cpu_of(there);
 
 	/* Of a thread of the other kind only its due is taken. */
@@ -135,7 +135,7 @@ void BPF_STRUCT(enqueue, struct task_struct *p, __u64 enq_flags)
 		trace(CO_EVENT_WAKE, slot - 1, cpu, 0, 0, now);
 	scx_bpf_dsq_insert(p, list_dsq(cpu, list), co_slice_ns(&world, m), enq_flags);
 	if (list != CO_STATE_PARKED && !kick_idle(p, cpu))
-		kick_busy(p, slot - 1, cpu, list, woken, now);
+		kick_busy(p, slot - 1, cpu, woken, now);
 }
 
 void BPF_STRUCT(quiescent, struct task_struct *p, __u64 deq_flags)
@@ -207,7 +207,7 @@ BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
 	if (p.refused)
 		trace(CO_EVENT_REFUSED, CO_NONE, cpu, 0, p.request, now);
 	flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		(p.state == CO_STATE_OVER ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
+		(p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
 		(p.kept ? KEPT : 0);
 	return flags << 32 | p.member;
 }
@@ -331,21 +331,25 @@ void BPF_STRUCT(tick, struct task_struct *p)
 		set_slice(p, 0);
 }
 
+/* Anywhere, but those whose cap is used up. */
+static bool members_wait(void)
+{
+	__u64 waits = 0;
+	__u32 i, k;
+
+	for (i = 0; i < CO_STATE_PARKED; i++)
+		for (k = 0; k < CO_CPU_WORDS; k++)
+			waits |= CO_READ(world.waits[i][k]);
+	return waits;
+}
+
 /* A CPU has become idle. Who was queued while it looked and saw it busy has not kicked it: the kernel marks it idle first. */
 void BPF_STRUCT(update_idle, __s32 number, bool idle)
 {
-	__u32 i;
-
 	if (!idle)
 		return;
 	working_set(cpu_index(number), 0, 0);
-	bpf_for(i, 0, CO_CPU_WORDS) {
-		if (!CO_READ(world.waiting[i & (CO_CPU_WORDS - 1)]))
-			continue;
-		scx_bpf_kick_cpu(number, SCX_KICK_IDLE);
-		return;
-	}
-	if (scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
+	if (members_wait() || scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
 		scx_bpf_kick_cpu(number, SCX_KICK_IDLE);
 }
 
@@ -386,9 +390,11 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
 {
 	struct co_cpu *core = co_cpu_of(&world, cpu);
 	struct sched_cpu *c = sched_cpu_of(cpu);
-	__u32 list;
+	__u32 list, waiting = 0;
 
-	if ((__s32)CO_READ(core->n_queued) <= 0)
+	for (list = 0; list < CO_STATES; list++)
+		waiting += CO_READ(core->n_listed[list]);
+	if (!waiting)
 		return 0;
 	if (!c->online) {
 		bpf_for(list, 0, SCHED_LISTS)
@@ -396,6 +402,7 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
 		return 0;
 	}
 	list_rescue(cpu, CO_STATE_OVER, now);
+	list_rescue(cpu, CO_STATE_DEEP, now);
 	list_rescue(cpu, CO_STATE_PARKED, now);
 	state.looks++;
 	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_IDLE);
