@@ -47,7 +47,7 @@ struct slo_promise {
 	 * How much may go out at once under a limit, at least one piece; 0: one piece, and half of one or what the limit gives
 	 * in 10 ms, whichever is more.
 	 */
-	uint64_t burst_requests, burst_bytes;
+	uint64_t burst_milli_requests, burst_bytes;
 	uint64_t p50_ns, p99_ns;      /* latency targets from arrival to completion; 0: none. Classes only. */
 };
 
