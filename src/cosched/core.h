@@ -18,8 +18,9 @@
  * Modes. CREDIT: a purse per member, Xen's floor under debts (what is below it is forgiven), no requests. CREDIT_BOOST: the
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
- * debt limit: running together shifts a group's time, it never adds to it. BOOST is then for accounts that are owed more
- * than a slice, so that nobody lags by more because many others stand before them.
+ * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
+ * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than a slice or two periods'
+ * due, DEEP for those that owe more than their limit.
  *
  * The files. Here: types, what members do, charging, the flags. settle.h: credits at the end of a period. pick.h: the
  * schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.
@@ -68,6 +69,7 @@ enum co_state {
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than a slice */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
+	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
 	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
 	CO_STATES
 };
@@ -155,8 +157,9 @@ struct co_member {
 struct co_cpu {
 	__u32 working;	/* account of the group whose member runs here, + 1; 0: none */
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
+	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_queued, n_ready; /* many writers: members on its lists; of these on BOOST and UNDER */
+	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
@@ -170,8 +173,10 @@ struct co_world {
 	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
-	/* Bit per CPU, many writers: members may wait there; members may wait there that are not OVER. See pick.h. */
-	__u64 waiting[CO_CPU_WORDS], ready[CO_CPU_WORDS];
+	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
+	__u64 waits[CO_STATES][CO_CPU_WORDS];
+	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
+	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
@@ -209,6 +214,41 @@ CO_INLINE bool co_cpu_isset(const __u64 *set, __u32 cpu)
 	return CO_READ(set[(cpu / 64) & (CO_CPU_WORDS - 1)]) >> (cpu & 63) & 1;
 }
 
+/* The lowest bit of a word that is not 0: BPF has no instruction for it. */
+CO_INLINE __u32 co_lowest(__u64 bits)
+{
+	__u32 n = 0;
+
+	if (!(bits & 0xffffffff))
+		n += 32;
+	if (!(bits >> n & 0xffff))
+		n += 16;
+	if (!(bits >> n & 0xff))
+		n += 8;
+	if (!(bits >> n & 0xf))
+		n += 4;
+	if (!(bits >> n & 3))
+		n += 2;
+	return n + !(bits >> n & 1);
+}
+
+/* The lowest CPU of a set that is `from` or higher, or CO_NONE. */
+CO_INLINE __u32 co_cpu_from(const __u64 *set, __u32 from)
+{
+	__u64 bits, mask = ~0ull << (from & 63);
+	__u32 k;
+
+	CO_FOR(k, CO_CPU_WORDS) {
+		if (k < from / 64)
+			continue;
+		bits = CO_READ(set[k & (CO_CPU_WORDS - 1)]) & mask;
+		if (bits)
+			return k * 64 + co_lowest(bits);
+		mask = ~0ull;
+	}
+	return CO_NONE;
+}
+
 /* Whose purse a member pays from, that of `account` when pooled. */
 CO_INLINE struct co_purse *co_purse_of(struct co_world *w, struct co_member *m, __u32 account)
 {
@@ -233,16 +273,22 @@ CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_accou
 	return limit < w->params.debt_limit_ns ? limit : w->params.debt_limit_ns;
 }
 
+/* How much an account may be owed before it goes first. */
+CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_account *a)
+{
+	__u64 limit = CO_READ(a->due_ns) * 2;
+
+	return limit > w->params.slice_ns ? limit : w->params.slice_ns;
+}
+
 /* State by credit alone, of a pooled account. */
 CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct co_account *a)
 {
-	__s64 credit = CO_READ(a->purse.credit_ns), lag = w->params.slice_ns;
+	__s64 credit = CO_READ(a->purse.credit_ns);
 
-	if (lag < (__s64)(CO_READ(a->due_ns) * 2))
-		lag = CO_READ(a->due_ns) * 2;
-	if (credit > lag)
-		return CO_STATE_BOOST;
-	return credit >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
+	if (credit >= 0)
+		return credit > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
+	return credit > -co_debt_limit_ns(w, a) ? CO_STATE_OVER : CO_STATE_DEEP;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
@@ -267,17 +313,19 @@ CO_INLINE __u64 co_part_ns(__s64 ns, __u32 among)
 
 /*
  * The longest that `m` may run now. What is left of a cap, and of what a pooled account may spend, is divided by those who
- * may spend it at the same time.
+ * may spend it at the same time. Who is DEEP runs because nobody else wants to.
  */
 CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 	struct co_account *a = co_account_of(w, vm->account);
 	__u64 slice = w->params.slice_ns, part;
+	__s64 room;
 
-	if (w->params.mode == CO_MODE_POOLED && a->n_members > 1) {
-		part = co_part_ns(CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a), a->n_members);
-		slice = part < slice ? part : slice;
+	if (w->params.mode == CO_MODE_POOLED) {
+		room = CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a);
+		part = co_part_ns(room, a->n_members);
+		slice = room > 0 && part < slice ? part : slice;
 	}
 	if (vm->cap_ns) {
 		part = co_part_ns(CO_READ(vm->cap_left_ns), vm->n_members);
@@ -293,15 +341,12 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
-	CO_ADD(c->n_queued, by);
-	if (list <= CO_STATE_UNDER)
-		CO_ADD(c->n_ready, by);
-	if (by < 0)
+	if (list >= CO_STATES)
 		return;
-	/* After the counters: who clears a bit looks at the counter then (pick.h). */
-	co_cpu_set(w->waiting, cpu);
-	if (list <= CO_STATE_UNDER)
-		co_cpu_set(w->ready, cpu);
+	CO_ADD(c->n_listed[list], by);
+	/* After the counter: who clears the bit looks at the counter then (pick.h). */
+	if (by > 0)
+		co_cpu_set(w->waits[list], cpu);
 }
 
 /* It is being moved from its list to another of the same CPU. */
@@ -399,12 +444,6 @@ CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
 	CO_WRITE(m->where, CO_ASLEEP);
 }
 
-/* Whether a member that woke up should displace the one that runs. */
-CO_INLINE bool co_preempts(enum co_state woken, enum co_state running)
-{
-	return woken < running && woken != CO_STATE_PARKED;
-}
-
 /* --- the flags --- */
 
 /* Takes the request that is pending on `cpu`: the group's account, or CO_NONE. */
@@ -428,12 +467,47 @@ CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
-/* What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). */
-CO_INLINE void co_working_set(struct co_world *w, struct co_cpu *cpu, struct co_member *m)
+/*
+ * What `cpu` runs from now on: `m`, or NULL (idle, or a thread that is no member). After co_run(), before co_ask(). Who runs
+ * on request is not to be displaced by whoever wakes up elsewhere, so it is in none of the sets.
+ */
+CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m, bool requested)
 {
-	__u32 account = m ? co_vm_of(w, m->vm)->account : 0;
+	struct co_cpu *c = co_cpu_of(w, cpu);
+	__u32 account = m ? co_vm_of(w, m->vm)->account : 0, state = m ? co_state(w, m) : CO_STATES, i;
 
-	CO_WRITE(cpu->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
+	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
+	CO_WRITE(c->state, state);
+	for (i = CO_STATE_UNDER; i <= CO_STATE_DEEP; i++) {
+		if (i == state && !requested)
+			co_cpu_set(w->runs[i], cpu);
+		else if (co_cpu_isset(w->runs[i], cpu))
+			co_cpu_clear(w->runs[i], cpu);
+	}
+}
+
+/*
+ * The CPU to be kicked for a member that was just queued in `state` on `cpu`, when no CPU that it may use is idle: its own if
+ * that runs somebody worse, or else one that runs the worst; CO_NONE: it waits.
+ */
+CO_INLINE __u32 co_displaces(struct co_world *w, __u32 cpu, __u32 state)
+{
+	__u32 i, there;
+
+	if (state == CO_STATE_PARKED)
+		return CO_NONE;
+	if (state < CO_READ(co_cpu_of(w, cpu)->state))
+		return cpu;
+	for (i = CO_STATE_DEEP; i >= CO_STATE_UNDER; i--) {
+		if (i <= state)
+			break;
+		there = co_cpu_from(w->runs[i], cpu + 1);
+		if (there == CO_NONE)
+			there = co_cpu_from(w->runs[i], 0);
+		if (there < w->params.n_cpus)
+			return there;
+	}
+	return CO_NONE;
 }
 
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: four FIFO lists of waiting members per
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: five FIFO lists of waiting members per
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
- * The order: the member that is asked for, even if OVER; BOOST, UNDER of its own lists; BOOST, UNDER of another CPU's (stolen);
- * its own OVER, another's OVER. So it idles only when nobody waits anywhere but those whose cap is used up.
+ * The order: the member that is asked for, even if OVER; then BOOST, UNDER, OVER, DEEP, each first from its own list, then the
+ * one that ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a
+ * CPU idles only when nobody waits anywhere but those whose cap is used up.
  *
  * Cost. States change while members wait, lists do not: so a list is a guess. It is put right from both sides, each paid for
  * by what caused it: who is found at a list's head in a worse state is moved (once for each time that it ran), and who may
  * be in a better one is looked for once after each settlement (once in a period). Whom to steal from is found by the bits
- * of `ready` and `waiting`. Thus a step is O(1), amortized, however many members wait.
+ * of `waits`. Thus a step is O(1), amortized, however many members wait.
  * Bits are set after the counter of a CPU's list has grown and cleared before it is read again: none is lost.
  *
  * Before including this a driver defines:
@@ -47,6 +48,7 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 		return;
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
+	co_list_sift(w, cpu, CO_STATE_DEEP);
 	co_list_sift(w, cpu, CO_STATE_PARKED);
 }
 
@@ -89,80 +91,30 @@ CO_INLINE bool co_pick_keep(struct co_world *w, __u32 here, __u32 prev, __u32 wo
 	return true;
 }
 
-/* BOOST and UNDER of `cpu`; `prev` is a member that runs there, or CO_NONE. */
-CO_INLINE bool co_pick_ready(struct co_world *w, __u32 cpu, __u32 here, __u32 prev, struct co_pick *p)
+/* Somebody in `state` on a list of `cpu`. */
+CO_INLINE bool co_pick_from(struct co_world *w, __u32 cpu, __u32 state, __u32 here, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
 	co_pick_sort(w, cpu);
-	if (co_pick_first(w, cpu, CO_STATE_BOOST, here, p) || co_pick_keep(w, here, prev, CO_STATE_BOOST, p) ||
-	    co_pick_first(w, cpu, CO_STATE_UNDER, here, p) || co_pick_keep(w, here, prev, CO_STATE_UNDER, p))
+	if (co_pick_first(w, cpu, state, here, p))
 		return true;
-	if (!CO_READ(c->n_ready)) {
-		co_cpu_clear(w->ready, cpu);
-		if (CO_READ(c->n_ready))
-			co_cpu_set(w->ready, cpu);
+	if (!CO_READ(c->n_listed[state]) && co_cpu_isset(w->waits[state], cpu)) {
+		co_cpu_clear(w->waits[state], cpu);
+		if (CO_READ(c->n_listed[state]))
+			co_cpu_set(w->waits[state], cpu);
 	}
 	return false;
 }
 
-CO_INLINE bool co_pick_over(struct co_world *w, __u32 cpu, __u32 here, struct co_pick *p)
-{
-	struct co_cpu *c = co_cpu_of(w, cpu);
-
-	if (co_pick_first(w, cpu, CO_STATE_OVER, here, p))
-		return true;
-	if (!CO_READ(c->n_queued)) {
-		co_cpu_clear(w->waiting, cpu);
-		if (CO_READ(c->n_queued))
-			co_cpu_set(w->waiting, cpu);
-	}
-	return false;
-}
-
-/* The lowest bit of a word that is not 0: BPF has no instruction for it. */
-CO_INLINE __u32 co_lowest(__u64 bits)
-{
-	__u32 n = 0;
-
-	if (!(bits & 0xffffffff))
-		n += 32;
-	if (!(bits >> n & 0xffff))
-		n += 16;
-	if (!(bits >> n & 0xff))
-		n += 8;
-	if (!(bits >> n & 0xf))
-		n += 4;
-	if (!(bits >> n & 3))
-		n += 2;
-	return n + !(bits >> n & 1);
-}
-
-/* The lowest CPU of a set that is `from` or higher, or CO_NONE. */
-CO_INLINE __u32 co_cpu_from(const __u64 *set, __u32 from)
-{
-	__u64 bits, mask = ~0ull << (from & 63);
-	__u32 k;
-
-	CO_FOR(k, CO_CPU_WORDS) {
-		if (k < from / 64)
-			continue;
-		bits = CO_READ(set[k & (CO_CPU_WORDS - 1)]) & mask;
-		if (bits)
-			return k * 64 + co_lowest(bits);
-		mask = ~0ull;
-	}
-	return CO_NONE;
-}
-
-/* From other CPUs' lists, in a circle from `here`: `ready` ones, or else any. */
-CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct co_pick *p)
+/* From other CPUs' lists, in a circle from `here`. */
+CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, __u32 state, struct co_pick *p)
 {
 	__u32 peer, k, from = here + 1;
 	bool wrapped = false;
 
 	CO_FOR(k, CO_CPUS_MAX + 1) {
-		peer = co_cpu_from(ready ? w->ready : w->waiting, from);
+		peer = co_cpu_from(w->waits[state], from);
 		if (peer == CO_NONE && !wrapped) {
 			wrapped = true;
 			from = 0;
@@ -170,7 +122,7 @@ CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, bool ready, struct 
 		}
 		if (peer >= w->params.n_cpus || (wrapped && peer >= here))
 			return false;
-		if (ready ? co_pick_ready(w, peer, here, CO_NONE, p) : co_pick_over(w, peer, here, p)) {
+		if (co_pick_from(w, peer, state, here, p)) {
 			p->stolen = true;
 			return true;
 		}
@@ -244,6 +196,13 @@ CO_INLINE void co_pick_count(struct co_cpu *c, const struct co_pick *p, __u64 no
 		c->picks_over++;
 }
 
+/* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. */
+CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 state, struct co_pick *p)
+{
+	return co_pick_from(w, here, state, here, p) || co_pick_keep(w, here, prev, state, p) ||
+	       co_pick_steal(w, here, state, p);
+}
+
 /*
  * The schedule step of CPU `here`. `prev`: the member that ran here and is runnable still, on no list, charged until now; or
  * CO_NONE. When it is not `kept` the driver stops and queues it.
@@ -251,10 +210,13 @@ CO_INLINE void co_pick_count(struct co_cpu *c, const struct co_pick *p, __u64 no
 CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, here);
+	__u32 state;
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
-	(void)((p->request != CO_NONE && co_pick_requested(w, here, p)) ||
-	       co_pick_ready(w, here, here, prev, p) || co_pick_steal(w, here, true, p) || co_pick_over(w, here, here, p) ||
-	       co_pick_keep(w, here, prev, CO_STATE_OVER, p) || co_pick_steal(w, here, false, p));
+	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
+		for (state = CO_STATE_BOOST; state <= CO_STATE_DEEP; state++)
+			if (co_pick_state(w, here, prev, state, p))
+				break;
+	}
 	co_pick_count(c, p, now_ns);
 }

@@ -180,24 +180,33 @@ CO_INLINE void co_settle_pay(struct co_world *w, __u32 i)
 	}
 }
 
-/* VM `i`: a new period of its cap, less what it ran too long in the last. */
+/*
+ * VM `i`: a new period of its cap, less what it ran too long. Half a slice of what it did not run is kept: whose turn comes
+ * late in a period would otherwise never get all of a cap that it waits for.
+ */
 CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 {
 	struct co_vm *vm = co_vm_of(w, i);
-	__s64 left = CO_READ(vm->cap_left_ns);
+	__s64 left = CO_READ(vm->cap_left_ns), most = w->params.slice_ns / 2;
 
 	if (vm->weight && vm->cap_ns)
-		CO_ADD(vm->cap_left_ns, left < 0 ? (__s64)vm->cap_ns : (__s64)vm->cap_ns - left);
+		CO_ADD(vm->cap_left_ns, (__s64)vm->cap_ns - (left > most ? left - most : 0));
 }
 
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
 CO_INLINE void co_restate(struct co_world *w)
 {
-	__u32 i;
+	__u64 waits;
+	__u32 i, k;
 
 	CO_ADD(w->generation, 1);
-	CO_FOR(i, CO_CPU_WORDS)
-		CO_OR(w->ready[i & (CO_CPU_WORDS - 1)], CO_READ(w->waiting[i & (CO_CPU_WORDS - 1)]));
+	for (k = 0; k < CO_CPU_WORDS; k++) {
+		waits = 0;
+		for (i = 0; i < CO_STATES; i++)
+			waits |= CO_READ(w->waits[i][k]);
+		for (i = 0; i < CO_STATES && waits; i++)
+			CO_OR(w->waits[i][k], waits);
+	}
 }
 
 /*

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A machine in virtual time around the policy core of co-scheduling, as small as tests can do with: CPUs that take slices,
+ * members that compute, sleep and wake each other, kicks that arrive at once. Everything that must hold at every instant is
+ * checked after every event (sim_check()). `fairlead sim cosched` has the large one, with costs and delays.
+ */
+#pragma once
+
+#include "cosched/change.h"
+#include "cosched/pick.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SIM_MS 1000000ull
+#define SIM_S 1000000000ull
+#define SIM_NEVER ~0ull
+#define SIM_MEMBERS_MAX 128u
+#define SIM_CPUS_MAX 16u
+
+enum sim_kind { SIM_HOG, SIM_SLEEPER, SIM_CHAIN };
+
+/* What a member does. A chain's link computes for burst_ns, wakes `next` and sleeps until it is woken. */
+struct sim_member {
+	enum sim_kind kind;
+	uint64_t burst_ns, sleep_ns;
+	uint32_t next, tokens; /* wake-ups that came while it was awake */
+	__u64 affinity;
+
+	bool used, asleep;
+	uint64_t left_ns;    /* of this burst */
+	uint64_t wake_at_ns; /* asleep, not a chain's */
+	uint32_t list_next, list_prev;
+	uint64_t queued_at_ns, longest_wait_ns;
+};
+
+struct sim_list {
+	uint32_t head, tail, n;
+};
+
+struct sim_cpu {
+	uint32_t running;
+	uint64_t from_ns, slice_end_ns;
+	bool kicked;
+};
+
+static struct sim {
+	struct co_world w;
+	struct sim_member member[CO_MEMBERS_MAX];
+	struct sim_list list[CO_CPUS_MAX][CO_STATES];
+	struct sim_cpu cpu[SIM_CPUS_MAX];
+	uint64_t now_ns, settle_at_ns, seed, random;
+	uint64_t events, steps;
+	/* What tests look at afterwards. */
+	uint64_t idle_ns;
+	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
+	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
+	double worst_purse[CO_ACCOUNTS_MAX];
+	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
+	uint64_t vm_runnable_ns[CO_VMS_MAX];
+} sim;
+
+static inline uint64_t sim_random(void)
+{
+	sim.random ^= sim.random << 13;
+	sim.random ^= sim.random >> 7;
+	sim.random ^= sim.random << 17;
+	return sim.random * 0x2545f4914f6cdd1dull >> 11;
+}
+static inline uint64_t sim_between(uint64_t low, uint64_t high)
+{
+	return low + sim_random() % (high - low + 1);
+}
+
+static inline void sim_fail(const char *what, uint64_t a, uint64_t b)
+{
+	print_error("seed %llu, %llu ns, mode %u: %s (%llu, %llu)\n", (unsigned long long)sim.seed, (unsigned long long)sim.now_ns,
+		    sim.w.params.mode, what, (unsigned long long)a, (unsigned long long)b);
+	fail();
+}
+
+/* --- the driver's lists --- */
+
+static inline void sim_list_add(uint32_t cpu, uint32_t list, uint32_t i)
+{
+	struct sim_list *l = &sim.list[cpu][list];
+	struct sim_member *m = &sim.member[i];
+
+	m->list_next = CO_NONE;
+	m->list_prev = l->tail;
+	*(l->tail == CO_NONE ? &l->head : &sim.member[l->tail].list_next) = i;
+	l->tail = i;
+	l->n++;
+}
+
+static inline void sim_list_remove(uint32_t cpu, uint32_t list, uint32_t i)
+{
+	struct sim_list *l = &sim.list[cpu][list];
+	struct sim_member *m = &sim.member[i];
+
+	*(m->list_prev == CO_NONE ? &l->head : &sim.member[m->list_prev].list_next) = m->list_next;
+	*(m->list_next == CO_NONE ? &l->tail : &sim.member[m->list_next].list_prev) = m->list_prev;
+	l->n--;
+}
+
+static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here)
+{
+	uint32_t i;
+
+	for (i = sim.list[cpu][list].head; i != CO_NONE; i = sim.member[i].list_next)
+		if (sim.member[i].affinity >> here & 1)
+			return i;
+	return CO_NONE;
+}
+
+static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
+{
+	sim_list_remove(cpu, list, member);
+	co_relist(w, co_member_of(w, member), to);
+	sim_list_add(cpu, to, member);
+	return true;
+}
+
+static inline bool co_list_take(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 here)
+{
+	sim_list_remove(cpu, list, member);
+	return true;
+}
+
+static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
+{
+	uint32_t i, next, state;
+
+	for (i = sim.list[cpu][list].head; i != CO_NONE; i = next) {
+		next = sim.member[i].list_next;
+		state = co_state(w, co_member_of(w, i));
+		if (state != list)
+			co_list_move(w, cpu, list, i, state);
+	}
+}
+
+/* --- the machine --- */
+
+static inline void sim_init(const struct co_params *params, uint64_t seed)
+{
+	memset(&sim, 0, sizeof(sim));
+	memset(sim.list, 0xff, sizeof(sim.list));
+	for (uint32_t c = 0; c < CO_CPUS_MAX; c++)
+		for (uint32_t s = 0; s < CO_STATES; s++)
+			sim.list[c][s].n = 0;
+	for (uint32_t c = 0; c < SIM_CPUS_MAX; c++)
+		sim.cpu[c].running = CO_NONE;
+	sim.seed = seed;
+	sim.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	assert_int_equal(co_params_check(params), 0);
+	co_world_init(&sim.w, params);
+	sim.settle_at_ns = params->period_ns;
+}
+
+/* Somebody waits on `cpu` now: who has to look? */
+static inline void sim_kick_for(uint32_t i, uint32_t cpu, uint32_t state)
+{
+	uint32_t running = sim.cpu[cpu].running;
+
+	if (state == CO_STATE_PARKED)
+		return;
+	if (running == CO_NONE && !sim.cpu[cpu].kicked) {
+		sim.cpu[cpu].kicked = true;
+		return;
+	}
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		if (sim.cpu[c].running == CO_NONE && !sim.cpu[c].kicked && (sim.member[i].affinity >> c & 1)) {
+			sim.cpu[c].kicked = true;
+			return;
+		}
+	running = co_displaces(&sim.w, cpu, state);
+	if (running != CO_NONE && (sim.member[i].affinity >> running & 1))
+		sim.cpu[running].kicked = true;
+}
+
+static inline void sim_queue(uint32_t i, bool woken)
+{
+	struct co_member *m = co_member_of(&sim.w, i);
+	uint32_t list = co_queue(&sim.w, m, m->home, woken, sim.now_ns);
+
+	sim.member[i].queued_at_ns = sim.now_ns;
+	sim_list_add(m->home, list, i);
+	sim_kick_for(i, m->home, list);
+	if (woken && co_ask_on_wake(&sim.w, m, m->home, sim.now_ns))
+		sim.cpu[m->home].kicked = true;
+}
+
+static inline void sim_wake(uint32_t i)
+{
+	struct sim_member *m = &sim.member[i];
+
+	if (!m->used || !m->asleep) {
+		m->tokens++;
+		return;
+	}
+	m->asleep = false;
+	m->wake_at_ns = SIM_NEVER;
+	m->left_ns = m->kind == SIM_HOG ? SIM_NEVER : m->burst_ns;
+	sim_queue(i, true);
+}
+
+static inline void sim_charge(uint32_t cpu)
+{
+	uint32_t i = sim.cpu[cpu].running;
+	uint64_t ran = sim.now_ns - sim.cpu[cpu].from_ns;
+
+	if (i == CO_NONE)
+		return;
+	co_charge(&sim.w, co_member_of(&sim.w, i), sim.now_ns);
+	sim.cap_ran_ns[co_member_of(&sim.w, i)->vm] += ran;
+	if (sim.member[i].left_ns != SIM_NEVER)
+		sim.member[i].left_ns -= ran;
+	sim.cpu[cpu].from_ns = sim.now_ns;
+}
+
+/* Must nobody else have been chosen? */
+static inline void sim_check_pick(uint32_t cpu, const struct co_pick *p)
+{
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		for (uint32_t s = 0; s < CO_STATES; s++)
+			for (uint32_t i = sim.list[c][s].head; i != CO_NONE; i = sim.member[i].list_next) {
+				uint32_t state = co_state(&sim.w, co_member_of(&sim.w, i));
+
+				if (!(sim.member[i].affinity >> cpu & 1) || p->requested)
+					continue;
+				if (p->member == CO_NONE && state != CO_STATE_PARKED)
+					sim_fail("idle beside a member that waits", cpu, i);
+				if (state < p->state && p->member != CO_NONE)
+					sim_fail("a better one waits elsewhere", cpu, i);
+			}
+}
+
+/* The schedule step. */
+static inline void sim_schedule(uint32_t cpu)
+{
+	struct sim_cpu *c = &sim.cpu[cpu];
+	uint32_t prev = c->running, there;
+	struct co_member *m;
+	struct co_account *a;
+	struct co_pick p;
+
+	sim_charge(cpu);
+	co_pick(&sim.w, cpu, prev, sim.now_ns, &p);
+	sim.steps++;
+	sim_check_pick(cpu, &p);
+	if (prev != CO_NONE && !p.kept) {
+		c->running = CO_NONE;
+		co_stop(&sim.w, co_member_of(&sim.w, prev), sim.now_ns);
+	}
+	c->running = p.member;
+	m = p.member == CO_NONE ? NULL : co_member_of(&sim.w, p.member);
+	if (m && !p.kept) {
+		co_run(&sim.w, m, cpu, sim.now_ns);
+		if (sim.now_ns - sim.member[p.member].queued_at_ns > sim.member[p.member].longest_wait_ns)
+			sim.member[p.member].longest_wait_ns = sim.now_ns - sim.member[p.member].queued_at_ns;
+	}
+	co_working_set(&sim.w, cpu, m, p.requested);
+	if (prev != CO_NONE && !p.kept)
+		sim_queue(prev, false);
+	if (!m)
+		return;
+	c->from_ns = sim.now_ns;
+	c->slice_end_ns = sim.now_ns + co_slice_ns(&sim.w, m);
+	a = co_account_of(&sim.w, co_vm_of(&sim.w, m->vm)->account);
+	if (!co_asks(&sim.w) || !a->is_group)
+		return;
+	for (uint32_t i = 0; i < a->n_members; i++) {
+		there = co_ask(&sim.w, co_vm_of(&sim.w, m->vm)->account, i, cpu, sim.now_ns);
+		if (there != CO_NONE)
+			sim.cpu[there].kicked = true;
+	}
+}
+
+static inline void sim_kicks(void)
+{
+	uint32_t c, rounds = 0;
+
+	for (c = 0; c < sim.w.params.n_cpus; c++)
+		if (sim.cpu[c].kicked) {
+			sim.cpu[c].kicked = false;
+			sim_schedule(c);
+			if (++rounds > 4096)
+				sim_fail("kicks without end", c, rounds);
+			c = ~0u;
+		}
+}
+
+/* The member that runs on `cpu` has ended its burst. */
+static inline void sim_burst_end(uint32_t cpu)
+{
+	uint32_t i = sim.cpu[cpu].running;
+	struct sim_member *m = &sim.member[i];
+
+	sim_charge(cpu);
+	if (m->kind == SIM_CHAIN)
+		sim_wake(m->next);
+	if (m->kind == SIM_CHAIN && m->tokens) {
+		m->tokens--;
+		m->left_ns = m->burst_ns;
+		return;
+	}
+	co_stop(&sim.w, co_member_of(&sim.w, i), sim.now_ns);
+	m->asleep = true;
+	m->wake_at_ns = m->kind == SIM_CHAIN ? SIM_NEVER : sim.now_ns + m->sleep_ns;
+	sim.cpu[cpu].running = CO_NONE;
+	sim.cpu[cpu].kicked = true;
+}
+
+static inline void sim_member_add(uint32_t i, uint32_t vm, uint32_t home)
+{
+	struct sim_member *m = &sim.member[i];
+
+	assert_int_equal(co_member_add(&sim.w, i, 1000 + i, vm, home), 0);
+	m->used = m->asleep = true;
+	m->wake_at_ns = SIM_NEVER;
+}
+
+static inline void sim_member_remove(uint32_t i)
+{
+	struct co_member *m = co_member_of(&sim.w, i);
+
+	if (m->where == CO_QUEUED)
+		sim_list_remove(m->cpu, m->list, i);
+	if (m->where == CO_RUNNING) {
+		sim_charge(m->cpu);
+		sim.cpu[m->cpu].running = CO_NONE;
+		sim.cpu[m->cpu].kicked = true;
+	}
+	co_member_remove(&sim.w, i, sim.now_ns);
+	sim.member[i].used = false;
+	sim.member[i].wake_at_ns = SIM_NEVER;
+}
+
+/* --- what must hold --- */
+
+/* Weighted max-min by bisection of the level: not the core's way. */
+static inline void sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
+{
+	double low = 0, high = 1e18, level, sum;
+
+	for (int k = 0; k < 200; k++) {
+		level = (low + high) / 2;
+		sum = 0;
+		for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+			sum += level * weight[i] < demand[i] ? level * weight[i] : demand[i];
+		*(sum < supply ? &low : &high) = level;
+	}
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		ret_due[i] += high * weight[i] < demand[i] ? high * weight[i] : demand[i];
+}
+
+static inline void sim_check_conservation(void)
+{
+	__s64 sum = sim.w.bank_ns;
+
+	if (sim.w.params.mode != CO_MODE_POOLED)
+		return;
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		sum += sim.w.account[i].purse.credit_ns;
+	for (uint32_t i = 0; i < CO_VMS_MAX; i++)
+		sum += sim.w.vm[i].ran_ns;
+	if (sum)
+		sim_fail("credit is not conserved", sum, sim.w.bank_ns);
+}
+
+/* Flags, counters, bits and lists tell the same story; nobody is asked for and not taken. */
+static inline void sim_check(void)
+{
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
+		struct co_cpu *cc = co_cpu_of(&sim.w, c);
+		uint32_t i = sim.cpu[c].running, expect = 0;
+
+		if (i != CO_NONE) {
+			uint32_t account = co_vm_of(&sim.w, co_member_of(&sim.w, i)->vm)->account;
+
+			expect = co_account_of(&sim.w, account)->is_group ? account + 1 : 0;
+			if (sim.now_ns > sim.cpu[c].slice_end_ns)
+				sim_fail("ran longer than its slice", c, i);
+		}
+		if (cc->working != expect && sim.cpu[c].running != CO_NONE)
+			sim_fail("working flag", cc->working, expect);
+		if (cc->request)
+			sim_fail("a request is left over", c, cc->request);
+		for (uint32_t s = 0; s < CO_STATES; s++) {
+			if (cc->n_listed[s] != sim.list[c][s].n)
+				sim_fail("counter of a list", cc->n_listed[s], sim.list[c][s].n);
+			if (cc->n_listed[s] && !co_cpu_isset(sim.w.waits[s], c))
+				sim_fail("bit of a list", c, s);
+		}
+		for (uint32_t s = 0; s < CO_STATES && i == CO_NONE; s++)
+			for (uint32_t k = 0; k < sim.w.params.n_cpus; k++)
+				for (uint32_t j = sim.list[k][s].head; j != CO_NONE; j = sim.member[j].list_next)
+					if ((sim.member[j].affinity >> c & 1) &&
+					    co_state(&sim.w, co_member_of(&sim.w, j)) != CO_STATE_PARKED)
+						sim_fail("a CPU is idle beside a member that waits", c, j);
+	}
+}
+
+/* Of the period that ends: the reference's entitlement, from what the core has counted (its VMs' times, not its claims). */
+static inline void sim_settle(void)
+{
+	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, supply = 0;
+	uint64_t slice = sim.w.params.slice_ns;
+
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		sim_charge(c);
+	for (uint32_t i = 0; i < CO_MEMBERS_MAX && i < sim.w.n_members; i++)
+		if (sim.w.member[i].vm != CO_NONE && sim.w.member[i].where == CO_QUEUED)
+			co_wait(&sim.w, &sim.w.member[i], sim.now_ns, sim.now_ns);
+	for (uint32_t i = 0; i < sim.w.n_vms; i++) {
+		struct co_vm *vm = &sim.w.vm[i];
+		double wants = (double)vm->ran_ns + (double)vm->waited_ns;
+
+		supply += (double)vm->ran_ns;
+		if (vm->cap_ns && wants > (double)vm->cap_ns)
+			wants = vm->ran_ns > vm->cap_ns ? (double)vm->ran_ns : (double)vm->cap_ns;
+		if (wants > 0) {
+			weight[vm->account] += vm->weight;
+			demand[vm->account] += wants;
+		}
+		/* A bucket that leaks the cap each period holds a slice at most. */
+		if (!vm->cap_ns)
+			continue;
+		sim.cap_level_ns[i] += sim.cap_ran_ns[i];
+		sim.cap_ran_ns[i] = 0;
+		sim.cap_level_ns[i] -= sim.cap_level_ns[i] < vm->cap_ns ? sim.cap_level_ns[i] : vm->cap_ns;
+		if (sim.cap_level_ns[i] > slice)
+			sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
+	}
+	sim_fill(weight, demand, supply, sim.entitled);
+	co_settle(&sim.w, sim.now_ns);
+	sim_check_conservation();
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		if (sim.cpu[c].running == CO_NONE)
+			sim.cpu[c].kicked = true;
+	sim.settle_at_ns += sim.w.params.period_ns;
+}
+
+/* At every instant: weighted max-min of the CPUs among those that are runnable. */
+static inline void sim_fluid(uint64_t ns)
+{
+	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 };
+	bool counted[CO_VMS_MAX] = { false };
+
+	for (uint32_t i = 0; i < sim.w.n_members; i++) {
+		const struct co_member *m = &sim.w.member[i];
+
+		if (m->vm == CO_NONE || m->where == CO_ASLEEP)
+			continue;
+		demand[sim.w.vm[m->vm].account] += (double)ns;
+		if (!counted[m->vm])
+			weight[sim.w.vm[m->vm].account] += sim.w.vm[m->vm].weight;
+		counted[m->vm] = true;
+	}
+	sim_fill(weight, demand, (double)ns * sim.w.params.n_cpus, sim.fluid);
+}
+
+static inline uint64_t sim_next(void)
+{
+	uint64_t next = sim.settle_at_ns, at;
+
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
+		uint32_t i = sim.cpu[c].running;
+
+		if (i == CO_NONE)
+			continue;
+		at = sim.cpu[c].slice_end_ns;
+		if (sim.member[i].left_ns < at - sim.cpu[c].from_ns)
+			at = sim.cpu[c].from_ns + sim.member[i].left_ns;
+		next = at < next ? at : next;
+	}
+	for (uint32_t i = 0; i < sim.w.n_members; i++)
+		if (sim.member[i].used && sim.member[i].asleep && sim.member[i].wake_at_ns < next)
+			next = sim.member[i].wake_at_ns;
+	return next;
+}
+
+/* Everything until `until_ns`; settlements, wake-ups and ends of bursts and slices in this order. */
+static inline void sim_run(uint64_t until_ns, bool fluid)
+{
+	for (;;) {
+		uint64_t next = sim_next();
+
+		sim_kicks();
+		next = sim_next();
+		if (fluid)
+			sim_fluid((next < until_ns ? next : until_ns) - sim.now_ns);
+		if (next > until_ns) {
+			sim.now_ns = until_ns;
+			return;
+		}
+		sim.now_ns = next;
+		sim.events++;
+		if (next == sim.settle_at_ns)
+			sim_settle();
+		for (uint32_t i = 0; i < sim.w.n_members; i++)
+			if (sim.member[i].used && sim.member[i].asleep && sim.member[i].wake_at_ns == next)
+				sim_wake(i);
+		for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
+			uint32_t i = sim.cpu[c].running;
+
+			if (i == CO_NONE)
+				continue;
+			if (sim.member[i].left_ns != SIM_NEVER &&
+			    sim.cpu[c].from_ns + sim.member[i].left_ns == next)
+				sim_burst_end(c);
+			else if (sim.cpu[c].slice_end_ns == next)
+				sim.cpu[c].kicked = true;
+		}
+		sim_kicks();
+		sim_check();
+	}
+}
