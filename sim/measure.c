@@ -130,7 +130,7 @@ static int64_t credit_of(const struct sim *s, unsigned account)
 {
 	int64_t credit = 0;
 
-	if (s->algorithm == SIM_POOLED)
+	if (s->world->params.mode == CO_MODE_POOLED)
 		return s->world->account[account].purse.credit_ns;
 	for (unsigned m = 0; m < s->n_members; m++)
 		if (s->measure->account_of[s->member[m].vm] == account && s->world->member[m].purse.credit_ns < 0)

@@ -39,11 +39,23 @@ const char *sim_account_name(const struct sim_spec *spec, unsigned account)
 	return "";
 }
 
+static __u32 mode_of(enum sim_algorithm algorithm)
+{
+	switch (algorithm) {
+	case SIM_POOLED_MUTE:
+		return CO_MODE_POOLED;
+	case SIM_FAIR: /* counts only */
+		return CO_MODE_CREDIT;
+	default:
+		return (__u32)algorithm;
+	}
+}
+
 static int create_world(struct sim *s)
 {
 	const struct sim_spec *spec = s->spec;
 	const struct co_params params = {
-		.mode = s->algorithm == SIM_FAIR ? CO_MODE_CREDIT : (__u32)s->algorithm,
+		.mode = mode_of(s->algorithm),
 		.n_cpus = (__u32)spec->cpus,
 		.period_ns = spec->period_ns,
 		.slice_ns = spec->slice_ns,

@@ -124,7 +124,7 @@ static uint32_t core_enqueue(struct sim *s, uint32_t m, bool woken)
 	if (!woken)
 		return CO_NONE;
 	kick = kick_for(s, m, cpu);
-	if (kick != CO_NONE || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
+	if (kick != CO_NONE || s->algorithm == SIM_POOLED_MUTE || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
 		return kick;
 	machine_emit(s, CO_EVENT_ASK, cpu, m, cpu, 0);
 	return cpu;
@@ -159,7 +159,7 @@ static void core_started(struct sim *s, uint32_t cpu)
 	uint32_t m = s->cpu[cpu].running, account;
 
 	co_working_set(s->world, core, m == CO_NONE ? NULL : member_of(s, m));
-	if (!core->working || !co_asks(s->world))
+	if (!core->working || !co_asks(s->world) || s->algorithm == SIM_POOLED_MUTE)
 		return;
 	account = core->working - 1;
 	for (uint32_t i = 0; i < co_account_of(s->world, account)->n_members; i++) {

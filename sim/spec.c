@@ -12,7 +12,7 @@
 #define MS UINT64_C(1000000)
 #define SECOND (1000 * MS)
 
-const char *const sim_algorithm_words[] = { "credit", "credit+boost", "co-credit", "pooled", "fair", NULL };
+const char *const sim_algorithm_words[] = { "credit", "credit+boost", "co-credit", "pooled", "pooled-mute", "fair", NULL };
 static const char *const runs_words[] = { "serve", "poll", "hog", "idle", "sleeper", "locker", NULL };
 static const char *const off_words[] = { "off", "on", NULL };
 static const char *const spread_words[] = { "fixed", "uniform", "exponential", NULL };

@@ -25,6 +25,7 @@ enum sim_algorithm {
 	SIM_CREDIT_BOOST = CO_MODE_CREDIT_BOOST,
 	SIM_CO_CREDIT = CO_MODE_CO_CREDIT,
 	SIM_POOLED = CO_MODE_POOLED,
+	SIM_POOLED_MUTE, /* pooled, but nobody asks: which part of its gain comes from running together? */
 	SIM_FAIR, /* virtual deadlines, as Linux's fair class has them, without any of its heuristics */
 	SIM_ALGORITHMS,
 };

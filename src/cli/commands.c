@@ -41,7 +41,7 @@ static const struct cli_option top_options[] = {
 };
 
 static const struct cli_option sim_options[] = {
-	{ "algorithms", "LIST", "of credit, credit+boost, co-credit, pooled, fair (the file's)" },
+	{ "algorithms", "LIST", "of credit, credit+boost, co-credit, pooled, pooled-mute, fair (the file's)" },
 	{ "seeds", "N", "runs of each algorithm (the file's)" },
 	{ "first-seed", "N", "the first of them (the file's)" },
 	{ "duration", "TIME", "virtual time of a run (the file's)" },

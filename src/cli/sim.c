@@ -254,7 +254,7 @@ static int apply_options(const struct cli *c, struct sim_spec *spec)
 	int status = CLI_OK;
 
 	if (algorithms && sim_spec_algorithms(spec, algorithms) < 0)
-		return cli_usage(c, "--algorithms: '%s' is not a list of credit, credit+boost, co-credit, pooled and fair",
+		return cli_usage(c, "--algorithms: '%s' is not a list of credit, credit+boost, co-credit, pooled, pooled-mute and fair",
 				 algorithms);
 	status = replace(c, "seeds", UNITS_COUNT, 1, &spec->seeds);
 	if (status == CLI_OK)
