@@ -88,16 +88,12 @@ static uint32_t find_idle(const struct sim *s)
 	return CO_NONE;
 }
 
-/* The member that ran stops, to wait again or, if it has nothing to do, to sleep. */
-static void put(struct sim *s, uint32_t cpu, uint32_t m)
+/* The member that ran stops. */
+static void stop(struct sim *s, uint32_t cpu, uint32_t m, enum co_event_kind how)
 {
-	struct sim_cpu *c = &s->cpu[cpu];
-	bool sleeps = s->member[m].left_ns == 0;
-
 	co_stop(s->world, co_member_of(s->world, m), s->now_ns);
-	machine_emit(s, sleeps ? CO_EVENT_SLEEP : CO_EVENT_STOP, cpu, m, s->now_ns - c->started_ns, 0);
-	if (!sleeps)
-		s->sched->enqueue(s, m, false);
+	s->cpu[cpu].running = CO_NONE;
+	machine_emit(s, how, cpu, m, s->now_ns - s->cpu[cpu].started_ns, 0);
 }
 
 static void set_next(struct sim *s, uint32_t cpu, uint32_t m, uint8_t flags)
@@ -117,34 +113,35 @@ static void set_next(struct sim *s, uint32_t cpu, uint32_t m, uint8_t flags)
 		s->member[m].left_ns = workload_next(s, m);
 }
 
+/* What happens at the end of a run, at the end of a slice and when a CPU is kicked: who runs now? */
 static void step(struct sim *s, uint32_t cpu)
 {
 	struct sim_cpu *c = &s->cpu[cpu];
 	uint32_t previous = c->running, next;
-	bool goes_on;
 	uint8_t flags = 0;
 
 	if (previous != CO_NONE && s->member[previous].left_ns == 0)
 		s->member[previous].left_ns = workload_next(s, previous);
-	goes_on = previous != CO_NONE && s->member[previous].left_ns;
-	if (previous != CO_NONE && !goes_on)
-		put(s, cpu, previous);
-	next = s->sched->pick(s, cpu, goes_on ? previous : CO_NONE, &flags);
-	if (goes_on && next != previous)
-		put(s, cpu, previous);
-	if (next == CO_NONE && previous != CO_NONE)
-		machine_emit(s, CO_EVENT_IDLE, cpu, CO_NONE, 0, 0);
+	if (previous != CO_NONE && s->member[previous].left_ns == 0) {
+		stop(s, cpu, previous, CO_EVENT_SLEEP);
+		previous = CO_NONE;
+	}
+	next = s->sched->pick(s, cpu, previous, &flags);
+	if (previous != CO_NONE && next != previous)
+		stop(s, cpu, previous, CO_EVENT_STOP);
 	c->generation++;
 	if (next == CO_NONE) {
-		c->running = CO_NONE;
 		c->overhead_ns = 0;
+		machine_emit(s, CO_EVENT_IDLE, cpu, CO_NONE, 0, 0);
 	} else {
-		if (next != previous || !goes_on)
+		if (next != previous)
 			set_next(s, cpu, next, flags);
 		c->slice_end_ns = s->now_ns + s->sched->slice(s, next);
 		arm(s, cpu);
 	}
-	s->sched->started(s, cpu);
+	s->sched->started(s, cpu, flags);
+	if (previous != CO_NONE && next != previous)
+		s->sched->enqueue(s, previous, false);
 	if (s->sched->waits(s, cpu))
 		machine_kick(s, find_idle(s));
 }
@@ -187,13 +184,10 @@ static void on_settle(struct sim *s)
 
 void machine_wake(struct sim *s, uint32_t m)
 {
-	uint32_t kick;
-
 	if (co_member_of(s->world, m)->where != CO_ASLEEP)
 		return;
-	kick = s->sched->enqueue(s, m, true);
-	machine_emit(s, CO_EVENT_WAKE, co_member_of(s->world, m)->cpu, m, 0, 0);
-	machine_kick(s, kick);
+	machine_emit(s, CO_EVENT_WAKE, co_member_of(s->world, m)->home, m, 0, 0);
+	s->sched->enqueue(s, m, true);
 }
 
 void machine_nudge(struct sim *s, uint32_t m)

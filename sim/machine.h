@@ -75,15 +75,15 @@ struct sim;
 
 /* An algorithm. All with the clock in s->now_ns. */
 struct sim_sched {
-	/* `m` is runnable and wants a queue: puts it there. `woken`: it slept. Returns the CPU to kick; CO_NONE. */
-	uint32_t (*enqueue)(struct sim *s, uint32_t m, bool woken);
+	/* `m` is runnable: puts it into a queue and kicks whoever is to look. `woken`: it slept. */
+	void (*enqueue)(struct sim *s, uint32_t m, bool woken);
 	/* Who runs next, taken off its queue, or `previous`, which is on none and may run on; CO_NONE: idle. *ret_flags:
 	 * CO_RUN_... */
 	uint32_t (*pick)(struct sim *s, uint32_t cpu, uint32_t previous, uint8_t *ret_flags);
 	/* Whether somebody waits for `cpu` whom any other could run. */
 	bool (*waits)(struct sim *s, uint32_t cpu);
 	/* Behind each schedule step: asks other CPUs. */
-	void (*started)(struct sim *s, uint32_t cpu);
+	void (*started)(struct sim *s, uint32_t cpu, uint8_t flags);
 	/* `m` on `cpu` ran for so long. */
 	void (*charge)(struct sim *s, uint32_t cpu, uint32_t m, uint64_t ran_ns);
 	uint64_t (*slice)(struct sim *s, uint32_t m);

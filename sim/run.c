@@ -154,6 +154,13 @@ static int prepare(struct sim *s, uint64_t seed)
 	return r;
 }
 
+static void note_homes(const struct sim *s)
+{
+	s->recording->params = s->world->params;
+	for (uint32_t m = 0; m < s->n_members; m++)
+		s->recording->home[m] = s->world->member[m].home;
+}
+
 int sim_run(const struct sim_spec *spec, enum sim_algorithm algorithm, uint64_t seed, struct sim_recording *recording,
 	    struct sim_result *ret)
 {
@@ -166,6 +173,8 @@ int sim_run(const struct sim_spec *spec, enum sim_algorithm algorithm, uint64_t 
 	};
 	int r = prepare(&s, seed);
 
+	if (r == 0 && recording)
+		note_homes(&s);
 	if (r == 0) {
 		machine_run(&s, spec->warmup_ns + spec->duration_ns);
 		*ret = (struct sim_result){ .seed = seed };

@@ -95,39 +95,41 @@ static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
 
 /* --- the algorithm --- */
 
+static bool is_mute(const struct sim *s)
+{
+	return s->algorithm == SIM_POOLED_MUTE;
+}
+
 static struct co_member *member_of(struct sim *s, uint32_t m)
 {
 	return co_member_of(s->world, m);
 }
 
-/* `m` has just been queued on `cpu`: which CPU is to look. An idle one, or its own, if it goes before who runs there. */
-static uint32_t kick_for(struct sim *s, uint32_t m, uint32_t cpu)
+/* Somebody was queued on `cpu` in `state`: who is to look? An idle CPU, or one that runs somebody worse. */
+static uint32_t kick_for(struct sim *s, uint32_t cpu, uint32_t state)
 {
-	uint32_t running = s->cpu[cpu].running;
-
-	if (running == CO_NONE)
+	if (state == CO_STATE_PARKED)
+		return CO_NONE;
+	if (s->cpu[cpu].running == CO_NONE && !s->cpu[cpu].kicked)
 		return cpu;
 	for (uint32_t i = 0; i < s->spec->cpus; i++)
 		if (s->cpu[i].running == CO_NONE && !s->cpu[i].kicked)
 			return i;
-	if (co_preempts(co_state(s->world, member_of(s, m)), co_state(s->world, member_of(s, running))))
-		return cpu;
-	return CO_NONE;
+	return co_displaces(s->world, cpu, state);
 }
 
-static uint32_t core_enqueue(struct sim *s, uint32_t m, bool woken)
+/* At home, wherever it ran: so those of a group stay spread. */
+static void core_enqueue(struct sim *s, uint32_t m, bool woken)
 {
 	struct co_member *member = member_of(s, m);
-	uint32_t cpu = member->home, kick; /* wherever it ran: so those of a group stay spread */
+	uint32_t cpu = member->home, list = co_queue(s->world, member, cpu, woken, s->now_ns);
 
-	list_append(core_of(s->world), cpu, co_queue(s->world, member, cpu, woken, s->now_ns), m);
-	if (!woken)
-		return CO_NONE;
-	kick = kick_for(s, m, cpu);
-	if (kick != CO_NONE || s->algorithm == SIM_POOLED_MUTE || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
-		return kick;
+	list_append(core_of(s->world), cpu, list, m);
+	machine_kick(s, kick_for(s, cpu, list));
+	if (!woken || is_mute(s) || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
+		return;
 	machine_emit(s, CO_EVENT_ASK, cpu, m, cpu, 0);
-	return cpu;
+	machine_kick(s, cpu);
 }
 
 static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_t *ret_flags)
@@ -153,15 +155,15 @@ static bool core_waits(struct sim *s, uint32_t cpu)
 	       c->list[cpu][CO_STATE_OVER].first != CO_NONE;
 }
 
-static void core_started(struct sim *s, uint32_t cpu)
+static void core_started(struct sim *s, uint32_t cpu, uint8_t flags)
 {
-	struct co_cpu *core = co_cpu_of(s->world, cpu);
-	uint32_t m = s->cpu[cpu].running, account;
+	uint32_t m = s->cpu[cpu].running, working, account;
 
-	co_working_set(s->world, core, m == CO_NONE ? NULL : member_of(s, m));
-	if (!core->working || !co_asks(s->world) || s->algorithm == SIM_POOLED_MUTE)
+	co_working_set(s->world, cpu, m == CO_NONE ? NULL : member_of(s, m), flags & CO_RUN_REQUESTED);
+	working = co_cpu_of(s->world, cpu)->working;
+	if (!working || !co_asks(s->world) || is_mute(s))
 		return;
-	account = core->working - 1;
+	account = working - 1;
 	for (uint32_t i = 0; i < co_account_of(s->world, account)->n_members; i++) {
 		uint32_t asked = co_ask(s->world, account, i, cpu, s->now_ns);
 

@@ -68,7 +68,7 @@ static bool preempts(const struct sim *s, uint32_t cpu, uint32_t m)
 	return woken->vruntime <= average(s, cpu) && woken->deadline < running->deadline;
 }
 
-static uint32_t fair_enqueue(struct sim *s, uint32_t m, bool woken)
+static void fair_enqueue(struct sim *s, uint32_t m, bool woken)
 {
 	struct co_member *member = co_member_of(s->world, m);
 	uint32_t cpu = woken ? idle_or(s, member->cpu) : member->cpu;
@@ -78,8 +78,7 @@ static uint32_t fair_enqueue(struct sim *s, uint32_t m, bool woken)
 	s->cpu[cpu].queue[s->cpu[cpu].n_queued++] = m;
 	co_queue(s->world, member, cpu, woken, s->now_ns);
 	if (woken && (s->cpu[cpu].running == CO_NONE || preempts(s, cpu, m)))
-		return cpu;
-	return CO_NONE;
+		machine_kick(s, cpu);
 }
 
 /* The longest queue gives one to a CPU that has nothing. */
@@ -146,7 +145,7 @@ static uint64_t fair_slice(struct sim *s, uint32_t m)
 	return (uint64_t)SLICE_NS;
 }
 
-static void fair_started(struct sim *s, uint32_t cpu)
+static void fair_started(struct sim *s, uint32_t cpu, uint8_t flags)
 {
 }
 

@@ -52,6 +52,8 @@ struct sim_recording {
 	uint64_t from_ns, to_ns;
 	struct co_event *event;
 	size_t n, room;
+	uint32_t home[CO_MEMBERS_MAX];
+	struct co_params params;
 };
 
 /* The account of a VM in struct sim_result, and how many there are. */

@@ -46,6 +46,10 @@ static const struct cli_option sim_options[] = {
 	{ "first-seed", "N", "the first of them (the file's)" },
 	{ "duration", "TIME", "virtual time of a run (the file's)" },
 	{ "csv", "FILE", "every figure of every run" },
+	{ "svg", "FILE", "draw a stretch of the first seed's run; with several algorithms, FILE-ALGORITHM" },
+	{ "from", "TIME", "where that begins (behind the warm-up)" },
+	{ "span", "TIME", "how long it is (ten slices)" },
+	{ "trace", "FILE", "the first seed's run as a trace, like those of fairlead-cosched" },
 	{ NULL },
 };
 

@@ -5,11 +5,15 @@
 #include "cli/cli.h"
 
 #include "policy/units.h"
+#include "sim/record.h"
 #include "sim/report.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
+
+#define LOOKBACK_NS UINT64_C(1000000000) /* who runs at a picture's left edge began before */
 
 /* --- tables --- */
 
@@ -281,6 +285,83 @@ static int read_spec(const struct cli *c, struct sim_spec *spec)
 	return r < 0 ? EX_OSERR : apply_options(c, spec);
 }
 
+/* --- pictures and traces --- */
+
+/* FILE, or with several algorithms FILE with the algorithm before its suffix. */
+static void name_output(const struct sim_spec *spec, size_t algorithm, const char *file, char path[PATH_MAX])
+{
+	const char *slash = strrchr(file, '/'), *dot = strrchr(file, '.');
+	int stem = dot && (!slash || dot > slash) ? (int)(dot - file) : (int)strlen(file);
+
+	if (spec->n_algorithms == 1)
+		snprintf(path, PATH_MAX, "%s", file);
+	else
+		snprintf(path, PATH_MAX, "%.*s-%s%s", stem, file, sim_algorithm_words[spec->algorithm[algorithm]], file + stem);
+}
+
+static int draw(const struct cli *c, const struct sim_spec *spec, size_t algorithm, const struct trace *t, uint64_t from_ns,
+		uint64_t to_ns, FILE *out)
+{
+	const char *base = strrchr(c->argv[0], '/');
+	char title[256], subtitle[256];
+
+	snprintf(title, sizeof(title), "%s: %s", base ? base + 1 : c->argv[0],
+		 sim_algorithm_words[spec->algorithm[algorithm]]);
+	snprintf(subtitle, sizeof(subtitle), "%u CPUs, seed %llu, %.3f s into the run", t->header.n_cpus,
+		 (unsigned long long)spec->first_seed, (double)from_ns / 1e9);
+	return trace_draw(t, title, subtitle, from_ns, to_ns, out);
+}
+
+static int tell(int r, const char *path)
+{
+	if (r == 0)
+		return CLI_OK;
+	cli_error("%s: %s", path, strerror(-r));
+	return EX_CANTCREAT;
+}
+
+/* The first seed's run under one algorithm: what `--svg` and `--trace` ask for. */
+static int record(const struct cli *c, const struct sim_spec *spec, size_t algorithm, bool picture, const char *path)
+{
+	uint64_t from_ns = spec->warmup_ns, span_ns = 10 * spec->slice_ns;
+	struct trace t;
+	FILE *out;
+	int r;
+
+	if (replace(c, "from", UNITS_DURATION, 0, &from_ns) != CLI_OK ||
+	    replace(c, "span", UNITS_DURATION, 1000, &span_ns) != CLI_OK)
+		return EX_USAGE;
+	r = sim_record(spec, (enum sim_algorithm)spec->algorithm[algorithm], spec->first_seed,
+		       picture && from_ns > LOOKBACK_NS ? from_ns - LOOKBACK_NS : 0, picture ? from_ns + span_ns : UINT64_MAX, &t);
+	if (r < 0)
+		return EX_OSERR;
+	out = fopen(path, "we");
+	if (!out)
+		r = -errno;
+	else if (picture)
+		r = draw(c, spec, algorithm, &t, from_ns, from_ns + span_ns, out);
+	else
+		r = trace_write(out, &t);
+	if (out && fclose(out) != 0 && r == 0)
+		r = -errno;
+	trace_free(&t);
+	return tell(r, path);
+}
+
+static int record_all(const struct cli *c, const struct sim_spec *spec)
+{
+	static const char *const options[] = { "svg", "trace" };
+	char path[PATH_MAX];
+	int status = CLI_OK;
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		for (size_t a = 0; a < spec->n_algorithms && cli_value(c, options[i]) && status == CLI_OK; a++) {
+			name_output(spec, a, cli_value(c, options[i]), path);
+			status = record(c, spec, a, i == 0, path);
+		}
+	return status;
+}
+
 /* --- the command --- */
 
 static int write_csv(const struct sim_report *r, const char *path)
@@ -318,6 +399,8 @@ int cli_sim_cosched(struct cli *c)
 	struct sim_spec *spec = calloc(1, sizeof(*spec));
 	int status = spec ? read_spec(c, spec) : EX_OSERR;
 
+	if (status == CLI_OK)
+		status = record_all(c, spec);
 	if (status == CLI_OK)
 		status = simulate(c, spec);
 	free(spec);
