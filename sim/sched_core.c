@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The policy core (src/cosched/) as the simulator's algorithm, in its four modes: the same functions as in the kernel. Here
+ * The policy core (src/cosched/) as the simulator's algorithm, in its modes: the same functions as in the kernel. Here
  * are what a driver has to bring: lists of waiting members, and kicks.
  */
 #include "sim/machine.h"
@@ -140,19 +140,20 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
 	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		     (p.state == CO_STATE_OVER ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0);
+		     (p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0);
 	return p.member;
 }
 
 /* Whose cap is used up does not count, unless a new period may have begun for it. */
 static bool core_waits(struct sim *s, uint32_t cpu)
 {
-	struct core *c = core_of(s->world);
+	const struct co_cpu *c = co_cpu_of(s->world, cpu);
+	uint32_t end = c->seen == s->world->generation ? CO_STATE_PARKED : CO_STATES;
 
-	if (c->world.cpu[cpu].seen != c->world.generation)
-		return c->world.cpu[cpu].n_queued > 0;
-	return c->list[cpu][CO_STATE_BOOST].first != CO_NONE || c->list[cpu][CO_STATE_UNDER].first != CO_NONE ||
-	       c->list[cpu][CO_STATE_OVER].first != CO_NONE;
+	for (uint32_t list = 0; list < end; list++)
+		if (c->n_listed[list])
+			return true;
+	return false;
 }
 
 static void core_started(struct sim *s, uint32_t cpu, uint8_t flags)
