@@ -39,7 +39,7 @@ static void test_mistakes(void **state)
 		{ "", "x.yaml:1:1: error: nothing is written here" },
 		{ "cpus: 4", "x.yaml:1:1: error: there are no vms" },
 		{ "cpus: 4\n%YAML 1.1", "x.yaml:2:1: error: a line may not begin" },
-		{ "cpus: [", "x.yaml:1:" },
+		{ "cpus: [", "x.yaml:" },
 		{ "cpu: 4", "x.yaml:1:1: error: a simulation has no key 'cpu'; did you mean 'cpus'?" },
 		{ "cpus: 0", "x.yaml:1:7: error: cpus: '0' is not from 1 to 256" },
 		{ "slice: 30", "x.yaml:1:8: error: slice: '30' is not a time" },
