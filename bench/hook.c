@@ -327,7 +327,7 @@ static int with_host(struct bench *b)
 	b->ready_fd = eventfd(0, EFD_CLOEXEC);
 	b->over_fd = eventfd(0, EFD_CLOEXEC);
 	sd_event_add_io(b->event, NULL, b->over_fd, EPOLLIN, on_over, b);
-	r = host_create(b->event, &policy->daemon, &events, &b->host, &error);
+	r = host_create(b->event, policy, &events, &b->host, &error);
 	if (r < 0) {
 		fprintf(stderr, "fairlead-hook: %s\n", error.text);
 		return r;

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 
 from harness import Broken
-from harness.guest import Guest
+from harness.counted import CMDLINE, CountedGuest
 from harness.process import Folder, Process, wait_until
 from lib import report
 
@@ -66,19 +66,6 @@ class Native:
         self.folder.remove()
 
 
-class CountedGuest(Guest):
-    """A guest that is emulated by instruction count: deterministic, as many CPUs as one likes."""
-
-    def command(self):
-        words = super().command()
-        words[words.index("-machine") + 1] += ",hpet=off"
-        words[words.index("-accel") + 1] = "tcg"
-        append = words.index("-append") + 1
-        words[append] = words[append].replace("tsc=unstable ", "")
-        return ["taskset", "-c", str(self.host_cpu), *words, "-icount", "shift=0,sleep=off", "-rtc",
-                "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
-
-
 class Counted:
     """Runs programs in such a guest."""
 
@@ -88,8 +75,7 @@ class Counted:
         self.path = pathlib.Path("/tmp")
         tools = [bench.program(name) for name in ("fairleadd", "fairlead-drive", "fairlead-strawman", "hog")]
         self.guest = CountedGuest(cpus=cpus, memory_mib=1024, qemu=bench.options.qemu, accel="tcg", tools=tools,
-                                  cmdline="nokaslr norandmaps nowatchdog tsc=reliable mitigations=off cryptomgr.notests=1 "
-                                          "transparent_hugepage=never skew_tick=1")
+                                  cmdline=CMDLINE)
         self.guest.host_cpu = bench.server_cpu
         try:
             self.guest.boot()

@@ -401,6 +401,25 @@ int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker)
 	return 0;
 }
 
+/* It runs where it should: on its own worker, or on one that is nobody's own. */
+static bool is_at_home(const struct blk_disk *d, unsigned member)
+{
+	return d->own ? member == d->own - 1 : member < d->team->shared;
+}
+
+void blk_disk_move_home(struct blk_disk *d)
+{
+	for (unsigned q = 0; q < d->queues_max; q++) {
+		struct blk_slot *s = d->slot[q];
+
+		if (!s || !s->running || is_at_home(d, member_of(d->team, s->worker)))
+			continue;
+		/* One that is busy with something else: at the next look. */
+		(void)blk_disk_move_queue(d, q, blk_place(d, q));
+		return;
+	}
+}
+
 /* --- making --- */
 
 static void set_config(struct blk_disk *d)
@@ -444,7 +463,7 @@ int blk_disk_create(const struct blk_disk_options *o, struct blk_pool *pool, str
 {
 	struct blk_disk *d;
 
-	if (o->queues == 0 || o->queues > BLK_QUEUES_MAX || o->workers > team->n)
+	if (o->queues == 0 || o->queues > BLK_QUEUES_MAX || o->workers > team->n || o->own > team->n)
 		return -EINVAL;
 	d = calloc(1, sizeof(*d));
 	if (!d)
@@ -455,6 +474,7 @@ int blk_disk_create(const struct blk_disk_options *o, struct blk_pool *pool, str
 	d->team = team;
 	d->queues_max = o->queues;
 	d->workers_wanted = o->workers;
+	d->own = o->own;
 	d->ioprio_ignore = o->ioprio_ignore;
 	snprintf(d->vm, sizeof(d->vm), "%s", o->vm);
 	snprintf(d->name, sizeof(d->name), "%s", o->name);

@@ -16,6 +16,7 @@ struct blk_disk_options {
 	const char *vm, *name;
 	unsigned queues;  /* offered to the driver: 1..BLK_QUEUES_MAX */
 	unsigned workers; /* 0: one, more when it gets busy; N: exactly N */
+	unsigned own;	  /* index + 1 in the team of the one worker that serves it; 0: any of the shared ones */
 	bool ioprio_ignore;
 };
 
@@ -34,6 +35,7 @@ struct blk_disk {
 	bool ioprio_ignore;
 	unsigned queues_max;
 	unsigned workers_wanted; /* 0: auto */
+	unsigned own; /* as in the options; may be changed, blk_disk_move_home() then moves what runs elsewhere */
 	unsigned home;		/* index in the team of its first worker */
 	unsigned running;	/* queues; the image is locked while there are any */
 	struct dirty_log *log;
@@ -49,6 +51,9 @@ void blk_disk_destroy(struct blk_disk *d);
 
 /* The store has been resized: new capacity in config space. The caller tells the session (config change). */
 void blk_disk_resized(struct blk_disk *d);
+
+/* Moves at most one queue that runs elsewhere than on the disk's own worker, or that is on another disk's. */
+void blk_disk_move_home(struct blk_disk *d);
 
 /* Moves a running queue; -EBUSY if an operation is under way, -EALREADY if it is there. */
 int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker);

@@ -103,7 +103,7 @@ static unsigned choose(const struct blk_disk *d, unsigned first, unsigned n, boo
 	struct preference best_is = { 0 };
 
 	for (unsigned i = 0; i < n; i++) {
-		unsigned m = (first + i) % d->team->n;
+		unsigned m = (first + i) % d->team->shared;
 		struct worker *w = d->team->member[m].worker;
 		struct preference p = {
 			.own = spread ? own_queues_on(d, m) : 0,
@@ -124,10 +124,13 @@ static unsigned choose(const struct blk_disk *d, unsigned first, unsigned n, boo
 
 unsigned blk_place(struct blk_disk *d, unsigned queue)
 {
-	int cpu = blk_vcpu_cpu(d->peer, queue);
+	int cpu;
 
+	if (d->own)
+		return d->own - 1;
+	cpu = blk_vcpu_cpu(d->peer, queue);
 	if (d->running == 0)
-		d->home = choose(d, 0, d->team->n, false, cpu);
+		d->home = choose(d, 0, d->team->shared, false, cpu);
 	if (d->workers_wanted == 0)
 		return d->home;
 	return choose(d, d->home, d->workers_wanted, true, cpu);

@@ -22,7 +22,7 @@ int blk_team_init(struct blk_team *t, struct worker *const worker[], unsigned n)
 	if (n == 0 || n > BLK_TEAM_MAX)
 		return -EINVAL;
 	memset(t, 0, sizeof(*t));
-	t->n = n;
+	t->n = t->shared = n;
 	list_init(&t->disks);
 	for (unsigned i = 0; i < n; i++)
 		t->member[i].worker = worker[i];
@@ -107,7 +107,7 @@ static bool pick_queue(struct blk_team *t, unsigned from, struct candidate *ret)
 	if (busy < 2)
 		return false;
 	*ret = second;
-	return second.disk->workers_wanted == 0 && spread_of(second.disk) < t->n;
+	return second.disk->workers_wanted == 0 && second.disk->own == 0 && spread_of(second.disk) < t->shared;
 }
 
 static void remember_loads(struct blk_team *t)
@@ -125,7 +125,7 @@ static bool rebalance(struct blk_team *t)
 	unsigned from = 0, to = 0;
 	struct candidate c;
 
-	for (unsigned i = 1; i < t->n; i++) {
+	for (unsigned i = 1; i < t->shared; i++) {
 		if (t->member[i].busy_for > t->member[from].busy_for)
 			from = i;
 		if (t->member[i].busy < t->member[to].busy)

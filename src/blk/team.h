@@ -24,12 +24,14 @@ struct blk_team_member {
 
 struct blk_team {
 	unsigned n;
+	unsigned shared; /* the first so many serve any disk; the others only those that name them (blk_disk.own) */
 	struct blk_team_member member[BLK_TEAM_MAX];
 	struct list disks;
 	struct topology *topology; /* NULL: not known */
 	uint64_t last_ns;
 };
 
+/* All are shared until `shared` is set. */
 int blk_team_init(struct blk_team *t, struct worker *const worker[], unsigned n);
 void blk_team_fini(struct blk_team *t);
 

@@ -119,6 +119,8 @@ struct co_account {
 	/* Ever; one writer (the settlement). Entitled: weighted max-min of the time that was used, in every mode. */
 	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
 	__u64 co_ran_ns; /* ever, many writers: time in which two or more ran */
+	/* Ever, many writers: requests for its members, as counted by the CPUs. */
+	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
 };
 
 /* What a settlement reckons with: of each account, or of each VM. */
@@ -537,8 +539,10 @@ CO_INLINE __u32 co_ask(struct co_world *w, __u32 account, __u32 i, __u32 cpu, __
 	struct co_account *a = co_account_of(w, account);
 	__u32 there = co_ask_for(w, co_member_of(w, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)]), account, cpu, now_ns);
 
-	if (there != CO_NONE)
-		co_cpu_of(w, cpu)->requests_sent++;
+	if (there == CO_NONE)
+		return CO_NONE;
+	co_cpu_of(w, cpu)->requests_sent++;
+	CO_ADD(a->requests_sent, 1);
 	return there;
 }
 
@@ -556,5 +560,6 @@ CO_INLINE bool co_ask_on_wake(struct co_world *w, struct co_member *m, __u32 cpu
 	if (co_ask_for(w, m, account, CO_NONE, now_ns) == CO_NONE)
 		return false;
 	co_cpu_of(w, cpu)->requests_sent++;
+	CO_ADD(a->requests_sent, 1);
 	return true;
 }

@@ -167,6 +167,23 @@ void members_see(const struct members *m, unsigned vm, struct members_seen *ret)
 	*ret = (struct members_seen){ v->pid, v->now.member, v->now.n, v->why };
 }
 
+bool members_is_alive(const struct members *m, const struct member *member)
+{
+	struct procfs_thread t;
+
+	return procfs_thread_read(m->root.proc, member->pid, member->tid, &t) == 0 && t.start == member->start;
+}
+
+int members_identify(const struct members *m, struct member *member)
+{
+	struct procfs_thread t;
+	int err = procfs_thread_read(m->root.proc, member->pid, member->tid, &t);
+
+	if (err == 0)
+		member->start = t.start;
+	return err;
+}
+
 /* --- the process --- */
 
 /* Which of a VM's two descriptors an event is about. */

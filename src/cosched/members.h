@@ -67,5 +67,10 @@ struct members_seen {
 
 void members_see(const struct members *m, unsigned vm, struct members_seen *ret);
 
+/* It is that thread still, and no other of its number. */
+bool members_is_alive(const struct members *m, const struct member *member);
+/* Fills in the start time of a thread that somebody else names; -ESRCH: the process has no such thread. */
+int members_identify(const struct members *m, struct member *member);
+
 /* The number in a thread's name that says it is a vCPU ("CPU 3/KVM", "vcpu3", "fc_vcpu 3"); -1: it does not. */
 int members_vcpu_named(const char *name);

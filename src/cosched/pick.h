@@ -172,19 +172,28 @@ CO_INLINE bool co_pick_requested(struct co_world *w, __u32 here, struct co_pick 
 	return true;
 }
 
-CO_INLINE void co_pick_count(struct co_cpu *c, const struct co_pick *p, __u64 now_ns)
+CO_INLINE void co_pick_count_request(struct co_cpu *c, struct co_account *a, const struct co_pick *p, __u64 now_ns)
 {
-	__u64 asked = CO_READ(c->requested_at_ns);
+	__u64 asked = CO_READ(c->requested_at_ns), wait = now_ns > asked ? now_ns - asked : 0;
 
 	if (p->requested) {
 		c->requests_honoured++;
-		c->request_wait_ns += now_ns > asked ? now_ns - asked : 0;
-	} else if (p->request != CO_NONE) {
-		if (p->refused)
-			c->requests_refused++;
-		else
-			c->requests_void++;
+		c->request_wait_ns += wait;
+		CO_ADD(a->requests_honoured, 1);
+		CO_ADD(a->request_wait_ns, wait);
+	} else if (p->refused) {
+		c->requests_refused++;
+		CO_ADD(a->requests_refused, 1);
+	} else {
+		c->requests_void++;
+		CO_ADD(a->requests_void, 1);
 	}
+}
+
+CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct co_pick *p, __u64 now_ns)
+{
+	if (p->request != CO_NONE)
+		co_pick_count_request(c, co_account_of(w, p->request), p, now_ns);
 	c->steals += p->stolen;
 	if (p->member == CO_NONE)
 		c->idles++;
@@ -218,5 +227,5 @@ CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns,
 			if (co_pick_state(w, here, prev, state, p))
 				break;
 	}
-	co_pick_count(c, p, now_ns);
+	co_pick_count(w, c, p, now_ns);
 }

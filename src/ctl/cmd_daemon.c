@@ -15,6 +15,14 @@ static void status(struct ctl_call *call, json_t *params, void *context)
 	ctl_reply(call, report_status(c->host, (clock_now_ns() - c->started_ns) / NSEC_PER_SEC));
 }
 
+static void workers(struct ctl_call *call, json_t *params, void *context)
+{
+	struct ctl_context *c = context;
+
+	(void)params;
+	ctl_reply(call, json_pack("{s:o}", "workers", report_workers(c->host)));
+}
+
 static void stats(struct ctl_call *call, json_t *params, void *context)
 {
 	struct ctl_context *c = context;
@@ -32,6 +40,7 @@ static void describe_stats(struct ctl_call *call, json_t *params, void *context)
 
 const struct ctl_method cmd_daemon[] = {
 	{ "daemon.status", NULL, status, "version, workers, pools, VMs and their disks" },
+	{ "daemon.workers", NULL, workers, "workers alone, and the co-groups that have one to themselves" },
 	{ "daemon.stats", NULL, stats, "counters of workers, disks, queues and pools" },
 	{ "daemon.metrics", NULL, describe_stats, "what each counter means" },
 	{ 0 },

@@ -4,10 +4,10 @@
  */
 #include "ctl/commands.h"
 
+#include <errno.h>
 #include <string.h>
 
-/* `sources`: [{name, text}]; none: the daemon's own files. *ret NULL then. */
-static int sources_of(struct ctl_call *call, json_t *params, struct policy_source **ret, size_t *ret_n)
+int ctl_sources_of(struct ctl_call *call, json_t *params, struct policy_source **ret, size_t *ret_n)
 {
 	json_t *list = json_object_get(params, "sources"), *one;
 	struct policy_source *s;
@@ -25,7 +25,7 @@ static int sources_of(struct ctl_call *call, json_t *params, struct policy_sourc
 		if (!s || !name || !text) {
 			ctl_fail(call, CTL_ERROR_PARAMS, NULL, "`sources' is a list of {name, text}");
 			policy_sources_free(s, i);
-			return -1;
+			return -EINVAL;
 		}
 		s[i].name = strdup(name);
 		s[i].text = strdup(text);
@@ -40,7 +40,7 @@ static void apply(struct ctl_call *call, json_t *params, void *context)
 	struct policy_source *s;
 	size_t n;
 
-	if (!change_must_wait(context, call, params, apply) && sources_of(call, params, &s, &n) == 0)
+	if (!change_must_wait(context, call, params, apply) && ctl_sources_of(call, params, &s, &n) == 0)
 		change_begin(context, call, s, n, NULL);
 }
 
@@ -51,19 +51,19 @@ static void diff(struct ctl_call *call, json_t *params, void *context)
 	struct policy *p;
 	size_t n;
 
-	if (sources_of(call, params, &s, &n) < 0 || change_load(c, call, s, n, NULL, &p) < 0)
+	if (ctl_sources_of(call, params, &s, &n) < 0 || change_load(c, call, s, n, NULL, &p) < 0)
 		return;
 	ctl_reply(call, json_pack("{s:o}", "changes", change_list_json(c->host->policy, p)));
 	policy_free(p);
 }
 
-static const struct ctl_param with_sources[] = {
+const struct ctl_param ctl_with_sources[] = {
 	{ "sources", CTL_ARRAY, false, "the policy as [{name, text}]; without it, the daemon's own files are read again" },
 	{ 0 },
 };
 
 const struct ctl_method cmd_policy[] = {
-	{ "policy.apply", with_sources, apply, "make a policy run, all of it or nothing" },
-	{ "policy.diff", with_sources, diff, "what applying it would change" },
+	{ "policy.apply", ctl_with_sources, apply, "make a policy run, all of it or nothing" },
+	{ "policy.diff", ctl_with_sources, diff, "what applying it would change" },
 	{ 0 },
 };

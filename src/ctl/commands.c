@@ -5,8 +5,6 @@
 #include "ctl/commands.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 const struct ctl_event cmd_events[] = {
 	{ "disk.connected", "a front-end has come" },
@@ -22,14 +20,8 @@ const struct ctl_event cmd_events[] = {
 
 static int overlay_begin(struct ctl_context *c)
 {
-	const char *slash = strrchr(c->config, '/');
-	int dir = slash ? (int)(slash - c->config) : 1;
-
-	if (asprintf(&c->overlay_path, "%.*s/conf.d/%s", dir, slash ? c->config : ".", POLICY_OVERLAY_NAME) < 0) {
-		c->overlay_path = NULL;
-		return -ENOMEM;
-	}
-	return policy_overlay_load(c->overlay_path, &c->overlay);
+	c->overlay_path = policy_overlay_path(c->config);
+	return c->overlay_path ? policy_overlay_load(c->overlay_path, &c->overlay) : -ENOMEM;
 }
 
 int ctl_commands_init(struct ctl_context *c)

@@ -32,6 +32,12 @@ void ctl_commands_fini(struct ctl_context *c);
 extern const struct ctl_method cmd_daemon[], cmd_policy[], cmd_disk[], cmd_vm[], cmd_slo[], cmd_pool[], cmd_ledger[];
 extern const struct ctl_event cmd_events[];
 
+/* --- cmd_policy.c, also for those who have only part of these commands --- */
+
+/* The parameter `sources`: [{name, text}]; none: *ret NULL. -EINVAL: the call has been told. */
+extern const struct ctl_param ctl_with_sources[];
+int ctl_sources_of(struct ctl_call *call, json_t *params, struct policy_source **ret, size_t *ret_n);
+
 /* --- change.c: every change of the policy at run time goes this way --- */
 
 /*

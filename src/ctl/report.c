@@ -17,9 +17,11 @@ static json_t *worker_status(struct host *h, unsigned i)
 {
 	const struct blk_team_member *m = &h->team.member[i];
 
-	return json_pack("{s:i, s:i, s:i, s:s, s:i, s:f}", "index", (int)i, "cpu", worker_cpu(m->worker), "tid",
-			 worker_tid(m->worker), "poll", poll_name(h), "queues", (int)m->queues, "busy_percent",
-			 m->busy * 100);
+	bool own = i >= h->team.shared;
+
+	return json_pack("{s:i, s:i, s:i, s:s, s:s?, s:i, s:f}", "index", (int)i, "cpu", worker_cpu(m->worker), "tid",
+			 worker_tid(m->worker), "poll", own ? policy_poll_name(POLICY_POLL_NEVER) : poll_name(h), "group",
+			 own ? h->group[i] : NULL, "queues", (int)m->queues, "busy_percent", m->busy * 100);
 }
 
 /* Numbers of the workers that serve it now. */
@@ -107,14 +109,19 @@ static json_t *pools_status(struct host *h)
 	return pools;
 }
 
-json_t *report_status(struct host *h, uint64_t uptime_s)
+json_t *report_workers(struct host *h)
 {
 	json_t *workers = json_array();
 
 	for (unsigned i = 0; i < h->team.n; i++)
 		json_array_append_new(workers, worker_status(h, i));
+	return workers;
+}
+
+json_t *report_status(struct host *h, uint64_t uptime_s)
+{
 	return json_pack("{s:s, s:I, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION, "uptime_s", (json_int_t)uptime_s, "workers",
-			 workers, "pools", pools_status(h), "vms", report_vms(h));
+			 report_workers(h), "pools", pools_status(h), "vms", report_vms(h));
 }
 
 /* --- stats --- */

@@ -10,5 +10,6 @@
 
 /* NULL without memory; otherwise a new reference. */
 json_t *report_status(struct host *h, uint64_t uptime_s);
+json_t *report_workers(struct host *h);
 json_t *report_stats(struct host *h);
 json_t *report_vms(struct host *h);

@@ -237,7 +237,7 @@ int main(int argc, char **argv)
 		log_err("event loop: %s", strerror(-err));
 		return EX_OSERR;
 	}
-	if (host_create(d.event, &policy->daemon, &events, &d.host, &error) < 0) {
+	if (host_create(d.event, policy, &events, &d.host, &error) < 0) {
 		log_err("%s", error.text);
 		policy_free(policy);
 		return EX_CONFIG;

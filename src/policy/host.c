@@ -58,43 +58,15 @@ static int on_balance(sd_event_source *s, uint64_t usec, void *arg)
 	struct host_disk *d;
 
 	blk_team_balance(&h->team, clock_now_ns());
-	list_for_each(d, &h->disks, node)
+	list_for_each(d, &h->disks, node) {
 		host_disk_look(d, clock_now_ns());
+		blk_disk_move_home(d->blk);
+	}
 	list_for_each(pool, &h->pools, node)
 		if (pool->blk->gate)
 			blk_gate_balance(pool->blk->gate);
 	sd_event_source_set_time(s, usec + BLK_TEAM_INTERVAL_NS / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
-}
-
-static int start_workers(struct host *h, const struct policy_daemon *daemon, struct host_error *e)
-{
-	size_t n = daemon->workers.n ? daemon->workers.n : 1;
-	struct worker *worker[BLK_TEAM_MAX] = { 0 };
-	int err = 0;
-
-	if (n > BLK_TEAM_MAX) {
-		host_error_set(e, -E2BIG, "daemon.workers: at most %u workers", BLK_TEAM_MAX);
-		return -E2BIG;
-	}
-	for (size_t i = 0; err == 0 && i < n; i++) {
-		struct worker_config c = {
-			.index = (unsigned)i,
-			.cpu = daemon->workers.n ? (int)daemon->workers.cpu[i] : -1,
-			.poll = (enum worker_poll)daemon->poll,
-			.poll_idle_ns = daemon->poll_idle_ns,
-		};
-
-		err = worker_create(&c, &worker[i]);
-		if (err < 0)
-			host_error_set(e, err, "worker %zu on CPU %d: %s%s", i, c.cpu, strerror(-err),
-				       err == -EINVAL ? " (is this CPU online, and allowed to this process?)" : "");
-	}
-	if (err == 0)
-		return blk_team_init(&h->team, worker, (unsigned)n);
-	for (size_t i = 0; i < n; i++)
-		worker_destroy(worker[i]);
-	return err;
 }
 
 static void free_host(struct host *h)
@@ -112,7 +84,7 @@ static void free_host(struct host *h)
 	free(h);
 }
 
-int host_create(sd_event *event, const struct policy_daemon *daemon, const struct host_events *events, struct host **ret,
+int host_create(sd_event *event, const struct policy *policy, const struct host_events *events, struct host **ret,
 		struct host_error *e)
 {
 	struct host *h = calloc(1, sizeof(*h));
@@ -134,7 +106,7 @@ int host_create(sd_event *event, const struct policy_daemon *daemon, const struc
 		err = host_state_begin(h);
 	if (err < 0)
 		goto fail;
-	err = start_workers(h, daemon, e);
+	err = host_workers_start(h, policy, e);
 	if (err < 0) {
 		free_host(h);
 		return err;

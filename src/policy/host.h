@@ -56,6 +56,8 @@ struct host {
 	sd_event *event;
 	struct policy *policy; /* that runs */
 	struct blk_team team;
+	/* By index in the team: the co-group whose own worker it is; "" for shared ones, which come first. */
+	char group[BLK_TEAM_MAX][POLICY_NAME_MAX];
 	struct list pools, disks;
 	struct host_events events;
 	sd_event_source *replies, *balance;
@@ -73,8 +75,8 @@ struct host_error {
 
 typedef void (*host_done)(void *arg, const struct host_error *error);
 
-/* Starts the workers and nothing else. */
-int host_create(sd_event *event, const struct policy_daemon *daemon, const struct host_events *events, struct host **ret,
+/* Starts the workers of the policy, also co-groups' own, and nothing else. */
+int host_create(sd_event *event, const struct policy *policy, const struct host_events *events, struct host **ret,
 		struct host_error *error);
 /* Ends everything, then frees and calls done (from the event loop). */
 void host_destroy(struct host *h, host_done done, void *arg);

@@ -199,7 +199,7 @@ static int make_disk(struct host_change *c, const struct policy_vm *vm, const st
 
 	if (now && stays(c, now))
 		return 0;
-	err = host_disk_make(c->host, vm, spec, pool, &d, &c->error);
+	err = host_disk_make(c->host, c->policy, vm, spec, pool, &d, &c->error);
 	if (err < 0)
 		return err;
 	d->fresh = true;
@@ -403,6 +403,8 @@ static void commit(struct host_change *c)
 		if (d->fresh || d->removing)
 			continue;
 		if (stays(c, d)) {
+			/* Its VM may have joined or left a group; what runs moves at the next look. */
+			d->blk->own = host_worker_of(c->host, c->policy, d->vm);
 			resize_disk(c, d);
 			continue;
 		}
@@ -416,6 +418,8 @@ static void prepare(struct host_change *c)
 {
 	int err = check_daemon(c);
 
+	if (err == 0)
+		err = host_workers_check(c->host, c->policy, &c->error);
 	if (err == 0)
 		err = check_pools(c);
 	if (err == 0)

@@ -64,8 +64,8 @@ static const struct vhost_server_events server_events = {
 	.queue_refused = on_queue_refused,
 };
 
-int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *spec, struct host_pool *pool,
-		   struct host_disk **ret, struct host_error *e)
+int host_disk_make(struct host *h, const struct policy *policy, const struct policy_vm *vm, const struct policy_disk *spec,
+		   struct host_pool *pool, struct host_disk **ret, struct host_error *e)
 {
 	char image_name[2 * POLICY_NAME_MAX];
 	struct store_disk_options image = {
@@ -80,7 +80,8 @@ int host_disk_make(struct host *h, const struct policy_vm *vm, const struct poli
 		.vm = vm->name,
 		.name = spec->name,
 		.queues = (unsigned)spec->queues,
-		.workers = (unsigned)min_u64(spec->workers, h->team.n),
+		.workers = (unsigned)min_u64(spec->workers, h->team.shared),
+		.own = host_worker_of(h, policy, vm->name),
 		.ioprio_ignore = spec->ioprio == POLICY_IOPRIO_IGNORE,
 	};
 	struct host_disk *d = calloc(1, sizeof(*d));

@@ -8,6 +8,13 @@
 
 void host_error_set(struct host_error *e, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* host_worker.c */
+int host_workers_start(struct host *h, const struct policy *policy, struct host_error *e);
+/* -EBUSY: a co-group wants a worker of its own that was not made at the start. */
+int host_workers_check(const struct host *h, const struct policy *policy, struct host_error *e);
+/* Index in the team + 1 of the worker that a VM's disks have to themselves; 0: they use the shared ones. */
+unsigned host_worker_of(const struct host *h, const struct policy *policy, const char *vm);
+
 /* host_pool.c */
 int host_pool_make(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool **ret, struct host_error *e);
 /* No disk is left: frees it; then gone, from the event loop or at once. */
@@ -27,8 +34,8 @@ void host_state_save(struct host *h, void (*began)(void *arg), struct blk_gate_d
 int host_state_begin(struct host *h);
 
 /* host_disk.c */
-int host_disk_make(struct host *h, const struct policy_vm *vm, const struct policy_disk *d, struct host_pool *pool,
-		   struct host_disk **ret, struct host_error *e);
+int host_disk_make(struct host *h, const struct policy *policy, const struct policy_vm *vm, const struct policy_disk *d,
+		   struct host_pool *pool, struct host_disk **ret, struct host_error *e);
 /* Binds its socket or begins to connect. */
 int host_disk_serve(struct host_disk *d, const struct policy *policy, const struct policy_disk *spec, struct host_error *e);
 /* Tells of queues that their driver has broken since the last look. */

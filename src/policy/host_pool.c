@@ -32,7 +32,7 @@ static struct store_pool_options store_options(const struct policy_pool *p)
 static bool is_sliced(const struct host *h, const struct policy_pool *p)
 {
 	if (p->schedule == POLICY_SCHEDULE_AUTO)
-		return h->team.n > 1 && p->type != POLICY_POOL_MODEL && p->capacity.iops > OWNER_IOPS_MAX;
+		return h->team.shared > 1 && p->type != POLICY_POOL_MODEL && p->capacity.iops > OWNER_IOPS_MAX;
 	return p->schedule == POLICY_SCHEDULE_SLICED;
 }
 
@@ -75,7 +75,7 @@ static int make_gate(struct host *h, const struct policy *policy, const struct p
 	}
 	if (is_sliced(h, p))
 		return blk_gate_create_sliced(&o, &h->team, p->capacity.iops, &pool->blk->gate);
-	pool->owner = h->pools_made % h->team.n;
+	pool->owner = h->pools_made % h->team.shared;
 	return blk_gate_create(&o, &h->team, pool->owner, &pool->blk->gate);
 }
 

@@ -51,6 +51,16 @@ static json_t *load_tree(FILE *f)
 	return NULL;
 }
 
+char *policy_overlay_path(const char *main_file)
+{
+	const char *slash = strrchr(main_file, '/');
+	char *path;
+
+	if (asprintf(&path, "%.*s/conf.d/%s", slash ? (int)(slash - main_file) : 1, slash ? main_file : ".", POLICY_OVERLAY_NAME) < 0)
+		return NULL;
+	return path;
+}
+
 int policy_overlay_load(const char *path, struct policy_overlay **ret)
 {
 	FILE *f = fopen(path, "re");

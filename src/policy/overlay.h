@@ -15,6 +15,8 @@
 
 struct policy_overlay;
 
+/* Where it is kept, beside the policy's main file; new, NULL without memory. */
+char *policy_overlay_path(const char *main_file);
 /* A file that does not exist is an empty overlay. -EINVAL: not what policy_overlay_write() writes. */
 int policy_overlay_load(const char *path, struct policy_overlay **ret);
 struct policy_overlay *policy_overlay_copy(const struct policy_overlay *o);

@@ -186,7 +186,7 @@ struct policy_cosched {
 	enum policy_cosched_algorithm algorithm;
 	struct policy_cpus cpus;
 	uint64_t slice_ns;
-	uint64_t debt_limit_ns; /* pooled: a group that owes more is not asked for */
+	uint64_t debt_limit_ns; /* pooled: a group that owes more is not asked for; it may owe less if it is due little */
 };
 
 struct policy_cogroup {

@@ -193,7 +193,7 @@ static const struct schema_field cosched_fields[] = {
 	QUANTITY(struct policy_cosched, "slice", slice_ns, UNITS_DURATION, .least = 100 * NSEC_PER_USEC,
 		 .most = NSEC_PER_SEC, .initial = 30 * NSEC_PER_MSEC),
 	QUANTITY(struct policy_cosched, "debt_limit", debt_limit_ns, UNITS_DURATION, .most = 10 * NSEC_PER_SEC,
-		 .initial = 30 * NSEC_PER_MSEC),
+		 .initial = NSEC_PER_SEC),
 	{ NULL },
 };
 static const struct schema_object cosched_object = {

@@ -70,6 +70,24 @@ static inline void host_run_do(struct host_run *r, void (*fn)(struct host_run *,
 		;
 }
 
+/* More workers than a policy could have on this machine: they share its CPUs. 0: one on each of the first two. */
+static unsigned host_run_workers;
+
+static inline void host_run_set_workers(struct policy *p)
+{
+	struct policy_cpus *cpus = &p->daemon.workers;
+	unsigned n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!host_run_workers)
+		return;
+	free(cpus->cpu);
+	cpus->cpu = calloc(host_run_workers, sizeof(*cpus->cpu));
+	if (!cpus->cpu)
+		abort();
+	for (cpus->n = 0; cpus->n < host_run_workers; cpus->n++)
+		cpus->cpu[cpus->n] = cpus->n % n;
+}
+
 static inline struct policy *host_run_policy(struct host_run *r, const char *yaml)
 {
 	struct policy_diagnostics diag = { 0 };
@@ -86,6 +104,7 @@ static inline struct policy *host_run_policy(struct host_run *r, const char *yam
 	policy_diagnostics_fini(&diag);
 	free(text);
 	assert(p);
+	host_run_set_workers(p);
 	return p;
 }
 
@@ -116,7 +135,7 @@ static inline void host_run_start_with(struct host_run *r, const char *yaml, con
 	if (err >= 0)
 		err = sd_event_add_io(r->event, NULL, r->pipe[0], EPOLLIN, host_run_on_call, r);
 	if (err >= 0)
-		err = host_create(r->event, &p->daemon, events, &r->host, &r->error);
+		err = host_create(r->event, p, events, &r->host, &r->error);
 	if (err < 0 || pthread_create(&r->thread, NULL, host_run_thread, r) != 0) {
 		fprintf(stderr, "host: %d %s\n", err, r->error.text);
 		abort();

@@ -3,11 +3,12 @@
  * Load in a guest: threads that keep a number of requests in flight, each with its own I/O priority, and what each got.
  *
  *   load DEVICE SECONDS JOB...
- *   JOB: name=gold,op=read|write,order=random|sequential,bytes=4096,depth=4,threads=2,ioprio=rt/4|be/0|idle|none,
- *        first=0,size=16777216,poll=0|1,warmup=0,rate=0
+ *   JOB: name=gold,op=read|write|flush|zeroes|discard,order=random|sequential,bytes=4096,most=0,depth=4,threads=2,
+ *        ioprio=rt/4|be/0|idle|none,hint=0,nice=0,first=0,size=16777216,poll=0|1,warmup=0,rate=0
  *
  * Prints JSON: per thread ops, bytes, errors and latency percentiles, all counted inside the common window only: from
  * `warmup` seconds after all threads have begun until SECONDS later. O_DIRECT through io_uring; poll=1 makes an IOPOLL ring.
+ * Sizes are between `bytes` and `most`. Discards go one at a time, whatever the depth. A hint is left out where the kernel has none.
  * With a rate, a thread sends that many requests a second (depth of them in flight at most), and a request's latency counts
  * from when it was due: a device that is late cannot slow down its own examination. `late_us` is how late the thread itself
  * was, at worst: what the machine under the guest took from it.
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +25,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,10 +37,16 @@
 #define BUCKETS (60u * STEPS)
 #define BATCH 32u
 
+enum op { OP_READ, OP_WRITE, OP_FLUSH, OP_ZEROES, OP_DISCARD, OPS };
+
+static const char *const op_name[OPS] = { "read", "write", "flush", "zeroes", "discard" };
+
 struct job {
 	char name[32];
-	bool write, sequential, poll;
-	unsigned bytes, depth, threads, ioprio;
+	enum op op;
+	bool sequential, poll;
+	unsigned bytes, most, depth, threads, ioprio, hint;
+	int nice;
 	uint64_t first, size;
 	double warmup, rate;
 };
@@ -44,7 +54,7 @@ struct job {
 struct thread {
 	struct job job;
 	pthread_t id;
-	uint64_t ops, errors, max_ns, sum_ns, random, cursor, late_ns;
+	uint64_t ops, bytes, errors, max_ns, sum_ns, random, cursor, late_ns;
 	uint32_t bucket[BUCKETS];
 	int error;
 };
@@ -92,23 +102,31 @@ static double percentile_us(const struct thread *t, double share)
 	return 0;
 }
 
+static uint64_t next_random(struct thread *t)
+{
+	t->random ^= t->random << 13;
+	t->random ^= t->random >> 7;
+	t->random ^= t->random << 17;
+	return t->random;
+}
+
 static uint64_t next_offset(struct thread *t)
 {
-	uint64_t slots = t->job.size / t->job.bytes, slot;
+	uint64_t slots = (t->job.size - t->job.most) / t->job.bytes + 1, slot;
 
-	if (t->job.sequential) {
-		slot = t->cursor++ % slots;
-	} else {
-		t->random ^= t->random << 13;
-		t->random ^= t->random >> 7;
-		t->random ^= t->random << 17;
-		slot = t->random % slots;
-	}
+	slot = t->job.sequential ? t->cursor++ % slots : next_random(t) % slots;
 	return t->job.first + slot * t->job.bytes;
+}
+
+/* A multiple of the smallest. */
+static unsigned next_bytes(struct thread *t)
+{
+	return t->job.bytes * (1 + (unsigned)(next_random(t) % (t->job.most / t->job.bytes)));
 }
 
 struct request {
 	uint64_t began_ns;
+	unsigned bytes; /* that the kernel returns when it is done */
 	void *data;
 	struct request *next_idle;
 };
@@ -116,12 +134,18 @@ struct request {
 static void request_put(struct thread *t, struct io_uring *ring, int fd, struct request *r, uint64_t began_ns)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+	unsigned bytes = next_bytes(t);
 
 	r->began_ns = began_ns;
-	if (t->job.write)
-		io_uring_prep_write(sqe, fd, r->data, t->job.bytes, next_offset(t));
+	r->bytes = t->job.op <= OP_WRITE ? bytes : 0;
+	if (t->job.op == OP_READ)
+		io_uring_prep_read(sqe, fd, r->data, bytes, next_offset(t));
+	else if (t->job.op == OP_WRITE)
+		io_uring_prep_write(sqe, fd, r->data, bytes, next_offset(t));
+	else if (t->job.op == OP_FLUSH)
+		io_uring_prep_fsync(sqe, fd, 0);
 	else
-		io_uring_prep_read(sqe, fd, r->data, t->job.bytes, next_offset(t));
+		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)next_offset(t), (off_t)bytes);
 	io_uring_sqe_set_data(sqe, r);
 }
 
@@ -129,11 +153,12 @@ static void request_count(struct thread *t, const struct request *r, int result,
 {
 	uint64_t now = now_ns(), took = now - r->began_ns;
 
-	if (result != (int)t->job.bytes)
+	if (result != (int)r->bytes)
 		t->errors++;
-	if (now < window_ns || result != (int)t->job.bytes)
+	if (now < window_ns || result != (int)r->bytes)
 		return;
 	t->ops++;
+	t->bytes += r->bytes;
 	t->bucket[bucket_of(took)]++;
 	t->sum_ns += took;
 	t->max_ns = took > t->max_ns ? took : t->max_ns;
@@ -241,6 +266,41 @@ static int thread_loop_open(struct thread *t, struct io_uring *ring, int fd, str
 	return 0;
 }
 
+static int thread_loop_discard(struct thread *t, int fd)
+{
+	uint64_t open_ns, close_ns;
+
+	pthread_barrier_wait(&begin);
+	open_ns = now_ns() + (uint64_t)(t->job.warmup * 1e9);
+	close_ns = open_ns + (uint64_t)(seconds * 1e9);
+	while (now_ns() < close_ns) {
+		uint64_t range[2] = { next_offset(t), next_bytes(t) };
+		struct request r = { .began_ns = now_ns() };
+
+		if (ioctl(fd, BLKDISCARD, range) < 0)
+			return -errno;
+		request_count(t, &r, 0, open_ns);
+	}
+	return 0;
+}
+
+static int thread_run(struct thread *t, struct io_uring *ring, int fd, struct request *r)
+{
+	if (t->job.op == OP_DISCARD)
+		return thread_loop_discard(t, fd);
+	return t->job.rate > 0 ? thread_loop_open(t, ring, fd, r) : thread_loop(t, ring, fd, r);
+}
+
+/* As important as the guest's kernel lets it be. */
+static int thread_rank(const struct job *j)
+{
+	if (j->nice && setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), j->nice))
+		return -errno;
+	if (!j->ioprio || (j->hint && !syscall(SYS_ioprio_set, 1, 0, j->ioprio | j->hint << 3)))
+		return 0;
+	return syscall(SYS_ioprio_set, 1, 0, j->ioprio) ? -errno : 0;
+}
+
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
@@ -254,17 +314,19 @@ static void *thread_main(void *arg)
 		t->error = -errno;
 	else
 		t->error = io_uring_queue_init(t->job.depth, &ring, t->job.poll ? IORING_SETUP_IOPOLL : 0);
-	if (!t->error && t->job.ioprio && syscall(SYS_ioprio_set, 1, 0, t->job.ioprio))
-		t->error = -errno;
+	if (!t->error)
+		t->error = thread_rank(&t->job);
 	for (unsigned i = 0; r && i < t->job.depth; i++) {
-		r[i].data = aligned_alloc(4096, (t->job.bytes + 4095u) & ~4095u);
+		if (t->job.op > OP_WRITE)
+			break;
+		r[i].data = aligned_alloc(4096, (t->job.most + 4095u) & ~4095u);
 		if (r[i].data)
-			memset(r[i].data, (int)i + 1, t->job.bytes);
+			memset(r[i].data, (int)i + 1, t->job.most);
 	}
 	if (t->error)
 		pthread_barrier_wait(&begin);
 	else
-		t->error = (t->job.rate > 0 ? thread_loop_open : thread_loop)(t, &ring, fd, r);
+		t->error = thread_run(t, &ring, fd, r);
 	return NULL;
 }
 
@@ -279,6 +341,16 @@ static unsigned ioprio_parse(const char *text)
 	return strcmp(text, "idle") == 0 ? 3u << 13 : 0;
 }
 
+static bool op_parse(const char *text, enum op *ret)
+{
+	for (enum op op = 0; op < OPS; op++)
+		if (strcmp(text, op_name[op]) == 0) {
+			*ret = op;
+			return true;
+		}
+	return false;
+}
+
 static bool job_set(struct job *j, const char *key, const char *value)
 {
 	uint64_t number = strtoull(value, NULL, 0);
@@ -286,13 +358,19 @@ static bool job_set(struct job *j, const char *key, const char *value)
 	if (strcmp(key, "name") == 0)
 		snprintf(j->name, sizeof(j->name), "%s", value);
 	else if (strcmp(key, "op") == 0)
-		j->write = strcmp(value, "write") == 0;
+		return op_parse(value, &j->op);
 	else if (strcmp(key, "order") == 0)
 		j->sequential = strcmp(value, "sequential") == 0;
 	else if (strcmp(key, "poll") == 0)
 		j->poll = number != 0;
 	else if (strcmp(key, "bytes") == 0)
 		j->bytes = (unsigned)number;
+	else if (strcmp(key, "most") == 0)
+		j->most = (unsigned)number;
+	else if (strcmp(key, "hint") == 0)
+		j->hint = (unsigned)number;
+	else if (strcmp(key, "nice") == 0)
+		j->nice = atoi(value);
 	else if (strcmp(key, "depth") == 0)
 		j->depth = number > DEPTH_MAX ? DEPTH_MAX : (unsigned)number;
 	else if (strcmp(key, "threads") == 0)
@@ -326,7 +404,8 @@ static bool job_add(char *text)
 		if (!job_set(&j, word, value))
 			return false;
 	}
-	if (j.bytes == 0 || j.depth == 0 || j.size < j.bytes)
+	j.most = j.most > j.bytes ? j.most : j.bytes;
+	if (j.bytes == 0 || j.depth == 0 || j.size < j.most)
 		return false;
 	for (unsigned i = 0; i < j.threads && n_threads < THREADS_MAX; i++) {
 		thread[n_threads].job = j;
@@ -348,7 +427,7 @@ static int report(void)
 		printf("%s{\"name\": \"%s\", \"ops\": %llu, \"bytes\": %llu, \"errors\": %llu, \"error\": \"%s\", "
 		       "\"mean_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"late_us\": %.1f}",
 		       i ? ", " : "", t->job.name, (unsigned long long)t->ops,
-		       (unsigned long long)t->ops * t->job.bytes, (unsigned long long)t->errors,
+		       (unsigned long long)t->bytes, (unsigned long long)t->errors,
 		       t->error ? strerror(-t->error) : "", t->ops ? (double)t->sum_ns / (double)t->ops / 1000 : 0,
 		       percentile_us(t, 0.5), percentile_us(t, 0.99), (double)t->max_ns / 1000,
 		       (double)t->late_ns / 1000);

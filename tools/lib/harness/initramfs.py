@@ -5,6 +5,7 @@ Built once per kernel and per state of the tools' sources, kept in the cache.
 """
 import hashlib
 import lzma
+import os
 import pathlib
 import re
 import shutil
@@ -38,6 +39,9 @@ while read -r name file; do
 	insmod "/modules/$file" $options || echo "init: cannot load $name"
 done </modules/order
 ulimit -l unlimited
+if [ -e /autorun ]; then
+	exec sh /autorun
+fi
 exec /tools/agent /dev/vport0p1
 """
 
@@ -135,6 +139,19 @@ def fingerprint(kernel, extra):
         digest.update(path.read_bytes())
     digest.update(f"{kernel.image} {kernel.image.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+def archive(files):
+    """A small archive of {path: text}, to stand behind another one."""
+    with tempfile.TemporaryDirectory() as work:
+        for path, text in files.items():
+            target = pathlib.Path(work) / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+            os.utime(target, (0, 0))
+        # Without inode numbers and times of this run, so that equal files make equal archives.
+        return subprocess.run("find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0 --reproducible",
+                              shell=True, cwd=work, check=True, capture_output=True).stdout
 
 
 def build(kernel, extra=()):

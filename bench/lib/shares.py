@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Shares over 1, 2 and 4 workers, with an owner and with slices, while queues move: tests/unit/test-blk-shares.
+
+Natively where there are CPUs for four workers and the driver; otherwise in a guest with eight, emulated by counting
+instructions, whose CPUs take turns: there the device is slower, so that turns are short beside it.
+"""
+import re
+import subprocess
+
+from harness import Broken
+from lib.ladder import CountedGuest
+
+CPUS = 8
+SLOWER = 4
+LINE = re.compile(r"(owner|sliced) +(\d) workers? *: gold : bronze = ([\d.]+) of 3, total ([\d.]+) % of the device, (\d+) moves")
+
+
+def natively(bench, program):
+    """On this machine."""
+    return [subprocess.run([program], capture_output=True, text=True, check=False, timeout=600) for _ in range(bench.options.rounds)]
+
+
+def counted(bench, program):
+    """In the guest; one round says all, as the next one would be the same."""
+    guest = CountedGuest(cpus=CPUS, memory_mib=768, qemu=bench.options.qemu, accel="tcg", tools=[program, bench.program("hog")],
+                         cmdline="nokaslr norandmaps nowatchdog tsc=reliable mitigations=off cryptomgr.notests=1 "
+                                 "transparent_hugepage=never skew_tick=1")
+    guest.host_cpu = bench.server_cpu
+    try:
+        guest.boot()
+        guest.run(f"/tools/hog {' '.join(map(str, range(CPUS)))} >/dev/null 2>&1 &")
+        command = guest.start_command(f"/tools/test-blk-shares {SLOWER} 2>&1")
+        status, output = command.wait(3600)
+    finally:
+        guest.remove()
+    return [subprocess.CompletedProcess([program], status, output, "")]
+
+
+def shares(bench):
+    """Shares of 3 : 1 over 1, 2 and 4 workers, with an owner and with slices, while queues move from worker to worker."""
+    program = str(bench.build / "tests/unit/test-blk-shares")
+    native = len(bench.cpus) > 4
+    runs = (natively if native else counted)(bench, program)
+    got = {}
+    for run in runs:
+        bench.raw("shares", native=native, status=run.returncode, output=run.stdout)
+        found = LINE.findall(run.stdout)
+        if not found:
+            raise Broken(f"{program}: status {run.returncode}\n{run.stdout[-800:]}{run.stderr[-800:]}")
+        for how, workers, ratio, total, _moves in found:
+            got.setdefault((how, workers), []).append((float(ratio), float(total)))
+    place = "natively" if native else f"in a guest of {CPUS} CPUs"
+    for (how, workers), results in got.items():
+        case = f"{how}, {workers} worker{'s' if workers != '1' else ''}, {place}"
+        bench.row("shares", case, "gold : bronze", [ratio for ratio, _ in results], "", "3, within 5 %",
+                  lambda v: abs(v / 3 - 1) <= 0.05)
+        bench.row("shares", case, "total", [total for _, total in results], "%")

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Shared by cohost*.c only.
+ */
+#pragma once
+
+#include "policy/cohost.h"
+
+/* cohost.c */
+void cohost_tell(struct cohost *h, const char *event, const char *name, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Watches the scheduler that has been loaded. */
+int cohost_watch(struct cohost *h);
+/* Ends the scheduler; threads are back on EEVDF, where they were before. Members are as if they had not come. */
+void cohost_unload(struct cohost *h);
+
+/* cohost_member.c */
+extern const struct members_ops cohost_members_ops;
+/* Takes in a thread that was found; gives one back. */
+void cohost_member_take(struct cohost *h, unsigned vm, const struct member *m);
+void cohost_member_give(struct cohost *h, unsigned vm, const struct member *m);
+void cohost_members_give_all(struct cohost *h, unsigned vm);
+/* After a new scheduler was loaded. */
+void cohost_members_take_again(struct cohost *h);

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A thread that was found becomes a member: it may run on the co-scheduled CPUs only, and is scheduled there. Before it goes,
+ * both are taken back.
+ */
+#include "policy/cohost_internal.h"
+
+#include "cosched/place.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct cohost_member *member_find(struct cohost *h, const struct member *m)
+{
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used && h->member[i].member.tid == m->tid && h->member[i].member.start == m->start)
+			return &h->member[i];
+	return NULL;
+}
+
+static struct cohost_member *member_free(struct cohost *h)
+{
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (!h->member[i].used)
+			return &h->member[i];
+	return NULL;
+}
+
+/* --- what people are told --- */
+
+static unsigned account_members(const struct cohost *h, unsigned account)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < CO_VMS_MAX; i++)
+		n += h->vm[i].name[0] && h->vm[i].account == account ? h->vm[i].n : 0;
+	return n;
+}
+
+/* A group of which one always waits can still be asked for, but never all run. */
+static void look_for_crowd(struct cohost *h, unsigned account)
+{
+	struct cohost_account *a = &h->account[account];
+	unsigned n = account_members(h, account);
+	bool crowded = a->is_group && n > h->n_cpus;
+
+	if (crowded && !a->crowded)
+		cohost_tell(h, "cosched.crowded", a->name, "%u members on %zu CPUs: they cannot all run at the same time", n, h->n_cpus);
+	a->crowded = crowded;
+}
+
+static const char *refusal(int err)
+{
+	switch (err) {
+	case -EEXIST:
+		return "another VM has this thread";
+	case -ENOSPC:
+		return "there are too many members";
+	case -ESRCH:
+		return "it has gone";
+	default:
+		return strerror(-err);
+	}
+}
+
+static void tell_came(struct cohost *h, const struct cohost_vm *vm, const struct member *m)
+{
+	const struct cohost_account *a = &h->account[vm->account];
+	char what[32] = "thread";
+
+	if (m->vcpu >= 0)
+		snprintf(what, sizeof(what), "vCPU %d", m->vcpu);
+	if (vm->is_worker)
+		strcpy(what, "I/O worker");
+	cohost_tell(h, "cosched.joined", vm->name, "%s, thread %d of process %d%s%s%s", what, (int)m->tid, (int)m->pid,
+		    a->is_group ? ", in group " : "", a->is_group ? a->name : "",
+		    h->sched ? "" : " (not scheduled: nothing is loaded)");
+}
+
+/* --- in and out --- */
+
+static int schedule(struct cohost *h, struct cohost_member *slot)
+{
+	int err = place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
+
+	if (err < 0)
+		return err;
+	slot->narrowed = true;
+	err = cosched_member_add(h->sched, slot->member.tid, slot->vm, &slot->slot);
+	if (err < 0) {
+		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
+		slot->narrowed = false;
+	}
+	return err;
+}
+
+void cohost_member_take(struct cohost *h, unsigned vm, const struct member *m)
+{
+	struct cohost_member *slot = member_find(h, m) ? NULL : member_free(h);
+	int err = slot ? 0 : member_find(h, m) ? -EEXIST : -ENOSPC;
+
+	if (slot) {
+		*slot = (struct cohost_member){ .member = *m, .vm = vm, .slot = CO_NONE };
+		err = h->sched ? schedule(h, slot) : 0;
+	}
+	if (err < 0) {
+		if (err != -ESRCH)
+			cohost_tell(h, "cosched.refused", h->vm[vm].name, "thread %d: %s", (int)m->tid, refusal(err));
+		return;
+	}
+	slot->used = true;
+	h->n_members++;
+	h->vm[vm].n++;
+	tell_came(h, &h->vm[vm], m);
+	look_for_crowd(h, h->vm[vm].account);
+}
+
+static bool is_the_same_thread(const struct cohost *h, const struct member *m)
+{
+	return members_is_alive(h->members, m);
+}
+
+static void give(struct cohost *h, struct cohost_member *slot)
+{
+	if (slot->slot != CO_NONE)
+		cosched_member_remove(h->sched, slot->slot);
+	if (slot->narrowed && is_the_same_thread(h, &slot->member))
+		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
+	slot->used = false;
+	h->n_members--;
+	h->vm[slot->vm].n--;
+}
+
+void cohost_member_give(struct cohost *h, unsigned vm, const struct member *m)
+{
+	struct cohost_member *slot = member_find(h, m);
+
+	if (!slot || slot->vm != vm)
+		return;
+	give(h, slot);
+	cohost_tell(h, "cosched.left", h->vm[vm].name, "thread %d of process %d", (int)m->tid, (int)m->pid);
+	look_for_crowd(h, h->vm[vm].account);
+}
+
+void cohost_members_give_all(struct cohost *h, unsigned vm)
+{
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used && h->member[i].vm == vm)
+			give(h, &h->member[i]);
+}
+
+void cohost_members_take_again(struct cohost *h)
+{
+	struct members_seen seen;
+
+	for (unsigned vm = 0; vm < CO_VMS_MAX; vm++) {
+		if (!h->vm[vm].name[0] || h->vm[vm].is_worker)
+			continue;
+		members_see(h->members, vm, &seen);
+		for (unsigned i = 0; i < seen.n; i++)
+			cohost_member_take(h, vm, &seen.member[i]);
+	}
+}
+
+static void came(void *arg, unsigned vm, const struct member *m)
+{
+	cohost_member_take(arg, vm, m);
+}
+
+static void left(void *arg, unsigned vm, const struct member *m)
+{
+	cohost_member_give(arg, vm, m);
+}
+
+const struct members_ops cohost_members_ops = { came, left };
+
+/* --- workers --- */
+
+void cohost_worker_is(struct cohost *h, const char *group, const struct member *worker)
+{
+	char name[COHOST_NAME_MAX];
+	struct cohost_member *now = NULL;
+
+	snprintf(name, sizeof(name), "%.*s/worker", POLICY_NAME_MAX - 1, group);
+	for (unsigned vm = 0; vm < CO_VMS_MAX; vm++) {
+		if (strcmp(h->vm[vm].name, name) != 0)
+			continue;
+		for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+			if (h->member[i].used && h->member[i].vm == vm)
+				now = &h->member[i];
+		if (now && worker && now->member.tid == worker->tid && now->member.start == worker->start)
+			return;
+		if (now)
+			cohost_member_give(h, vm, &now->member);
+		if (worker)
+			cohost_member_take(h, vm, worker);
+		return;
+	}
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: shares of 3 : 1 hold over one, two and four workers, whether one of them schedules for all or each has its
+ * slice, and while queues move from worker to worker all the time. Each class has queues of its own, so with four workers no
+ * scheduler sees both on one queue. All requests are there from the beginning, so no class runs out before it is over, however
+ * busy the machine: what counts is the order in which they come back. With an argument the device is that many times slower,
+ * for machines whose CPUs take turns.
+ */
+#include "host_run.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define CHUNK 4096u
+#define QUEUES 4u
+#define EACH 600u  /* requests of a queue */
+#define SKIP 200u  /* completions before it counts: where slices begin to know each other */
+#define COUNT 1200u
+#define MOVE_EVERY 40u
+#define CHANNELS 4u
+#define LATENCY_US 2000u
+#define BE(level) (2u << 13 | (level))
+#define CLASSES "classes: { gold: { ioprio: [be/0], shares: 300 }, bronze: { ioprio: [be/7], shares: 100 } }\n"
+
+static struct front_request request[QUEUES][EACH];
+static unsigned slower = 1;
+
+struct move {
+	unsigned queue, to;
+	unsigned moved; /* of the moves that were asked for: not those to where it was */
+};
+
+static void move_now(struct host_run *r, void *arg)
+{
+	struct move *m = arg;
+	struct host_error none = { 0 };
+
+	m->moved += blk_disk_move_queue(host_disk_find(r->host, "a", "d")->blk, m->queue, m->to) == 0;
+	host_run_done(r, &none);
+}
+
+static void submit_all(struct frontend *f)
+{
+	static struct front_buf buf;
+
+	buf = front_buf_of(f, frontend_alloc(f, CHUNK), CHUNK);
+	for (unsigned i = 0; i < EACH; i++)
+		for (unsigned q = 0; q < QUEUES; q++) {
+			request[q][i] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .ioprio = BE(q < QUEUES / 2 ? 0 : 7),
+								.data = &buf, .n_data = 1 };
+			assert_int_equal(front_submit(&f->queue[q], &request[q][i]), 0);
+		}
+	for (unsigned q = 0; q < QUEUES; q++)
+		front_kick(&f->queue[q]);
+}
+
+/* Gold ones among those from SKIP to SKIP + COUNT. */
+static unsigned gold_of(struct host_run *run, struct frontend *f, unsigned workers, struct move *m, double *ret_seconds)
+{
+	unsigned n = 0, gold = 0, asked = 0;
+	uint64_t began = 0;
+
+	while (n < SKIP + COUNT)
+		for (unsigned q = 0; q < QUEUES && n < SKIP + COUNT; q++) {
+			struct front_request *done = front_poll(&f->queue[q]);
+
+			assert_int_equal(f->queue[q].error, 0);
+			if (!done)
+				continue;
+			assert_int_equal(done->status, VIRTIO_BLK_S_OK);
+			if (n == SKIP)
+				began = clock_now_ns();
+			gold += n >= SKIP && done->ioprio == BE(0);
+			if (++n % MOVE_EVERY == 0) {
+				m->queue = asked % QUEUES;
+				m->to = (asked + asked / QUEUES) % workers;
+				asked++;
+				host_run_do(run, move_now, m);
+			}
+		}
+	*ret_seconds = (double)(clock_now_ns() - began) / 1e9;
+	return gold;
+}
+
+static double ratio_on(bool sliced, unsigned workers, double *ret_total)
+{
+	unsigned latency_us = LATENCY_US * slower, iops = CHANNELS * 1000000 / latency_us;
+	struct frontend_config config = { .queues = QUEUES, .queue_size = 1024, .indirect = true, .data_bytes = 1 << 20 };
+	struct move m = { 0 };
+	char policy[1024], schedule[64] = "";
+	struct host_run run;
+	struct frontend *f;
+	double seconds, ratio;
+	unsigned gold;
+
+	host_run_workers = workers;
+	if (sliced)
+		snprintf(schedule, sizeof(schedule), ", schedule: sliced, capacity: { iops: %u }", iops);
+	snprintf(policy, sizeof(policy),
+		 "pools: { p: { type: model, channels: %u, read_latency: %uus, write_latency: %uus%s } }\n" CLASSES
+		 "vms: { a: { disks: [ { name: d, pool: p, size: 8MiB, queues: %u, workers: %u } ] } }\n",
+		 CHANNELS, latency_us, latency_us, schedule, QUEUES, workers);
+	host_run_start(&run, policy);
+	f = host_run_attach(&run, "a", "d", &config);
+	submit_all(f);
+	gold = gold_of(&run, f, workers, &m, &seconds);
+	ratio = (double)gold / (COUNT - gold);
+	*ret_total = COUNT / seconds / iops;
+	print_message("  %-6s %u worker%s: gold : bronze = %.3f of 3, total %.1f %% of the device, %u moves\n",
+		      sliced ? "sliced" : "owner", workers,
+		      workers > 1 ? "s" : " ", ratio, *ret_total * 100, m.moved);
+	assert_true(workers == 1 || m.moved > 0);
+	frontend_destroy(f);
+	host_run_stop(&run);
+	return ratio;
+}
+
+static void shares_with_an_owner(void **state)
+{
+	double total;
+
+	(void)state;
+	for (unsigned workers = 1; workers <= 4; workers *= 2)
+		assert_true(fabs(ratio_on(false, workers, &total) / 3 - 1) <= 0.05);
+}
+
+/*
+ * What slices may spend is settled once a millisecond of real time, so a machine that lets workers wait for each other for tens
+ * of milliseconds is seen in the ratio; the device's own throughput tells whether it did.
+ */
+static void shares_over_slices(void **state)
+{
+	double total;
+
+	(void)state;
+	for (unsigned workers = 1; workers <= 4; workers *= 2) {
+		double ratio = ratio_on(true, workers, &total);
+
+		assert_true(ratio > 1.1 && (total < 0.97 || fabs(ratio / 3 - 1) <= 0.15));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shares_with_an_owner),
+		cmocka_unit_test(shares_over_slices),
+	};
+
+	if (argc > 1)
+		slower = (unsigned)atoi(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
