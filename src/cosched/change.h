@@ -163,6 +163,7 @@ CO_INLINE int co_vm_set(struct co_world *w, __u32 vm, __u32 account, __u32 weigh
 		CO_ADD(v->cap_left_ns, (__s64)(cap_ns - v->cap_ns));
 	else
 		CO_WRITE(v->cap_left_ns, (__s64)cap_ns);
+	v->cap_claim_ns = (__s64)cap_ns;
 	CO_WRITE(v->cap_ns, cap_ns);
 	CO_WRITE(v->weight, weight);
 	if (vm >= w->n_vms)

@@ -97,6 +97,7 @@ struct co_vm {
 	__u32 weight;  /* >= 1; 0: not in use */
 	__u64 cap_ns;  /* of CPU time in a period; 0: none */
 	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
+	__s64 cap_claim_ns; /* with a cap: how much it may claim at the next settlement */
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
@@ -145,7 +146,8 @@ struct co_member {
 	__u32 boosted;
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
-	__u64 running_since_ns, boosted_ran_ns;
+	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
+	__u32 displaces; /* queued: it woke up, or ran for a while before */
 	__u32 active; /* ran or waited in this period */
 	/* Ever. */
 	__u64 total_ran_ns, total_waited_ns, total_runs;
@@ -264,15 +266,18 @@ CO_INLINE bool co_asks(const struct co_world *w)
 
 /*
  * How much an account may owe and still be asked for, and what a turn of it may cost: what it is due in eight periods, so
- * that the error stays far below 1 % of a minute whatever its weight; a slice at least, or nobody small would ever run.
+ * that the error stays far below 1 % of a minute whatever its weight, and no more than debt_limit_ns. But a slice at least,
+ * or nobody small would ever run, and what it is due in a period, or somebody large would owe too much all the time.
  */
 CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_account *a)
 {
-	__u64 limit = CO_READ(a->due_ns) * 8;
+	__u64 due = CO_READ(a->due_ns), limit = due * 8;
 
-	if (limit < w->params.slice_ns)
-		limit = w->params.slice_ns;
-	return limit < w->params.debt_limit_ns ? limit : w->params.debt_limit_ns;
+	if (limit > w->params.debt_limit_ns)
+		limit = w->params.debt_limit_ns;
+	if (limit < due)
+		limit = due;
+	return limit > w->params.slice_ns ? limit : w->params.slice_ns;
 }
 
 /* How much an account may be owed before it goes first. */
@@ -372,6 +377,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 		m->boosted_ran_ns = 0;
 		list = CO_STATE_BOOST;
 	}
+	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
 	CO_WRITE(m->list, list);
@@ -403,7 +409,7 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 		co_list_count(w, m->cpu, m->list, -1);
 	co_wait(w, m, 0, now_ns);
 	m->account = co_vm_of(w, m->vm)->account;
-	m->running_since_ns = now_ns;
+	m->started_at_ns = m->running_since_ns = now_ns;
 	m->total_runs++;
 	m->active = 1;
 	CO_WRITE(m->cpu, cpu);
@@ -489,14 +495,16 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 }
 
 /*
- * The CPU to be kicked for a member that was just queued in `state` on `cpu`, when no CPU that it may use is idle: its own if
- * that runs somebody worse, or else one that runs the worst; CO_NONE: it waits.
+ * The CPU to be kicked for `m`, just queued on `m->cpu`, when no CPU that it may use is idle: its own if that runs somebody
+ * worse, or else one that runs the worst; CO_NONE: it waits. So does one that was displaced itself after a short time:
+ * otherwise two could displace each other without end, the one because it is in a better state, the other because it is
+ * asked for.
  */
-CO_INLINE __u32 co_displaces(struct co_world *w, __u32 cpu, __u32 state)
+CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {
-	__u32 i, there;
+	__u32 i, there, cpu = m->cpu, state = m->list;
 
-	if (state == CO_STATE_PARKED)
+	if (!m->displaces || state == CO_STATE_PARKED)
 		return CO_NONE;
 	if (state < CO_READ(co_cpu_of(w, cpu)->state))
 		return cpu;
@@ -523,6 +531,9 @@ CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 accoun
 	if (m->vm == CO_NONE || co_vm_of(w, m->vm)->account != account)
 		return CO_NONE;
 	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
+		return CO_NONE;
+	/* Pooled: who is owed that much is not made to wait for somebody else's debts. */
+	if (CO_READ(c->state) == CO_STATE_BOOST)
 		return CO_NONE;
 	if (!CO_CLAIM(c->request, 0, account + 1))
 		return CO_NONE;

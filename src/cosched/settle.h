@@ -117,8 +117,10 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	vm->total_waited_ns += waited;
 	a->total_ran_ns += ran;
 	a->total_waited_ns += waited;
-	if (vm->cap_ns && demand > vm->cap_ns)
-		demand = ran > vm->cap_ns ? ran : vm->cap_ns;
+	if (vm->cap_ns) {
+		demand = demand < (__u64)vm->cap_claim_ns ? demand : (__u64)vm->cap_claim_ns;
+		vm->cap_claim_ns -= demand;
+	}
 	claim->demand_ns += demand;
 	claim->weight += vm->weight;
 	return ran;
@@ -182,15 +184,17 @@ CO_INLINE void co_settle_pay(struct co_world *w, __u32 i)
 
 /*
  * VM `i`: a new period of its cap, less what it ran too long. Half a slice of what it did not run is kept: whose turn comes
- * late in a period would otherwise never get all of a cap that it waits for.
+ * late in a period would otherwise never get all of a cap that it waits for. What it may claim is reckoned likewise.
  */
 CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 {
 	struct co_vm *vm = co_vm_of(w, i);
 	__s64 left = CO_READ(vm->cap_left_ns), most = w->params.slice_ns / 2;
 
-	if (vm->weight && vm->cap_ns)
-		CO_ADD(vm->cap_left_ns, (__s64)vm->cap_ns - (left > most ? left - most : 0));
+	if (!vm->weight || !vm->cap_ns)
+		return;
+	CO_ADD(vm->cap_left_ns, (__s64)vm->cap_ns - (left > most ? left - most : 0));
+	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */

@@ -63,6 +63,7 @@ static struct sim {
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
 	double worst_purse[CO_ACCOUNTS_MAX];
+	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
 	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
 	uint64_t vm_runnable_ns[CO_VMS_MAX];
 } sim;
@@ -180,7 +181,7 @@ static inline void sim_kick_for(uint32_t i, uint32_t cpu, uint32_t state)
 			sim.cpu[c].kicked = true;
 			return;
 		}
-	running = co_displaces(&sim.w, cpu, state);
+	running = co_displaces(&sim.w, co_member_of(&sim.w, i));
 	if (running != CO_NONE && (sim.member[i].affinity >> running & 1))
 		sim.cpu[running].kicked = true;
 }
@@ -424,8 +425,13 @@ static inline void sim_settle(void)
 		double wants = (double)vm->ran_ns + (double)vm->waited_ns;
 
 		supply += (double)vm->ran_ns;
-		if (vm->cap_ns && wants > (double)vm->cap_ns)
-			wants = vm->ran_ns > vm->cap_ns ? (double)vm->ran_ns : (double)vm->cap_ns;
+		if (vm->cap_ns) {
+			double most = sim.cap_claim[i] < (double)slice / 2 ? sim.cap_claim[i] : (double)slice / 2;
+
+			sim.cap_claim[i] = most + (double)vm->cap_ns;
+			wants = wants < sim.cap_claim[i] ? wants : sim.cap_claim[i];
+			sim.cap_claim[i] -= wants;
+		}
 		if (wants > 0) {
 			weight[vm->account] += vm->weight;
 			demand[vm->account] += wants;
