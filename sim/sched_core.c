@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The policy core (src/cosched/) as the simulator's algorithm, in its four modes: the same functions as in the kernel. Here
+ * The policy core (src/cosched/) as the simulator's algorithm, in its modes: the same functions as in the kernel. Here
  * are what a driver has to bring: lists of waiting members, and kicks.
  */
 #include "sim/machine.h"
@@ -105,17 +105,19 @@ static struct co_member *member_of(struct sim *s, uint32_t m)
 	return co_member_of(s->world, m);
 }
 
-/* Somebody was queued on `cpu` in `state`: who is to look? An idle CPU, or one that runs somebody worse. */
-static uint32_t kick_for(struct sim *s, uint32_t cpu, uint32_t state)
+/* `m` was queued: who is to look? An idle CPU, or one that runs somebody worse. */
+static uint32_t kick_for(struct sim *s, struct co_member *m)
 {
-	if (state == CO_STATE_PARKED)
+	uint32_t cpu = m->cpu;
+
+	if (m->list == CO_STATE_PARKED)
 		return CO_NONE;
 	if (s->cpu[cpu].running == CO_NONE && !s->cpu[cpu].kicked)
 		return cpu;
 	for (uint32_t i = 0; i < s->spec->cpus; i++)
 		if (s->cpu[i].running == CO_NONE && !s->cpu[i].kicked)
 			return i;
-	return co_displaces(s->world, cpu, state);
+	return co_displaces(s->world, m);
 }
 
 /* At home, wherever it ran: so those of a group stay spread. */
@@ -125,7 +127,7 @@ static void core_enqueue(struct sim *s, uint32_t m, bool woken)
 	uint32_t cpu = member->home, list = co_queue(s->world, member, cpu, woken, s->now_ns);
 
 	list_append(core_of(s->world), cpu, list, m);
-	machine_kick(s, kick_for(s, cpu, list));
+	machine_kick(s, kick_for(s, member));
 	if (!woken || is_mute(s) || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
 		return;
 	machine_emit(s, CO_EVENT_ASK, cpu, m, cpu, 0);

@@ -263,7 +263,7 @@ static void draw_axis(struct drawing *d, double bottom)
 		snprintf(label, sizeof(label), "%.*f", tick % 1000000 ? 3 : 0, (double)(at - t->from_ns) / 1e6);
 		text_at(d->out, x, bottom + 20, "axis", label);
 	}
-	text_at(d->out, WIDTH - RIGHT, bottom + 38, "quiet right", "ms");
+	text_at(d->out, LEFT - 12, bottom + 20, "quiet right", "ms");
 }
 
 static void draw_rows(struct drawing *d)
@@ -374,7 +374,7 @@ static void draw_groups(struct drawing *d, double y)
 	const struct timeline *t = d->t;
 	char label[48];
 
-	for (uint32_t g = 0; g < t->n_groups; g++, y += 22) {
+	for (uint32_t g = 0; g < t->n_groups; g++, y += 34) {
 		uint64_t together;
 
 		text_at(d->out, LEFT - 12, y + 10, "right", t->group[g]);
@@ -383,7 +383,6 @@ static void draw_groups(struct drawing *d, double y)
 		together = draw_together(d, g, y + 1);
 		snprintf(label, sizeof(label), "together %.0f %% of the time",
 			 100.0 * (double)together / (double)(t->to_ns - t->from_ns));
-		text_at(d->out, LEFT, y + 21, "axis", "");
 		text_at(d->out, WIDTH - RIGHT, y + 20, "quiet right", label);
 	}
 }

@@ -284,7 +284,22 @@ static void report_syntax(struct yaml *y, struct fy_diag *diag)
 			yaml_error(y, (struct sim_at){ (unsigned)error->line, (unsigned)error->column }, "%s",
 				   error->msg ? error->msg : "not YAML");
 	if (y->n_errors == before)
-		yaml_error(y, (struct sim_at){ 1, 1 }, "not YAML");
+		yaml_error(y, (struct sim_at){ 1, 1 }, "nothing is written here");
+}
+
+/* Directives ("%YAML") are not needed, and libfyaml's scanner does not come to an end of some of them. */
+static bool has_directive(struct yaml *y)
+{
+	unsigned line = 1;
+
+	for (size_t i = 0; i < y->length; i++) {
+		if (y->text[i] == '%' && (i == 0 || y->text[i - 1] == '\n')) {
+			yaml_error(y, (struct sim_at){ line, 1 }, "a line may not begin with '%%'");
+			return true;
+		}
+		line += y->text[i] == '\n';
+	}
+	return false;
 }
 
 int yaml_read(struct yaml *y, const struct yaml_object *o, void *object)
@@ -293,13 +308,15 @@ int yaml_read(struct yaml *y, const struct yaml_object *o, void *object)
 	struct fy_parse_cfg config = { .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG };
 	struct fy_document *document;
 
+	object_init(o, object);
+	if (has_directive(y))
+		return 0;
 	fy_diag_cfg_default(&diag_config);
 	diag_config.fp = NULL;
 	config.diag = fy_diag_create(&diag_config);
 	if (!config.diag)
 		return -ENOMEM;
 	fy_diag_set_collect_errors(config.diag, true);
-	object_init(o, object);
 	document = fy_document_build_from_string(&config, y->text, y->length);
 	if (document)
 		read_map(y, o, object, fy_document_root(document), (struct sim_at){ 1, 1 });

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: the simulator of co-scheduling. Its files' mistakes are told with their places; the examples run, and what
+ * must hold in any of them does: time is conserved, the same seed gives the same bytes, pooled shares are what accounts are
+ * entitled to. Virtual time throughout: a minute of it takes a few hundredths of a second.
+ */
+#include "base/util.h"
+#include "sim/record.h"
+#include "sim/report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct sim_spec spec;
+static struct sim_result result;
+
+/* --- files and their mistakes --- */
+
+static int read_text(const char *text, char **ret_errors)
+{
+	size_t n;
+	FILE *errors = open_memstream(ret_errors, &n);
+	int r = sim_spec_read("x.yaml", text, strlen(text), &spec, errors);
+
+	fclose(errors);
+	return r;
+}
+
+static void test_mistakes(void **state)
+{
+	static const struct {
+		const char *text, *error;
+	} bad[] = {
+		{ "", "x.yaml:1:1: error: nothing is written here" },
+		{ "cpus: 4", "x.yaml:1:1: error: there are no vms" },
+		{ "cpus: 4\n%YAML 1.1", "x.yaml:2:1: error: a line may not begin" },
+		{ "cpus: [", "x.yaml:" },
+		{ "cpu: 4", "x.yaml:1:1: error: a simulation has no key 'cpu'; did you mean 'cpus'?" },
+		{ "cpus: 0", "x.yaml:1:7: error: cpus: '0' is not from 1 to 256" },
+		{ "slice: 30", "x.yaml:1:8: error: slice: '30' is not a time" },
+		{ "algorithms: [credit, poled]", "x.yaml:1:22: error: algorithms: there is no 'poled'; did you mean 'pooled'?" },
+		{ "vms:\n  a: { runs: hogs }", "x.yaml:2:14: error: runs: there is no 'hogs'; did you mean 'hog'?" },
+		{ "vms:\n  a: { runs: hog, wieght: 1 }", "x.yaml:2:19: error: a VM has no key 'wieght'; did you mean 'weight'?" },
+		{ "vms: { a: { runs: hog, weight: 0 } }", "weight: '0' is not from 1" },
+		{ "vms: { a: { runs: hog, cap: 500 } }", "x.yaml:1:8: error: VM 'a': cap 500 is more than the machine's 400" },
+		{ "vms: { a: }", "x.yaml:1:8: error: VM 'a' serves no chain" },
+		{ "vms: { a: { runs: hog } }\ngroups: { g: { vms: [b] } }", "x.yaml:2:22: error: there is no VM 'b'" },
+		{ "vms: { a: { runs: hog } }\ngroups: { g: { vms: [a, a] } }", "x.yaml:2:25: error: VM 'a' is in group 'g' already" },
+		{ "vms: { a: { runs: hog, vcpus: 5 } }\ngroups: { g: { vms: [a] } }", "more than the 4 CPUs" },
+		{ "vms: { a: { runs: hog } }\nchains: { c: { path: [ { vm: a, cost: 1ms } ] } }", "serves no chain" },
+		{ "vms: { a: }\nchains: { c: { path: [ { vm: a } ] } }", "x.yaml:2:30: error: a stage of chain 'c' needs a cost" },
+		{ "vms: { a: { runs: hog }, a: { runs: hog } }", "error" },
+		{ "vms: [ a ]", "vms must be a map" },
+		{ "vms: { a b: { runs: hog } }", "is no name" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char *errors = NULL;
+		int r = read_text(bad[i].text, &errors);
+
+		if (r != -EINVAL || !strstr(errors, bad[i].error))
+			fail_msg("%s\n  gave %d: %s\n  wanted: %s", bad[i].text, r, errors, bad[i].error);
+		free(errors);
+	}
+}
+
+static void test_copies(void **state)
+{
+	char *errors = NULL;
+
+	assert_int_equal(read_text("vms: { a: { runs: hog, copies: 3 }, b: { runs: idle } }", &errors), 0);
+	assert_int_equal(spec.n_vms, 4);
+	assert_string_equal(spec.vm[0].name.text, "a-1");
+	assert_string_equal(spec.vm[1].name.text, "b");
+	assert_string_equal(spec.vm[3].name.text, "a-3");
+	free(errors);
+}
+
+/* --- examples --- */
+
+static const char *const examples[] = { "chain", "idle-member", "lock", "many", "never-sleeps", "two-groups", "web" };
+
+static void read_example(const char *name)
+{
+	char path[512], text[16384];
+	size_t n;
+	FILE *in;
+
+	snprintf(path, sizeof(path), EXAMPLES "/%s.yaml", name);
+	in = fopen(path, "re");
+	assert_non_null(in);
+	n = fread(text, 1, sizeof(text), in);
+	fclose(in);
+	assert_int_equal(sim_spec_read(path, text, n, &spec, stderr), 0);
+	spec.seeds = 2;
+	spec.duration_ns = UINT64_C(60000000000);
+}
+
+static double sum_ran(void)
+{
+	double sum = result.idle;
+
+	for (size_t i = 0; i < spec.n_vms; i++)
+		sum += result.vm[i].share.ran;
+	return sum;
+}
+
+/* All CPU time went to somebody or was idle; a closed loop has as many requests in it as clients (Little). */
+static void check_conserved(const char *name, enum sim_algorithm algorithm)
+{
+	if (fabs(sum_ran() - (double)spec.cpus) > 1e-6 * (double)spec.cpus)
+		fail_msg("%s, %s: %.9f CPUs ran or were idle", name, sim_algorithm_words[algorithm], sum_ran());
+	for (size_t i = 0; i < spec.n_chains; i++) {
+		double inside = result.chain[i].mean_ms / result.chain[i].ms_per_request;
+
+		if (fabs(inside / (double)spec.chain[i].clients - 1) > 0.02)
+			fail_msg("%s, %s: %.2f requests on the way", name, sim_algorithm_words[algorithm], inside);
+	}
+}
+
+static void check_shares(const char *name)
+{
+	for (unsigned i = 0; i < sim_accounts(&spec); i++)
+		if (fabs(result.account[i].error) > 0.01)
+			fail_msg("%s, pooled: %s ran %.4f, is entitled to %.4f", name, sim_account_name(&spec, i),
+				 result.account[i].share.ran, result.account[i].share.entitled);
+}
+
+static void test_examples(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
+		read_example(examples[i]);
+		for (unsigned a = 0; a < SIM_ALGORITHMS; a++)
+			for (uint64_t seed = 1; seed <= (a == SIM_POOLED ? 2 : 1); seed++) {
+				assert_int_equal(sim_run(&spec, (enum sim_algorithm)a, seed, NULL, &result), 0);
+				check_conserved(examples[i], (enum sim_algorithm)a);
+				if (a == SIM_POOLED || a == SIM_POOLED_MUTE)
+					check_shares(examples[i]);
+			}
+	}
+}
+
+static void test_same_seed_same_bytes(void **state)
+{
+	struct sim_report report;
+	char *text[2];
+
+	read_example("web");
+	spec.duration_ns = UINT64_C(5000000000);
+	for (int i = 0; i < 2; i++) {
+		json_t *json;
+
+		assert_int_equal(sim_report_run(&spec, &report, NULL), 0);
+		json = sim_report_json(&report);
+		text[i] = json_dumps(json, JSON_SORT_KEYS);
+		json_decref(json);
+		sim_report_free(&report);
+	}
+	assert_string_equal(text[0], text[1]);
+	free(text[0]);
+	free(text[1]);
+}
+
+/* Its group gets nothing beyond its entitlement, and those outside lose nothing. */
+static void test_never_sleeping_member_gains_nothing(void **state)
+{
+	read_example("never-sleeps");
+	assert_int_equal(sim_run(&spec, SIM_POOLED, 3, NULL, &result), 0);
+	assert_true(result.account[0].share.ran < 1.01 * result.account[0].share.entitled);
+	for (unsigned i = 1; i < sim_accounts(&spec); i++)
+		assert_true(result.account[i].share.ran > 0.99 * result.account[i].share.entitled);
+}
+
+static void test_idle_member_costs_nothing(void **state)
+{
+	struct sim_result with;
+	unsigned spare = 2;
+
+	read_example("idle-member");
+	assert_string_equal(spec.vm[spare].name.text, "spare");
+	assert_int_equal(sim_run(&spec, SIM_POOLED, 1, NULL, &with), 0);
+	assert_true(with.vm[spare].share.ran == 0);
+	read_example("web");
+	assert_int_equal(sim_run(&spec, SIM_POOLED, 1, NULL, &result), 0);
+	assert_true(with.chain[0].ms_per_request < 1.02 * result.chain[0].ms_per_request);
+}
+
+static void test_caps_and_weights(void **state)
+{
+	char *errors = NULL;
+
+	assert_int_equal(read_text("cpus: 2\n"
+				   "vms:\n"
+				   "  light: { runs: hog, weight: 100 }\n"
+				   "  heavy: { runs: hog, weight: 300 }\n"
+				   "  middle: { runs: hog, weight: 200 }\n"
+				   "  capped: { runs: hog, weight: 1000, cap: 20 }\n",
+				   &errors),
+			 0);
+	assert_int_equal(sim_run(&spec, SIM_POOLED, 1, NULL, &result), 0);
+	assert_true(fabs(result.vm[0].share.ran - 0.3) < 0.003);
+	assert_true(fabs(result.vm[1].share.ran - 0.9) < 0.009);
+	assert_true(fabs(result.vm[2].share.ran - 0.6) < 0.006);
+	assert_true(fabs(result.vm[3].share.ran - 0.2) < 0.002);
+	free(errors);
+}
+
+/* Ratios of a thing to itself. */
+static void test_report(void **state)
+{
+	struct sim_report report;
+	struct sim_mean mean;
+	char *text;
+	size_t n, lines = 0;
+	FILE *out;
+
+	read_example("web");
+	spec.duration_ns = UINT64_C(2000000000);
+	assert_int_equal(sim_spec_algorithms(&spec, "pooled,credit"), 0);
+	assert_int_equal(sim_spec_algorithms(&spec, "pooled,debit"), -EINVAL);
+	assert_int_equal(sim_report_run(&spec, &report, NULL), 0);
+	assert_int_equal(report.baseline, 1);
+	mean = sim_report_mean(&report, 1, sim_report_find(&report, "machine", "", "kicks_per_s"));
+	assert_true(fabs(mean.ratio - 1) < 1e-12 && mean.least <= mean.mean && mean.mean <= mean.most);
+	assert_int_equal(sim_report_find(&report, "vm", "nobody", "ran"), -1);
+	out = open_memstream(&text, &n);
+	sim_report_csv(&report, out);
+	fclose(out);
+	for (size_t i = 0; i < n; i++)
+		lines += text[i] == '\n';
+	assert_int_equal(lines, 1 + 4 * report.n_metrics);
+	free(text);
+	sim_report_free(&report);
+}
+
+/* --- traces and pictures --- */
+
+static void record_web(struct trace *ret)
+{
+	read_example("web");
+	spec.duration_ns = UINT64_C(2000000000);
+	assert_int_equal(sim_record(&spec, SIM_POOLED, 1, 0, UINT64_MAX, ret), 0);
+}
+
+static void test_trace_file(void **state)
+{
+	struct trace t, back;
+	const char *why;
+	char *text;
+	size_t n;
+	FILE *file = open_memstream(&text, &n);
+
+	record_web(&t);
+	assert_int_equal(trace_write(file, &t), 0);
+	fclose(file);
+	file = fmemopen(text, n, "r");
+	assert_int_equal(trace_read(file, &back, &why), 0);
+	fclose(file);
+	assert_int_equal(back.n_events, t.n_events);
+	assert_memory_equal(back.event, t.event, t.n_events * sizeof(*t.event));
+	assert_string_equal(back.vm[0].group, "shop");
+	trace_free(&back);
+	for (size_t cut = 0; cut < sizeof(t.header) + 100; cut += 40) {
+		file = fmemopen(text, cut + 1, "r");
+		assert_int_equal(trace_read(file, &back, &why), -EBADMSG);
+		fclose(file);
+	}
+	text[0]++;
+	file = fmemopen(text, n, "r");
+	assert_int_equal(trace_read(file, &back, &why), -EBADMSG);
+	assert_string_equal(why, "not a trace of co-scheduling");
+	fclose(file);
+	free(text);
+	trace_free(&t);
+}
+
+static size_t count(const char *text, const char *what)
+{
+	size_t n = 0;
+
+	for (; (text = strstr(text, what)); text++)
+		n++;
+	return n;
+}
+
+static void test_picture(void **state)
+{
+	struct trace t;
+	char *text;
+	size_t n;
+	FILE *file = open_memstream(&text, &n);
+
+	record_web(&t);
+	snprintf(t.vm[0].name, sizeof(t.vm[0].name), "<&>");
+	t.event[5].cpu = 9999;
+	t.event[6].member = 12345;
+	assert_int_equal(trace_draw(&t, "a & b", NULL, UINT64_C(4000000000), UINT64_C(4300000000), file), 0);
+	fclose(file);
+	assert_int_equal(strncmp(text, "<svg ", 5), 0);
+	assert_string_equal(text + n - 7, "</svg>\n");
+	assert_int_equal(count(text, "<g>"), count(text, "</g>"));
+	assert_int_equal(count(text, "<text "), count(text, "</text>"));
+	assert_true(count(text, "<g>") > 10);
+	assert_non_null(strstr(text, "a &amp; b"));
+	assert_non_null(strstr(text, "&lt;&amp;&gt;"));
+	assert_null(strstr(text, "nan"));
+	free(text);
+	trace_free(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_copies),
+		cmocka_unit_test(test_examples),
+		cmocka_unit_test(test_same_seed_same_bytes),
+		cmocka_unit_test(test_never_sleeping_member_gains_nothing),
+		cmocka_unit_test(test_idle_member_costs_nothing),
+		cmocka_unit_test(test_caps_and_weights),
+		cmocka_unit_test(test_report),
+		cmocka_unit_test(test_trace_file),
+		cmocka_unit_test(test_picture),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
