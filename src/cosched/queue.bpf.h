@@ -83,7 +83,7 @@ static void trace(__u8 kind, __u32 member, __u32 cpu, __u8 flags, __u64 value, _
 {
 	struct co_event *e;
 
-	if (!config.trace)
+	if (!CO_READ(state.trace))
 		return;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {

@@ -31,7 +31,7 @@
 #define SCHED_EXT 7
 #endif
 #define PIDFD_THREAD O_EXCL
-#define TRACE_BYTES (16u << 20)
+#define TRACE_BYTES (4u << 20)
 #define COMPLAINT_LINE 200
 #define LOCK_TRIES 100000
 #define RESCUE_NS 5000000000ull
@@ -72,7 +72,6 @@ __attribute__((format(printf, 2, 0))) static int keep_complaint(enum libbpf_prin
 
 	if (level != LIBBPF_WARN || vasprintf(&text, format, arguments) < 0)
 		return 0;
-	if (getenv("DBG")) fputs(text, stderr);
 	size = strlen(text);
 	snprintf(complaint + length, sizeof(complaint) - length, "%s", size > COMPLAINT_LINE ? text + size - COMPLAINT_LINE : text);
 	free(text);
@@ -166,12 +165,11 @@ static int configure(struct bpf_object *object, const struct cosched_config *con
 
 	if (!values || !world || !ops || !events)
 		return -EINVAL;
-	*values = (struct sched_config){.trace = config->trace, .rescue_ns = RESCUE_NS, .rescue_slice_ns = RESCUE_SLICE_NS,
-					.fair_slice_ns = FAIR_SLICE_NS};
+	*values = (struct sched_config){.rescue_ns = RESCUE_NS, .rescue_slice_ns = RESCUE_SLICE_NS, .fair_slice_ns = FAIR_SLICE_NS};
 	cpus_number(values, config);
 	co_world_init(world, params);
 	ops_init(ops, config);
-	return config->trace ? bpf_map__set_max_entries(events, TRACE_BYTES) : 0;
+	return bpf_map__set_max_entries(events, TRACE_BYTES);
 }
 
 static int ring_event(void *context, void *data, size_t size)
@@ -209,6 +207,7 @@ static int load_object(struct cosched *s, const struct cosched_config *config, c
 	if (!s->world || !s->state)
 		return fail(-ENOMEM, why, "the scheduler's memory cannot be shared: %s", strerror(errno));
 	s->config = map_initial(s->object, SCHED_MAP_CONFIG, sizeof(*s->config));
+	s->state->trace = config->trace;
 	s->members_fd = bpf_object__find_map_fd_by_name(s->object, "members");
 	s->ring = ring_buffer__new(bpf_object__find_map_fd_by_name(s->object, "events"), ring_event, s, NULL);
 	return s->ring ? 0 : fail(-errno, why, "no ring buffer: %s", strerror(errno));
@@ -449,6 +448,12 @@ void cosched_member_remove(struct cosched *s, unsigned member)
 }
 
 /* --- watching --- */
+
+int cosched_trace_set(struct cosched *s, bool on)
+{
+	CO_WRITE(s->state->trace, on);
+	return 0;
+}
 
 int cosched_fd(const struct cosched *s)
 {

@@ -19,7 +19,6 @@
  * the other way round.
  */
 struct sched_config {
-	__u32 trace;
 	__u64 rescue_ns;    /* a member that has waited longer runs for a moment, whatever it owes: long before the watchdog */
 	__u64 rescue_slice_ns;
 	__u64 fair_slice_ns;
@@ -62,7 +61,8 @@ struct sched_exit {
 
 struct sched_state {
 	__u32 lock;  /* claimed by the loader for changes, by the kernel for a settlement */
-	__u32 fault; /* enum sched_fault */
+	__u32 fault; /* loader: enum sched_fault */
+	__u32 trace; /* loader: events are wanted */
 	__u64 fair_vtime;
 	__u64 due_ns; /* kernel: the next settlement */
 	__u32 n_cpus; /* kernel: numbers of CPUs that there are, or may come */
