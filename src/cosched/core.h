@@ -211,6 +211,26 @@ CO_INLINE struct co_cpu *co_cpu_of(struct co_world *w, __u32 cpu)
 	return &w->cpu[cpu & (CO_CPUS_MAX - 1)];
 }
 
+/* Slots ever used: how far loops over them go. */
+CO_INLINE __u32 co_n_vms(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_vms);
+
+	return n < CO_VMS_MAX ? n : CO_VMS_MAX;
+}
+CO_INLINE __u32 co_n_accounts(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_accounts);
+
+	return n < CO_ACCOUNTS_MAX ? n : CO_ACCOUNTS_MAX;
+}
+CO_INLINE __u32 co_n_members(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_members);
+
+	return n < CO_MEMBERS_MAX ? n : CO_MEMBERS_MAX;
+}
+
 CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
 {
 	CO_OR(set[(cpu / 64) & (CO_CPU_WORDS - 1)], 1ull << (cpu & 63));
