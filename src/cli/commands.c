@@ -49,6 +49,7 @@ static const struct cli_option sim_options[] = {
 	{ "svg", "FILE", "draw a stretch of the first seed's run; with several algorithms, FILE-ALGORITHM" },
 	{ "from", "TIME", "where that begins (behind the warm-up)" },
 	{ "span", "TIME", "how long it is (ten slices)" },
+	{ "replay", "FILE", "a recorded trace instead: decide anew, and compare" },
 	{ "trace", "FILE", "the first seed's run as a trace, like those of fairlead-cosched" },
 	{ NULL },
 };
@@ -78,7 +79,7 @@ const struct cli_command cli_commands[] = {
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
-	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 1, 1,
+	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
 	  sim_options },
 	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
 	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
