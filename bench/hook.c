@@ -22,7 +22,7 @@
 #include <systemd/sd-event.h>
 
 /* Only what happens while requests go round is counted; without valgrind these are a few no-ops. */
-#if __has_include(<valgrind/callgrind.h>)
+#ifdef HAVE_CALLGRIND
 #include <valgrind/callgrind.h>
 #else
 #define CALLGRIND_START_INSTRUMENTATION

@@ -93,9 +93,11 @@ struct front_wire_config {
 	uint8_t payload[256];
 } __attribute__((packed));
 
+/* 24 bytes: the specification counts 20, but QEMU sends its compiler's padding, too, and DPDK insists on it. */
 struct front_wire_inflight {
 	uint64_t mmap_size, mmap_offset;
 	uint16_t num_queues, queue_size;
+	uint32_t padding;
 } __attribute__((packed));
 
 struct front_wire_log {

@@ -73,7 +73,7 @@ static int read_events(FILE *in, struct trace *t)
 }
 
 /* Several CPUs wrote them, each in order: nearly sorted, and equal times keep their order. False: far from it. */
-static bool sort_events(struct trace *t)
+bool trace_sort(struct trace *t)
 {
 	size_t moves = 0;
 
@@ -107,7 +107,7 @@ int trace_read(FILE *in, struct trace *ret, const char **ret_why)
 	else
 		*ret_why = check_tables(&t);
 	r = *ret_why ? -EBADMSG : read_events(in, &t);
-	if (r == 0 && !sort_events(&t)) {
+	if (r == 0 && !trace_sort(&t)) {
 		*ret_why = "its events are not in order";
 		r = -EBADMSG;
 	}

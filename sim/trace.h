@@ -19,6 +19,8 @@ struct trace {
 int trace_read(FILE *in, struct trace *ret, const char **ret_why);
 /* 0 or -EIO. */
 int trace_write(FILE *out, const struct trace *t);
+/* By time; equal times keep their order. False: they are far from it. */
+bool trace_sort(struct trace *t);
 void trace_free(struct trace *t);
 /* The picture of a stretch of it; times are the trace's own. `title`, `subtitle`: timeline.h. */
 int trace_draw(const struct trace *t, const char *title, const char *subtitle, uint64_t from_ns, uint64_t to_ns, FILE *out);

@@ -56,22 +56,34 @@ def null_rows(bench, depth, got):
 
 
 def memory(bench):
-    """A disk in memory, 4 KiB: IOPS, and the ratio to a plain 4 KiB memcpy loop on the worker's CPU."""
-    side = fairlead(bench, "p: { type: ram, slo: off }", "{ name: d, pool: p, size: 256MiB, socket: @/0.sock }")
-    try:
-        bench.drive("memory", "fill", side.socket, "--op", "write", "--depth", 32, "--bytes", 65536)
-        copies, reads = [], []
-        for _ in range(bench.options.rounds):
+    """A disk in memory, 4 KiB: IOPS, the ratio to a plain 4 KiB memcpy loop on the worker's CPU, and to SPDK's malloc bdev."""
+    with contextlib.ExitStack() as stack:
+        sides = [fairlead(bench, "p: { type: ram, slo: off }", "{ name: d, pool: p, size: 256MiB, socket: @/0.sock }")]
+        stack.callback(sides[0].remove)
+        if bench.options.spdk:
+            sides.append(spdk(bench, "bdev_malloc_create", 256))
+            stack.callback(sides[1].remove)
+        for side in sides:
+            bench.drive("memory", "fill", side.socket, "--op", "write", "--depth", 32, "--bytes", 65536)
             side.freeze()
-            copies.append(bench.output([bench.program("fairlead-drive"), "--memcpy", "--cpus", bench.server_cpu, "--depth", 32,
-                                        "--seconds", bench.options.seconds], "memory", "memcpy"))
-            side.thaw()
-            reads.append(bench.drive("memory", "fairlead", side.socket, "--depth", 32))
-    finally:
-        side.remove()
-    bench.row("memory", "4 KiB, depth 32", "memcpy loop, copies/s", iops(copies))
-    bench.row("memory", "4 KiB, depth 32", "fairlead ram, IOPS", iops(reads))
-    bench.row("memory", "4 KiB, depth 32", "fairlead/memcpy", ratios(iops(reads), iops(copies)), "", ">= 0.4", lambda v: v >= 0.4)
+        copies = []
+
+        def measure(side):
+            if side is sides[0]:
+                side.freeze()
+                copies.append(bench.output([bench.program("fairlead-drive"), "--memcpy", "--cpus", bench.server_cpu, "--depth", 32,
+                                            "--seconds", bench.options.seconds], "memory", "memcpy"))
+                side.thaw()
+            return bench.drive("memory", side.name, side.socket, "--depth", 32)
+
+        got = rounds(bench, sides, measure)
+    case, reads = "4 KiB, depth 32", got["fairlead"]
+    bench.row("memory", case, "memcpy loop, copies/s", iops(copies))
+    for name, results in got.items():
+        bench.row("memory", case, f"{name}, IOPS", iops(results))
+    bench.row("memory", case, "fairlead/memcpy", ratios(iops(reads), iops(copies)), "", ">= 0.4", lambda v: v >= 0.4)
+    if "spdk" in got:
+        bench.row("memory", case, "fairlead/spdk", ratios(iops(reads), iops(got["spdk"])))
 
 
 def make_file(path, megabytes):

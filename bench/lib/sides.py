@@ -135,18 +135,18 @@ def storage_daemon(bench, blockdev, name="qemu", queues=1, cpu=None, extra=()):
     return Side(name, command, "@/0.sock", programs.environment())
 
 
-def spdk(bench, name="spdk"):
-    """SPDK's vhost target with a null bdev, if its build folder was given."""
-    root = pathlib.Path(bench.options.spdk)
+def spdk(bench, method="bdev_null_create", mib=1024, name="spdk"):
+    """SPDK's vhost target with one bdev on one reactor, without huge pages, if its build folder was given."""
+    root = pathlib.Path(bench.options.spdk).resolve()
 
     def command(folder):
+        disk = {"name": "n", "num_blocks": mib << 11, "block_size": 512}
         (folder / "config.json").write_text(json.dumps({"subsystems": [
-            {"subsystem": "bdev", "config": [
-                {"method": "bdev_null_create", "params": {"name": "n", "num_blocks": 2097152, "block_size": 512}}]},
+            {"subsystem": "bdev", "config": [{"method": method, "params": disk}]},
             {"subsystem": "vhost_blk", "config": [
                 {"method": "vhost_create_blk_controller", "params": {"ctrlr": "0.sock", "dev_name": "n"}}]}]}))
-        return [root / "build/bin/vhost", "-S", folder, "-r", folder / "rpc.sock", "-m", hex(1 << bench.server_cpu), "-s", "512",
-                "--no-huge", "-c", folder / "config.json"]
+        return [root / "build/bin/vhost", "-S", folder, "-r", folder / "rpc.sock", "-m", hex(1 << bench.server_cpu), "-s", "768",
+                "--no-huge", "--no-pci", "--disable-cpumask-locks", "-c", folder / "config.json"]
 
     return Side(name, command, "@/0.sock")
 

@@ -29,15 +29,21 @@ static inline unsigned hist_bucket_of(uint64_t v)
 	return i < HIST_BUCKETS ? i : HIST_BUCKETS - 1;
 }
 
-static inline void hist_add(struct hist *h, uint64_t v)
+/* The same value `n` times. */
+static inline void hist_add_many(struct hist *h, uint64_t v, uint32_t n)
 {
 	unsigned b = hist_bucket_of(v);
 
-	counter_add(&h->bucket[b], 1);
-	counter_add(&h->sum, v);
+	counter_add(&h->bucket[b], n);
+	counter_add(&h->sum, v * n);
 	if (v > h->max)
 		store_relaxed(&h->max, v);
-	counter_add(&h->count, 1);
+	counter_add(&h->count, n);
+}
+
+static inline void hist_add(struct hist *h, uint64_t v)
+{
+	hist_add_many(h, v, 1);
 }
 
 /* Largest value of bucket `b`. */

@@ -35,6 +35,34 @@
 #endif
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+#define UNDER_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_SANITIZER
+#endif
+#endif
+#ifdef UNDER_THREAD_SANITIZER
+#define UNDER_SANITIZER
+#endif
+
+/* What every request would pay for: checks of our own promises run in the builds that are made to find mistakes. */
+#ifdef UNDER_SANITIZER
+#define debug_only(statement) statement
+#else
+#define debug_only(statement) ((void)0)
+#endif
+
+/* For loops that wait for another core. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 /* Orders earlier stores before later loads. The one at each use names its partner. ThreadSanitizer knows no bare fences. */
 static inline void full_fence(void)
 {

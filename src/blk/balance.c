@@ -101,7 +101,7 @@ static void deal_one(struct blk_core *core, struct slo_node *n, const struct slo
 	if (close_to(p.limit.milli_iops, iops) && close_to(p.limit.bandwidth, bandwidth))
 		return;
 	p.limit = (struct slo_rate){ .milli_iops = iops, .bandwidth = bandwidth };
-	p.burst_requests = (uint64_t)((double)whole->burst_requests * part);
+	p.burst_milli_requests = (uint64_t)((double)whole->burst_milli_requests * part);
 	p.burst_bytes = (uint64_t)((double)whole->burst_bytes * part);
 	slo_update(n, &p, worker_now_ns(core->owner));
 }

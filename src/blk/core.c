@@ -59,10 +59,20 @@ void blk_core_join(struct blk_core *core, struct blk_port *p)
 	list_append(&p->vm->ports, &p->node);
 }
 
+static unsigned class_of(const struct blk_core_vm *vm, uint16_t ioprio)
+{
+	return vm->place[slo_classmap_lookup(&vm->map, ioprio)];
+}
+
+struct slo_flow *blk_core_flow(struct blk_port *p, uint16_t ioprio)
+{
+	return p->vm ? p->flow[class_of(p->vm, ioprio)] : NULL;
+}
+
 static struct slo_flow *flow_of(struct blk_port *p, uint16_t ioprio)
 {
 	struct blk_core_vm *vm = p->vm;
-	unsigned c = vm->place[slo_classmap_lookup(&vm->map, ioprio)];
+	unsigned c = class_of(vm, ioprio);
 
 	if (likely(p->flow[c]))
 		return p->flow[c];
@@ -83,6 +93,16 @@ static bool class_in_use(const struct blk_core_vm *vm, unsigned c)
 		if (p->flow[c])
 			return true;
 	return false;
+}
+
+/* Before anything changes in which class a request is. */
+static void lanes_shut(struct blk_core *core, struct blk_core_vm *vm)
+{
+	struct blk_port *p;
+
+	list_for_each(p, &vm->ports, node)
+		if (is_local(core, p))
+			blk_port_lane_shut(p);
 }
 
 /* Removes a flow that holds nothing; one with requests in flight stays until its port leaves. */
@@ -205,6 +225,7 @@ int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *spec)
 	if (err < 0)
 		return err;
 	vm->whole = spec->promise;
+	lanes_shut(core, vm);
 	memcpy(vm->place, place, sizeof(place));
 	vm->map = spec->map;
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
@@ -367,9 +388,10 @@ void blk_core_recall(struct blk_core *core, struct blk_port *p, bool go)
 
 void blk_core_leave(struct blk_core *core, struct blk_port *p)
 {
-	(void)core;
 	if (!p->vm)
 		return;
+	if (is_local(core, p))
+		blk_port_lane_shut(p);
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
 		flow_drop(p, c);
 		assert(!p->flow[c]);

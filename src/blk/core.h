@@ -141,6 +141,8 @@ unsigned blk_core_run(struct blk_core *core);
 /* The same, after looking for new credit. */
 unsigned blk_core_turn(struct blk_core *core);
 void blk_core_join(struct blk_core *core, struct blk_port *p);
+/* The flow of requests with this ioprio, if there have been any; NULL: they have to be submitted. */
+struct slo_flow *blk_core_flow(struct blk_port *p, uint16_t ioprio);
 void blk_core_recall(struct blk_core *core, struct blk_port *p, bool go);
 void blk_core_leave(struct blk_core *core, struct blk_port *p);
 int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *vm);
@@ -163,3 +165,5 @@ void blk_port_deliver(struct blk_box *reply, struct blk_note *first);
 void blk_port_granted(struct blk_part *part);
 void blk_port_returned(struct blk_ticket *t);
 void blk_port_freed(struct blk_ticket *t);
+/* The classes change, or the queue leaves: nothing passes until a request has been submitted. */
+void blk_port_lane_shut(struct blk_port *p);

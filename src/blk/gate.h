@@ -95,6 +95,40 @@ bool blk_core_node_at(struct blk_core *core, unsigned index, struct blk_gate_nod
 
 /* --- ports --- */
 
+/*
+ * A queue's way past its gate while nobody waits there: requests of one class, in one batch. The port opens it, the queue uses
+ * it up; `flow` is NULL, and `room` 0, where requests have to be shown to the owner one by one.
+ */
+struct blk_lane {
+	struct slo_flow *flow;
+	unsigned room;
+	uint16_t ioprio, ioprio_mask;
+	uint32_t bytes_max; /* of one request */
+	unsigned passed, instant; /* not yet booked; of these, done at once */
+	uint64_t bytes;
+};
+
+/* Begin of a batch. */
+void blk_port_lane_open(struct blk_port *p);
+/* A request of another class comes: false: it has to be submitted. */
+bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio);
+/* End of a batch: books what passed. */
+void blk_port_lane_book(struct blk_port *p);
+
+/* True: a read or write may go to the store. One that the store keeps is reported by slo_flow_out and slo_flow_back. */
+static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, uint32_t bytes)
+{
+	ioprio &= l->ioprio_mask;
+	if (unlikely(!l->room || bytes > l->bytes_max))
+		return false;
+	if (ioprio != l->ioprio && !blk_port_lane_switch(p, ioprio))
+		return false;
+	l->room--;
+	l->passed++;
+	l->bytes += bytes;
+	return true;
+}
+
 /* Control thread, before the queue's first attach. `size`: of its ring. -ENOMEM. */
 int blk_port_create(struct blk_gate *g, struct blk_queue *q, const char *vm, bool ioprio_ignore, uint16_t size,
 		    struct blk_port **ret);

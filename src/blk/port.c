@@ -79,10 +79,55 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 		t->slo.whole = true;
 		t->slo.bytes = blk_request_range_bytes(r, p->queue->map);
 	}
-	if (p->local)
+	if (p->local) {
+		uint16_t ioprio = t->ioprio;
+
+		/* What passed until now has to be known; then the way is looked at anew, for this request's class. */
+		blk_port_lane_book(p);
 		blk_core_enqueue(p->core, t);
-	else
+		blk_port_lane_switch(p, ioprio);
+	} else {
 		note_to_owner(p, &t->note, BLK_NOTE_SUBMIT);
+	}
+}
+
+/* --- the lane past the gate --- */
+
+void blk_port_lane_open(struct blk_port *p)
+{
+	struct blk_lane *l = &p->queue->lane;
+
+	l->room = l->flow ? slo_flow_room(l->flow, worker_now_ns(p->queue->worker)) : 0;
+}
+
+void blk_port_lane_book(struct blk_port *p)
+{
+	struct blk_lane *l = &p->queue->lane;
+
+	if (l->passed)
+		slo_flow_passed(l->flow, l->passed, l->instant, l->bytes, worker_now_ns(p->queue->worker));
+	l->passed = l->instant = 0;
+	l->bytes = 0;
+}
+
+bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio)
+{
+	struct blk_lane *l = &p->queue->lane;
+
+	blk_port_lane_book(p);
+	l->flow = blk_core_flow(p, ioprio);
+	l->ioprio = ioprio;
+	blk_port_lane_open(p);
+	return l->room > 0;
+}
+
+void blk_port_lane_shut(struct blk_port *p)
+{
+	struct blk_lane *l = &p->queue->lane;
+
+	blk_port_lane_book(p);
+	l->flow = NULL;
+	l->room = 0;
 }
 
 void blk_port_flush(struct blk_port *p)
@@ -175,6 +220,10 @@ void blk_port_attach(struct blk_port *p)
 	p->local = p->queue->worker == p->core->owner;
 	p->reply = &p->gate->reply[worker_index(p->queue->worker)];
 	p->full_told = false;
+	p->queue->lane = (struct blk_lane){
+		.ioprio_mask = p->ioprio_ignore ? 0 : UINT16_MAX,
+		.bytes_max = (uint32_t)min_u64(slo_split_bytes(p->core->sched), UINT32_MAX),
+	};
 	if (p->local)
 		blk_core_join(p->core, p);
 }

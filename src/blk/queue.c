@@ -73,25 +73,33 @@ static void finish_request(struct blk_queue *q, struct blk_request *r)
 	answer(q, r, status_of(r->result), written);
 }
 
-/* One dispatched part, maybe the whole, is done. */
-static void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
+/* One part, maybe the whole, is done. */
+static inline void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
 {
-	q->dispatched--;
-	worker_source_completed(&q->source);
 	if (unlikely(result < 0 && r->result == 0))
 		r->result = result;
 	r->undone_bytes -= bytes;
 	if (part)
 		blk_port_part_done(part, result);
+	else if (r->passed)
+		slo_flow_back(r->passed, r->arrival_ns, worker_now_ns(q->worker));
 	if (r->undone_bytes == 0)
 		finish_request(q, r);
-	/* A queue that quiesces looks in its next turn: here, the store is still in the middle of its own. */
+	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
 	worker_source_wake(&q->source);
 }
 
-static void whole_done(struct blk_request *r, int result)
+/* What the store answers at once is not counted as dispatched: nobody could see it under way. */
+static void sent(struct blk_queue *q)
 {
-	part_done(r->queue, r, r->part, r->undone_bytes, result);
+	q->dispatched++;
+	worker_source_dispatched(&q->source);
+}
+
+static void came_back(struct blk_queue *q)
+{
+	q->dispatched--;
+	worker_source_completed(&q->source);
 }
 
 static int translate(struct blk_queue *q, struct blk_request *r, struct store_io *io, uint32_t start, uint32_t bytes)
@@ -119,66 +127,75 @@ static int next_step(struct blk_queue *q, struct blk_request *r)
 	return 0;
 }
 
-/* Store's completion of a request dispatched whole: the next range of a discard, or the end. */
+/* A step of a request dispatched whole is done: the next range of a discard, or the end. */
+static inline void whole_done(struct blk_queue *q, struct blk_request *r, int result)
+{
+	while (unlikely(r->ranges) && result == 0) {
+		result = next_step(q, r);
+		if (result > 0)
+			result = store_start(q->channel, &r->io);
+		else
+			break;
+	}
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, r->part, r->undone_bytes, result);
+}
+
 static void store_done(struct store_io *io, int result)
 {
 	struct blk_request *r = container_of(io, struct blk_request, io);
 	struct blk_queue *q = r->queue;
 
-	if (unlikely(r->ranges) && result == 0) {
-		result = next_step(q, r);
-		if (result > 0) {
-			store_submit(q->channel, io);
-			store_flush_batch(q->channel);
-			return;
-		}
-	}
-	whole_done(r, result);
+	came_back(q);
+	whole_done(q, r, result);
+	if (unlikely(r->ranges))
+		store_flush_batch(q->channel);
 }
 
 static void slice_done(struct store_io *io, int result)
 {
 	struct blk_slice *s = container_of(io, struct blk_slice, io);
+	struct blk_queue *q = s->request->queue;
 
-	part_done(s->request->queue, s->request, s->part, (uint32_t)io->length_bytes, result);
+	came_back(q);
+	part_done(q, s->request, s->part, (uint32_t)io->length_bytes, result);
 }
 
 /* --- dispatch --- */
 
 void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
 {
-	int err;
+	int result;
 
 	r->part = part;
 	r->undone_bytes = r->data_bytes - r->given_bytes;
-	q->dispatched++;
-	worker_source_dispatched(&q->source);
-	err = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
-	if (unlikely(err)) {
-		whole_done(r, err);
-		return;
-	}
-	store_submit(q->channel, &r->io);
+	result = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
+	if (likely(result == 0))
+		result = store_start(q->channel, &r->io);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		whole_done(q, r, result);
 }
 
 void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct blk_slice *s, uint32_t start, uint32_t bytes)
 {
-	int err;
+	int result;
 
 	if (start == 0)
 		r->undone_bytes = r->data_bytes - r->given_bytes;
-	q->dispatched++;
-	worker_source_dispatched(&q->source);
 	s->request = r;
 	s->io.disk = q->store;
 	s->io.done = slice_done;
-	err = translate(q, r, &s->io, r->given_bytes + start, bytes);
-	if (unlikely(err)) {
-		s->io.length_bytes = bytes;
-		slice_done(&s->io, err);
-		return;
-	}
-	store_submit(q->channel, &s->io);
+	result = translate(q, r, &s->io, r->given_bytes + start, bytes);
+	if (likely(result == 0))
+		result = store_start(q->channel, &s->io);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, s->part, bytes, result);
 }
 
 static void send_on(struct blk_queue *q, struct blk_request *r)
@@ -191,26 +208,102 @@ static void send_on(struct blk_queue *q, struct blk_request *r)
 
 static void end_batch(struct blk_queue *q)
 {
-	if (q->port)
+	if (q->port) {
+		blk_port_lane_book(q->port);
 		blk_port_flush(q->port);
+	}
 	store_flush_batch(q->channel);
+}
+
+/* --- plain requests: nearly all --- */
+
+/* Done at once, in this batch: counted together at its end, as nobody can see them apart. */
+struct instant {
+	uint32_t n[2]; /* reads, writes */
+	uint64_t bytes[2];
+};
+
+static void count_instant(struct blk_queue *q, const struct instant *done)
+{
+	struct hist *latency[2] = { &q->counters.read_ns, &q->counters.write_ns };
+
+	for (unsigned what = BLK_COUNT_READ; what <= BLK_COUNT_WRITE; what++) {
+		if (!done->n[what])
+			continue;
+		counter_add(&q->counters.ops[what], done->n[what]);
+		counter_add(&q->counters.bytes[what], done->bytes[what]);
+		hist_add_many(latency[what], 0, done->n[what]);
+	}
+}
+
+/* What is known of a plain request is written down only if it does not end at once. */
+static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_chain *chain, const struct blk_plain *p,
+		     uint64_t now_ns)
+{
+	q->outstanding++;
+	r->chain = chain;
+	r->arrival_ns = now_ns;
+	r->sector = p->sector;
+	r->status_gpa = chain->seg[2].gpa;
+	r->type = r->what = p->write;
+	r->data_bytes = r->undone_bytes = p->bytes;
+	r->given_bytes = 0;
+	r->result = 0;
+	r->range = r->ranges = 0;
+	r->part = NULL;
+	r->passed = q->lane.flow;
+	if (r->passed)
+		slo_flow_out(r->passed);
+}
+
+/* False: not plain, or the gate has to see it. */
+static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns, struct instant *done)
+{
+	struct blk_request *r = &q->requests[chain->id];
+	struct blk_plain p;
+	int result;
+
+	if (!blk_plain_read(chain, q->map, q->geometry, &p))
+		return false;
+	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.bytes))
+		return false;
+	r->io.op = p.write ? STORE_WRITE : STORE_READ;
+	r->io.flags = p.write && load_relaxed(q->write_through) ? STORE_FUA : 0;
+	r->io.iov[0] = (struct iovec){ .iov_base = p.data, .iov_len = p.bytes };
+	r->io.iovcnt = 1;
+	r->io.offset_bytes = p.sector * STORE_SECTOR;
+	r->io.length_bytes = p.bytes;
+	result = store_start(q->channel, &r->io);
+	if (result == 0) {
+		store_relaxed(p.status, VIRTIO_BLK_S_OK);
+		done->n[p.write]++;
+		done->bytes[p.write] += p.bytes;
+		q->lane.instant++;
+		virtqueue_push(&q->vq, chain, p.write ? 1 : p.bytes + 1);
+		q->unpublished = true;
+		return true;
+	}
+	remember(q, r, chain, &p, now_ns);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, NULL, p.bytes, result);
+	return true;
 }
 
 static void accept_chain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns)
 {
 	struct blk_request *r = &q->requests[chain->id];
-	uint32_t written = 1;
-	uint8_t status;
 	int todo;
 
 	r->chain = chain;
 	r->arrival_ns = now_ns;
 	q->outstanding++;
-	todo = blk_request_parse(r, q->map, q->geometry, &status, &written);
+	todo = blk_request_parse(r, q->map, q->geometry);
 	if (likely(todo > 0)) {
 		send_on(q, r);
 	} else if (todo == 0) {
-		answer(q, r, status, written);
+		answer(q, r, r->status, r->written);
 	} else {
 		/* Nowhere to write a status: returning it with length 0 is all the protocol has. */
 		counter_add(&q->counters.errors, 1);
@@ -259,6 +352,7 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 {
 	struct blk_queue *q = container_of(s, struct blk_queue, source);
 	struct virtq_chain *chain[BATCH];
+	struct instant done = { 0 };
 	unsigned n, published = q->unpublished;
 
 	counter_add(&q->counters.polls, 1);
@@ -279,14 +373,20 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 	}
 	if (unlikely(memmap_faulted(q->map)))
 		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
-	hist_add(&q->counters.batch, n);
 	for (unsigned i = 0; i < n; i++)
-		accept_chain(q, chain[i], now_ns);
-	if (q->port && q->outstanding == q->vq.size)
-		blk_port_ring_full(q->port);
+		blk_request_prefetch(chain[i], q->map);
+	if (q->port)
+		blk_port_lane_open(q->port);
+	for (unsigned i = 0; i < n; i++)
+		if (!accept_plain(q, chain[i], now_ns, &done))
+			accept_chain(q, chain[i], now_ns);
+	if (q->unpublished)
+		publish(q);
 	end_batch(q);
 	if (q->unpublished)
 		publish(q);
+	count_instant(q, &done);
+	hist_add(&q->counters.batch, n);
 	return n;
 }
 
@@ -312,8 +412,16 @@ static void queue_disarm(struct worker_source *s)
 		virtqueue_kicks_off(&q->vq);
 }
 
+static bool queue_pending(const struct worker_source *s)
+{
+	const struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	return virtqueue_pending(&q->vq);
+}
+
 static const struct worker_source_ops queue_source = {
 	.poll = queue_poll,
+	.pending = queue_pending,
 	.arm = queue_arm,
 	.disarm = queue_disarm,
 };

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/hist.h"
+#include "blk/gate.h"
 #include "blk/request.h"
 #include "virtio/virtqueue_struct.h"
 
@@ -57,6 +58,7 @@ struct blk_queue {
 	struct iovec *iov;	      /* BLK_IOV_MAX per request; touched on use only */
 	size_t iov_bytes;
 	struct blk_port *port;	      /* its place at the pool's gate; NULL without a gate */
+	struct blk_lane lane;	      /* past it, while nobody waits there */
 
 	/* The worker's. */
 	enum blk_queue_state state;

@@ -13,7 +13,6 @@
 
 #define HEADER_BYTES ((uint32_t)sizeof(struct virtio_blk_outhdr))
 _Static_assert(VIRTIO_BLK_T_IN == (int)BLK_COUNT_READ && VIRTIO_BLK_T_OUT == (int)BLK_COUNT_WRITE, "the types are the counts");
-#define IOPRIO_MASK 0xffffu /* some kernels use the upper half for their own purposes */
 
 /* Copies `len` bytes at `offset` of the segments [first, first+n) between guest and host. */
 static int copy_segments(const struct memmap *map, const struct virtq_seg *seg, unsigned n, uint64_t offset, uint8_t *buf,
@@ -42,19 +41,25 @@ static int copy_segments(const struct memmap *map, const struct virtq_seg *seg, 
 	return len ? -EFAULT : 0;
 }
 
-static int read_header(const struct blk_request *r, const struct memmap *map, struct virtio_blk_outhdr *ret)
+static inline int read_header(struct blk_request *r, const struct memmap *map)
 {
 	const struct virtq_chain *c = r->chain;
+	uint64_t words[2];
+	int err = 0;
 
 	if (likely(c->seg[0].len >= HEADER_BYTES)) {
 		const void *p = memmap_gpa(map, c->seg[0].gpa, HEADER_BYTES);
 
 		if (unlikely(!p))
 			return -EFAULT;
-		memcpy(ret, p, HEADER_BYTES);
-		return 0;
+		blk_header_load(p, words);
+	} else {
+		err = copy_segments(map, c->seg, c->n_out, 0, (uint8_t *)words, HEADER_BYTES, false);
 	}
-	return copy_segments(map, c->seg, c->n_out, 0, (uint8_t *)ret, HEADER_BYTES, false);
+	r->type = (uint32_t)words[0];
+	r->ioprio = (uint16_t)(words[0] >> 32);
+	r->sector = words[1];
+	return err;
 }
 
 /* The last writable byte. */
@@ -95,7 +100,7 @@ static int check_ranges(struct blk_request *r)
 	return 0;
 }
 
-static uint8_t get_id(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g, uint32_t *ret_written)
+static uint8_t get_id(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g)
 {
 	const struct virtq_chain *c = r->chain;
 	uint32_t len = (uint32_t)min_u64(BLK_SERIAL_BYTES, c->in_bytes - 1);
@@ -104,84 +109,64 @@ static uint8_t get_id(struct blk_request *r, const struct memmap *map, const str
 	memcpy(serial, g->serial, sizeof(serial));
 	if (copy_segments(map, c->seg + c->n_out, c->n_seg - c->n_out, 0, (uint8_t *)serial, len, true) < 0)
 		return VIRTIO_BLK_S_IOERR;
-	*ret_written = len + 1;
+	r->written = len + 1;
 	return VIRTIO_BLK_S_OK;
 }
 
-/* Everything but transfers. */
-static uint8_t check_other(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
-			   uint32_t *ret_written, bool *ret_dispatch)
+/* Everything but transfers. True: to be dispatched; else answered. */
+static bool check_other(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g)
 {
-	int err = 0;
+	bool discard = r->type == VIRTIO_BLK_T_DISCARD;
 
 	switch (r->type) {
 	case VIRTIO_BLK_T_FLUSH:
 		r->what = BLK_COUNT_FLUSH;
-		break;
+		return true;
 	case VIRTIO_BLK_T_GET_ID:
 		r->what = BLK_COUNT_ID;
-		return get_id(r, map, g, ret_written);
+		r->status = get_id(r, map, g);
+		return false;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		r->what = r->type == VIRTIO_BLK_T_DISCARD ? BLK_COUNT_DISCARD : BLK_COUNT_ZEROES;
-		if (!(r->type == VIRTIO_BLK_T_DISCARD ? g->discard : g->write_zeroes))
-			return VIRTIO_BLK_S_UNSUPP;
-		err = g->read_only ? -EIO : check_ranges(r);
+		r->what = discard ? BLK_COUNT_DISCARD : BLK_COUNT_ZEROES;
+		if (discard ? g->discard : g->write_zeroes)
+			return !g->read_only && check_ranges(r) == 0;
 		break;
-	default:
-		return VIRTIO_BLK_S_UNSUPP;
 	}
-	if (unlikely(err))
-		return VIRTIO_BLK_S_IOERR;
-	*ret_dispatch = true;
-	return VIRTIO_BLK_S_OK;
+	r->status = VIRTIO_BLK_S_UNSUPP;
+	return false;
 }
 
-static inline uint8_t check_type(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g,
-				 uint32_t *ret_written, bool *ret_dispatch)
+static inline bool check_type(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g)
 {
 	if (unlikely(r->type > VIRTIO_BLK_T_OUT))
-		return check_other(r, map, g, ret_written, ret_dispatch);
+		return check_other(r, map, g);
 	if (r->type == VIRTIO_BLK_T_IN)
 		r->data_bytes = r->chain->in_bytes - 1;
 	else if (unlikely(g->read_only))
-		return VIRTIO_BLK_S_IOERR;
+		return false;
 	r->what = (uint8_t)r->type; /* BLK_COUNT_READ, BLK_COUNT_WRITE */
-	if (unlikely(check_transfer(r, g) < 0))
-		return VIRTIO_BLK_S_IOERR;
-	*ret_dispatch = true;
-	return VIRTIO_BLK_S_OK;
+	return check_transfer(r, g) == 0;
 }
 
-int blk_request_parse(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g, uint8_t *ret_status,
-		      uint32_t *ret_written)
+int blk_request_parse(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g)
 {
 	const struct virtq_chain *c = r->chain;
-	struct virtio_blk_outhdr header;
-	bool dispatch = false;
-	uint8_t status;
 
-	r->range = r->ranges = 0;
+	r->passed = NULL;
 	r->given_bytes = 0;
 	r->result = 0;
+	r->range = r->ranges = 0;
 	r->ioprio = 0;
 	r->what = BLK_COUNT_OTHER;
+	r->status = VIRTIO_BLK_S_IOERR;
+	r->written = 1;
 	if (unlikely(c->in_bytes == 0 || find_status(r) < 0))
 		return -EPROTO;
-	*ret_written = 1;
-	if (unlikely(c->out_bytes < HEADER_BYTES || read_header(r, map, &header) < 0)) {
-		*ret_status = VIRTIO_BLK_S_IOERR;
+	if (unlikely(c->out_bytes < HEADER_BYTES || read_header(r, map) < 0))
 		return 0;
-	}
-	r->type = header.type;
-	r->ioprio = (uint16_t)(header.ioprio & IOPRIO_MASK);
-	r->sector = header.sector;
 	r->data_bytes = c->out_bytes - HEADER_BYTES;
-	status = check_type(r, map, g, ret_written, &dispatch);
-	if (likely(dispatch))
-		return 1;
-	*ret_status = status;
-	return 0;
+	return check_type(r, map, g);
 }
 
 /* `bytes` of the segments from `skip` on, as host ranges. */
@@ -309,14 +294,4 @@ int blk_request_translate(struct blk_request *r, struct store_io *io, const stru
 	if (likely(r->type <= VIRTIO_BLK_T_OUT))
 		return translate_transfer(r, io, map, write_through, start, bytes);
 	return translate_other(r, io, map, g);
-}
-
-bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status)
-{
-	uint8_t *p = memmap_gpa(map, r->status_gpa, 1);
-
-	if (unlikely(!p))
-		return false;
-	store_relaxed(p, status);
-	return true;
 }

@@ -12,8 +12,10 @@
 #include "virtio/virtqueue.h"
 
 #include <linux/virtio_blk.h>
+#include <string.h>
 
 struct blk_queue;
+struct slo_flow;
 
 /* A chain's segments may each be cut at the border of two memory regions. */
 #define BLK_IOV_MAX (VIRTQUEUE_CHAIN_MAX + 14)
@@ -34,12 +36,16 @@ struct blk_request {
 	uint64_t status_gpa;
 	uint32_t type;	     /* VIRTIO_BLK_T_* */
 	uint32_t data_bytes; /* payload without header and status */
-	uint32_t given_bytes; /* of these, done in parts before the rest came back from the gate */
 	uint32_t undone_bytes; /* transfers: not done yet */
+	uint32_t given_bytes; /* of data_bytes, done in parts before the rest came back from the gate */
 	int result;	     /* of its parts: the first error */
-	uint16_t ioprio;     /* the low 16 bits of the header's second word */
-	uint8_t what;	     /* enum blk_count */
 	uint16_t range, ranges; /* discard, write zeroes: the one under way, and how many */
+	/* The low 16 bits of the header's second word: some kernels use the upper half for their own purposes. */
+	uint16_t ioprio;
+	uint8_t what;	     /* enum blk_count */
+	uint8_t status;	     /* answered by parsing it: VIRTIO_BLK_S_*, and how much was written */
+	uint32_t written;
+	struct slo_flow *passed; /* past the gate, by the lane of this flow; else NULL */
 	struct blk_part *part; /* the gate's, of a request dispatched whole; NULL without a gate */
 };
 
@@ -61,11 +67,10 @@ struct blk_geometry {
 /*
  * Reads the header, finds payload and status byte. Returns
  *   1        to be dispatched
- *   0        answered already: *ret_status, *ret_written (GET_ID, unsupported, out of range, read-only)
+ *   0        answered already: r->status, r->written (GET_ID, unsupported, out of range, read-only)
  *   -EPROTO  no place for a status byte: the chain can only be returned with length 0
  */
-int blk_request_parse(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g, uint8_t *ret_status,
-		      uint32_t *ret_written);
+int blk_request_parse(struct blk_request *r, const struct memmap *map, const struct blk_geometry *g);
 
 /*
  * Fills `io` for the store: op, range and host addresses. Of a transfer, the bytes [start, start+bytes) of its payload; of a
@@ -74,8 +79,73 @@ int blk_request_parse(struct blk_request *r, const struct memmap *map, const str
 int blk_request_translate(struct blk_request *r, struct store_io *io, const struct memmap *map, const struct blk_geometry *g,
 			  bool write_through, uint32_t start, uint32_t bytes);
 
+/* A header in registers: from here on the compiler may not go back to guest memory for it. */
+static inline void blk_header_load(const void *from, uint64_t words[2])
+{
+	memcpy(words, from, sizeof(struct virtio_blk_outhdr));
+	__asm__ volatile("" : "+r"(words[0]), "+r"(words[1]));
+}
+
+/*
+ * Header and status are the misses that parsing and answering would wait for: the driver wrote them a moment ago. Fetched for
+ * writing, because drivers put both into one cache line, so that the status costs no second transfer. Only a hint: nothing
+ * is checked.
+ */
+static inline void blk_request_prefetch(const struct virtq_chain *c, const struct memmap *map)
+{
+	__builtin_prefetch(memmap_gpa(map, c->seg[0].gpa, 1), 1);
+	__builtin_prefetch(memmap_gpa(map, c->seg[c->n_seg - 1].gpa, 1), 1);
+}
+
+/*
+ * What nearly all requests are: a transfer whose header, payload and status byte are one segment each, as drivers frame small
+ * requests and large ones in huge pages. Read, checked and translated in one go; false: something else, or something wrong,
+ * and nothing is decided.
+ */
+struct blk_plain {
+	uint8_t *status;
+	void *data;
+	uint64_t sector;
+	uint32_t bytes;
+	uint16_t ioprio;
+	bool write;
+};
+
+static inline bool blk_plain_read(const struct virtq_chain *c, const struct memmap *map, const struct blk_geometry *g,
+				  struct blk_plain *ret)
+{
+	const struct virtq_seg *seg = c->seg;
+	uint64_t words[2], capacity = load_relaxed(&g->capacity_sectors), sectors;
+	const void *header;
+
+	if (c->n_seg != 3 || seg[0].len != sizeof(words) || seg[2].len != 1)
+		return false;
+	header = memmap_gpa(map, seg[0].gpa, sizeof(words));
+	ret->data = memmap_gpa(map, seg[1].gpa, seg[1].len);
+	ret->status = memmap_gpa(map, seg[2].gpa, 1);
+	if (unlikely(!header || !ret->data || !ret->status))
+		return false;
+	blk_header_load(header, words);
+	ret->write = (uint32_t)words[0] == VIRTIO_BLK_T_OUT;
+	if (unlikely((uint32_t)words[0] > VIRTIO_BLK_T_OUT || c->n_out != 1 + ret->write || (ret->write && g->read_only)))
+		return false;
+	ret->ioprio = (uint16_t)(words[0] >> 32);
+	ret->sector = words[1];
+	ret->bytes = seg[1].len;
+	sectors = ret->bytes / STORE_SECTOR;
+	return likely(sectors && ret->bytes % STORE_SECTOR == 0 && sectors <= capacity && ret->sector <= capacity - sectors);
+}
+
 /* What a discard or write-zeroes request covers, as far as its ranges can be read now; for the gate's charge. */
 uint64_t blk_request_range_bytes(const struct blk_request *r, const struct memmap *map);
 
 /* Writes the status byte; false if its memory is gone. */
-bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status);
+static inline bool blk_request_put_status(const struct blk_request *r, const struct memmap *map, uint8_t status)
+{
+	uint8_t *p = memmap_gpa(map, r->status_gpa, 1);
+
+	if (unlikely(!p))
+		return false;
+	store_relaxed(p, status);
+	return true;
+}

@@ -37,7 +37,7 @@ struct slo_promise blk_slice_promise(const struct blk_core *core, const struct s
 	/* Until the first balance: equal parts. */
 	part.limit.milli_iops = whole->limit.milli_iops ? max_u64(whole->limit.milli_iops / n, 1) : 0;
 	part.limit.bandwidth = whole->limit.bandwidth ? max_u64(whole->limit.bandwidth / n, 1) : 0;
-	part.burst_requests = whole->burst_requests / n;
+	part.burst_milli_requests = whole->burst_milli_requests / n;
 	part.burst_bytes = whole->burst_bytes / n;
 	return part;
 }

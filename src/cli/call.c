@@ -13,6 +13,28 @@
 /* A change waits for requests in flight; a device of minutes is a rehearsal's. */
 #define TIMEOUT_MS 300000
 
+/* Lives as long as the program. */
+static const char *cosched_path(const struct cli *c)
+{
+	static char path[256];
+	const char *slash = strrchr(c->control, '/');
+
+	snprintf(path, sizeof(path), "%.*s/cosched.sock", slash ? (int)(slash - c->control) : 1, slash ? c->control : ".");
+	return path;
+}
+
+void cli_use_cosched(struct cli *c)
+{
+	c->cosched = true;
+	if (!c->control_given)
+		c->control = cosched_path(c);
+}
+
+bool cli_has_cosched(const struct cli *c)
+{
+	return access(cosched_path(c), F_OK) == 0;
+}
+
 int cli_connect(struct cli *c, struct ctl_client **ret)
 {
 	int r = ctl_client_connect(c->control, TIMEOUT_MS, ret);
@@ -20,7 +42,7 @@ int cli_connect(struct cli *c, struct ctl_client **ret)
 	if (r == 0)
 		return CLI_OK;
 	if (r == -ENOENT || r == -ECONNREFUSED)
-		cli_error("no daemon at %s; is fairleadd running?", c->control);
+		cli_error("no daemon at %s; is fairlead%s running?", c->control, c->cosched ? "-cosched" : "d");
 	else if (r == -EACCES)
 		cli_error("%s: no permission; be a member of the socket's group", c->control);
 	else

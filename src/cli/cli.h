@@ -40,6 +40,8 @@ struct cli_command {
 struct cli {
 	bool json;
 	const char *control;
+	bool cosched;	    /* it is fairlead-cosched's */
+	bool control_given; /* on the command line, and not by default */
 	const struct cli_command *command;
 	int argc;
 	char **argv; /* the command's arguments, without options */
@@ -71,6 +73,22 @@ struct ctl_client;
 int cli_connect(struct cli *c, struct ctl_client **ret);
 /* Tells what the daemon answered instead of a result. Takes it; returns the exit status. */
 int cli_report_error(struct cli *c, json_t *error);
+
+/* From here on it is fairlead-cosched that is called: its socket is the one given, or stands beside fairleadd's. */
+void cli_use_cosched(struct cli *c);
+/* fairlead-cosched's socket is there. */
+bool cli_has_cosched(const struct cli *c);
+
+/* --- a table that is drawn again and again (live.c) --- */
+
+struct cli_live {
+	const char *method;
+	void (*print)(const json_t *result, FILE *out);
+	const char *bold; /* lines with this word stand out; NULL: none */
+};
+
+/* Options `interval` and `count`; returns the exit status. */
+int cli_live(struct cli *c, const struct cli_live *live);
 
 /* --- printing (print.c) --- */
 
@@ -106,5 +124,6 @@ int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize
 int cli_slo(struct cli *c), cli_slo_set(struct cli *c), cli_slo_unset(struct cli *c), cli_top(struct cli *c);
 int cli_pool_show(struct cli *c), cli_pool_calibrate(struct cli *c);
 int cli_ledger_show(struct cli *c), cli_ledger_dump(struct cli *c), cli_ledger_replay(struct cli *c);
+int cli_cosched_status(struct cli *c), cli_cosched_top(struct cli *c), cli_cosched_trace(struct cli *c);
 int cli_sim_cosched(struct cli *c), cli_sim_replay(struct cli *c);
 int cli_doctor(struct cli *c), cli_completion(struct cli *c), cli_help(struct cli *c);

@@ -34,6 +34,12 @@ static const struct cli_option log_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option trace_options[] = {
+	{ "seconds", "N", "how long to record (1)" },
+	{ "out", "FILE", "a picture if it ends in .svg, else a trace for `sim cosched'; needed" },
+	{ NULL },
+};
+
 static const struct cli_option top_options[] = {
 	{ "interval", "SECONDS", "between two looks (1)" },
 	{ "count", "N", "end after so many (never)" },
@@ -81,6 +87,11 @@ const struct cli_command cli_commands[] = {
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
 	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
 	  sim_options },
+	{ "cosched status", "[NAME]", "co-scheduled VMs and groups: shares, ready time, credit, requests", cli_cosched_status, 0, 1,
+	  NULL },
+	{ "cosched top", "", "the same, live", cli_cosched_top, 0, 0, top_options },
+	{ "cosched trace", "--out FILE", "record what the scheduler does, as a picture or to be replayed", cli_cosched_trace, 0, 0,
+	  trace_options },
 	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
 	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
 	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },

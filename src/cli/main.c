@@ -75,7 +75,7 @@ static int read_options(struct cli *c, int argc, char **argv, bool *help)
 		if (option == 256 + OPTION_JSON)
 			c->json = true;
 		else if (option == 256 + OPTION_CONTROL)
-			c->control = optarg;
+			c->control_given = (c->control = optarg) != NULL;
 		else if (option == 256 + OPTION_HELP || option == 'h')
 			*help = true;
 		else if (option == '?')

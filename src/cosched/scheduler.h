@@ -26,7 +26,7 @@ struct cosched_config {
 	struct co_params params; /* n_cpus: filled in here */
 	const unsigned *cpus;	 /* ascending; where members may run */
 	size_t n_cpus;
-	bool trace;
+	bool trace; /* from the start; cosched_trace_set() changes it */
 };
 
 struct cosched;
@@ -53,6 +53,8 @@ int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_
 /* Gives it back to EEVDF. Fine when the thread is gone already. */
 void cosched_member_remove(struct cosched *s, unsigned member);
 
+/* Events are recorded, or not; off costs a look at one flag each. */
+int cosched_trace_set(struct cosched *s, bool on);
 /* Readable when something has happened: events, the scheduler's end. */
 int cosched_fd(const struct cosched *s);
 /* Hands over what was traced; returns how many events, lost ones in *ret_lost. */

@@ -68,6 +68,13 @@ void cosched_member_remove(struct cosched *s, unsigned member)
 	(void)member;
 }
 
+int cosched_trace_set(struct cosched *s, bool on)
+{
+	(void)s;
+	(void)on;
+	return -EOPNOTSUPP;
+}
+
 int cosched_fd(const struct cosched *s)
 {
 	(void)s;

@@ -128,7 +128,7 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error)
 
 int cosched_commands_init(struct cosched_context *c, const char *config)
 {
-	const struct ctl_method *const tables[] = { cmd_cosched, policy_methods };
+	const struct ctl_method *const tables[] = { cmd_cosched, cmd_cosched_trace, policy_methods };
 	int err;
 
 	c->loading.config = config;
@@ -145,6 +145,8 @@ int cosched_commands_init(struct cosched_context *c, const char *config)
 
 void cosched_commands_fini(struct cosched_context *c)
 {
+	cosched_tracer_destroy(c->tracer);
+	c->tracer = NULL;
 	cosched_workers_destroy(c->workers);
 	c->workers = NULL;
 	policy_overlay_free(c->loading.overlay);

@@ -10,6 +10,7 @@
 struct cosched_context {
 	struct cohost *host;
 	struct ctl_server *server;
+	struct cosched_tracer *tracer; /* a recording, or what one has left; NULL */
 	struct cosched_workers *workers; /* asks fairleadd for groups' own ones */
 	struct ctl_context loading; /* what change_load() needs: the policy's file and its overlay */
 	uint64_t started_ns;
@@ -33,6 +34,11 @@ extern const struct ctl_event cosched_events[];
 /* Asks fairleadd every second for the threads of co-groups' own workers, as long as a group wants one. */
 int cosched_workers_create(struct cohost *h, struct cosched_workers **ret);
 void cosched_workers_destroy(struct cosched_workers *w);
+
+/* --- cosched_trace.c --- */
+
+extern const struct ctl_method cmd_cosched_trace[];
+void cosched_tracer_destroy(struct cosched_tracer *t);
 
 /* --- cosched_json.c --- */
 

@@ -21,9 +21,9 @@ static json_t *rate_json(const struct slo_rate *r)
 
 static json_t *promise_json(const struct slo_promise *p)
 {
-	return json_pack("{s:i, s:o, s:o, s:{s:I, s:I}, s:{s:I, s:I}}", "shares", (int)p->shares, "reservation",
+	return json_pack("{s:i, s:o, s:o, s:{s:f, s:I}, s:{s:I, s:I}}", "shares", (int)p->shares, "reservation",
 			 rate_json(&p->reservation), "limit", rate_json(&p->limit), "burst", "requests",
-			 (json_int_t)p->burst_requests, "bytes", (json_int_t)p->burst_bytes, "latency", "p50_ns",
+			 (double)p->burst_milli_requests / 1000, "bytes", (json_int_t)p->burst_bytes, "latency", "p50_ns",
 			 (json_int_t)p->p50_ns, "p99_ns", (json_int_t)p->p99_ns);
 }
 

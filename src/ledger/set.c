@@ -171,10 +171,11 @@ static struct ledger_fill_item item_of(const struct ledger_node *n, uint64_t cap
 static int set_entitle(struct ledger_set *s)
 {
 	cleanup_free struct ledger_fill_item *item = calloc(s->vms + s->accounts + 1, sizeof(*item));
-	struct ledger_fill_item *account = item + s->vms;
+	struct ledger_fill_item *account;
 
 	if (!item)
 		return -ENOMEM;
+	account = item + s->vms;
 	for (uint32_t v = 0; v < s->vms; v++) {
 		uint64_t cap = 0;
 

@@ -24,7 +24,7 @@ struct capacity {
 
 static struct capacity pool_capacity(const struct policy_pool *pool)
 {
-	struct capacity c = { (double)pool->capacity.iops, (double)pool->capacity.bandwidth_bytes };
+	struct capacity c = { (double)pool->capacity.milli_iops / 1000, (double)pool->capacity.bandwidth_bytes };
 	double latency = (double)min_u64(pool->read_latency_ns, pool->write_latency_ns) * 1e-9;
 	double byte_time = (double)pool->byte_time_ps * 1e-12, split = (double)pool->split_bytes;
 	double small = latency + 4096 * byte_time, large = latency + split * byte_time;
@@ -92,13 +92,13 @@ static void admit_pool(struct loader *l, int index)
 
 	for (size_t i = 0; i < p->n_vms; i++) {
 		const struct policy_rate *r = &p->vms[i].promise.reservation;
-		double iops = part_of((double)r->iops, c.iops),
+		double iops = part_of((double)r->milli_iops / 1000, c.iops),
 		       bandwidth = part_of((double)r->bandwidth_bytes, c.bandwidth);
 
 		if (!uses_pool(&p->vms[i], index))
 			continue;
 		s.part += iops > bandwidth ? iops : bandwidth;
-		s.iops += (double)r->iops;
+		s.iops += (double)r->milli_iops / 1000;
 		s.bandwidth += (double)r->bandwidth_bytes;
 		if (!s.reported && s.part * 100 > POLICY_RESERVABLE_PERCENT) {
 			s.reported = true;
@@ -163,12 +163,12 @@ static void admit_classes(struct loader *l, const struct policy_vm *vm)
 	for (size_t i = 0; i < vm->n_classes; i++) {
 		const struct policy_rate *r = &vm->classes[i].promise.reservation;
 
-		if (__builtin_add_overflow(sum.iops, r->iops, &sum.iops))
-			sum.iops = UINT64_MAX;
+		if (__builtin_add_overflow(sum.milli_iops, r->milli_iops, &sum.milli_iops))
+			sum.milli_iops = UINT64_MAX;
 		if (__builtin_add_overflow(sum.bandwidth_bytes, r->bandwidth_bytes, &sum.bandwidth_bytes))
 			sum.bandwidth_bytes = UINT64_MAX;
 	}
-	check_sum(l, vm, UNITS_COUNT, sum.iops, vm->promise.reservation.iops, "iops");
+	check_sum(l, vm, UNITS_RATE, sum.milli_iops, vm->promise.reservation.milli_iops, "iops");
 	check_sum(l, vm, UNITS_BANDWIDTH, sum.bandwidth_bytes, vm->promise.reservation.bandwidth_bytes, "of bandwidth");
 }
 
@@ -176,7 +176,7 @@ static void admit_classes(struct loader *l, const struct policy_vm *vm)
 
 static bool has_promise(const struct policy_promise *p)
 {
-	return p->reservation.iops || p->reservation.bandwidth_bytes || p->limit.iops || p->limit.bandwidth_bytes ||
+	return p->reservation.milli_iops || p->reservation.bandwidth_bytes || p->limit.milli_iops || p->limit.bandwidth_bytes ||
 	       p->latency.p50_ns || p->latency.p99_ns;
 }
 

@@ -45,7 +45,7 @@ static void check_pool(struct loader *l, const struct policy_pool *pool)
 	}
 	if (pool->split_bytes % 512)
 		loader_error(l, loader_at(l, pool->at, "pools/%s/split", pool->name), "split: parts are multiples of 512 bytes");
-	if (pool->schedule == POLICY_SCHEDULE_SLICED && !pool->capacity.iops)
+	if (pool->schedule == POLICY_SCHEDULE_SLICED && !pool->capacity.milli_iops)
 		loader_error(l, loader_at(l, pool->at, "pools/%s/schedule", pool->name),
 			     "schedule: slices divide what the pool gives, so it needs capacity: { iops: ... } "
 			     "(4 KiB reads a second; `fairlead pool calibrate %s' measures it)",
@@ -76,7 +76,7 @@ static void check_pair(struct loader *l, struct policy_at at, enum units units, 
 
 static void check_promise(struct loader *l, const struct policy_promise *p, struct policy_at at)
 {
-	check_pair(l, at, UNITS_COUNT, p->reservation.iops, p->limit.iops, "iops");
+	check_pair(l, at, UNITS_RATE, p->reservation.milli_iops, p->limit.milli_iops, "iops");
 	check_pair(l, at, UNITS_BANDWIDTH, p->reservation.bandwidth_bytes, p->limit.bandwidth_bytes, "bandwidth");
 	if (p->latency.p50_ns && p->latency.p99_ns && p->latency.p50_ns > p->latency.p99_ns)
 		loader_error(l, at, "latency: the p50 target is above the p99 target");

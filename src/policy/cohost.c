@@ -66,6 +66,7 @@ static int on_sched(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	(void)s;
 	(void)fd;
 	(void)revents;
+	cohost_trace_drain(h);
 	if (h->sched && cosched_ended(h->sched, why))
 		h->events.ended(h->events.arg, why);
 	return 0;
@@ -160,6 +161,7 @@ void cohost_destroy(struct cohost *h)
 	sd_event_source_disable_unref(h->on_look);
 	sd_event_source_disable_unref(h->on_second);
 	members_destroy(h->members);
+	cohost_trace_free(h->trace);
 	policy_free(h->policy);
 	free(h->cpus);
 	sd_event_unref(h->event);

@@ -64,6 +64,14 @@ struct cohost_events {
 	void *arg;
 };
 
+/* A stretch of events that somebody records. */
+struct cohost_trace {
+	struct co_event *event;
+	size_t n;
+	uint64_t lost;
+	struct co_trace_member member[CO_MEMBERS_MAX]; /* by slot: all that were there meanwhile */
+};
+
 struct cohost {
 	sd_event *event;
 	struct cohost_options options;
@@ -74,6 +82,7 @@ struct cohost {
 	size_t n_cpus;
 	struct members *members;
 	sd_event_source *on_members, *on_sched, *on_look, *on_second;
+	struct cohost_trace *trace; /* NULL: nobody records */
 	unsigned n_members;
 	struct cohost_vm vm[CO_VMS_MAX];
 	struct cohost_account account[CO_ACCOUNTS_MAX];
@@ -86,6 +95,12 @@ void cohost_destroy(struct cohost *h);
 
 /* Takes `policy` in any case: it runs, or nothing has changed and *error says why. 0 or -errno. */
 int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *error);
+
+/* Records from now on. -ENOTCONN: nothing is loaded; -EBUSY: somebody does; -ENOMEM. */
+int cohost_trace_start(struct cohost *h);
+/* Ends it and hands over what there is; the caller frees it. NULL: nobody recorded. */
+struct cohost_trace *cohost_trace_stop(struct cohost *h);
+void cohost_trace_free(struct cohost_trace *t);
 
 /* The control socket's path when none is given: beside fairleadd's. New; NULL without memory. */
 char *cohost_control_path(const char *fairleadd);

@@ -14,6 +14,10 @@ int cohost_watch(struct cohost *h);
 /* Ends the scheduler; threads are back on EEVDF, where they were before. Members are as if they had not come. */
 void cohost_unload(struct cohost *h);
 
+/* cohost_trace.c */
+void cohost_trace_drain(struct cohost *h);
+void cohost_trace_member(struct cohost *h, const struct cohost_member *m);
+
 /* cohost_member.c */
 extern const struct members_ops cohost_members_ops;
 /* Takes in a thread that was found; gives one back. */

@@ -82,16 +82,16 @@ static void tell_came(struct cohost *h, const struct cohost_vm *vm, const struct
 
 static int schedule(struct cohost *h, struct cohost_member *slot)
 {
-	int err = place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
+	/* Without a word on CPUs, where a thread may run is for others to say. */
+	bool narrow = h->policy->cosched.cpus.n > 0;
+	int err = narrow ? place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before) : 0;
 
 	if (err < 0)
 		return err;
-	slot->narrowed = true;
 	err = cosched_member_add(h->sched, slot->member.tid, slot->vm, &slot->slot);
-	if (err < 0) {
+	if (err < 0 && narrow)
 		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
-		slot->narrowed = false;
-	}
+	slot->narrowed = err == 0 && narrow;
 	return err;
 }
 
@@ -110,6 +110,7 @@ void cohost_member_take(struct cohost *h, unsigned vm, const struct member *m)
 		return;
 	}
 	slot->used = true;
+	cohost_trace_member(h, slot);
 	h->n_members++;
 	h->vm[vm].n++;
 	tell_came(h, &h->vm[vm], m);

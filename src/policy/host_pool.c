@@ -32,7 +32,7 @@ static struct store_pool_options store_options(const struct policy_pool *p)
 static bool is_sliced(const struct host *h, const struct policy_pool *p)
 {
 	if (p->schedule == POLICY_SCHEDULE_AUTO)
-		return h->team.shared > 1 && p->type != POLICY_POOL_MODEL && p->capacity.iops > OWNER_IOPS_MAX;
+		return h->team.shared > 1 && p->type != POLICY_POOL_MODEL && p->capacity.milli_iops / 1000 > OWNER_IOPS_MAX;
 	return p->schedule == POLICY_SCHEDULE_SLICED;
 }
 
@@ -74,7 +74,7 @@ static int make_gate(struct host *h, const struct policy *policy, const struct p
 		o.cost = &cost;
 	}
 	if (is_sliced(h, p))
-		return blk_gate_create_sliced(&o, &h->team, p->capacity.iops, &pool->blk->gate);
+		return blk_gate_create_sliced(&o, &h->team, p->capacity.milli_iops / 1000, &pool->blk->gate);
 	pool->owner = h->pools_made % h->team.shared;
 	return blk_gate_create(&o, &h->team, pool->owner, &pool->blk->gate);
 }
@@ -159,7 +159,7 @@ void host_pool_release(struct host_pool *pool)
 
 static struct slo_rate rate_of(const struct policy_rate *r)
 {
-	return (struct slo_rate){ .milli_iops = r->iops * 1000, .bandwidth = r->bandwidth_bytes };
+	return (struct slo_rate){ .milli_iops = r->milli_iops, .bandwidth = r->bandwidth_bytes };
 }
 
 static struct slo_promise promise_of(const struct policy_promise *p)
@@ -168,7 +168,7 @@ static struct slo_promise promise_of(const struct policy_promise *p)
 		.shares = (uint32_t)p->shares,
 		.reservation = rate_of(&p->reservation),
 		.limit = rate_of(&p->limit),
-		.burst_requests = p->burst.iops,
+		.burst_milli_requests = p->burst.milli_iops,
 		.burst_bytes = p->burst.bandwidth_bytes,
 		.p50_ns = p->latency.p50_ns,
 		.p99_ns = p->latency.p99_ns,
@@ -203,7 +203,7 @@ void host_pool_promise(struct host_pool *pool, const struct policy *policy, void
 	int at = policy_pool_find(policy, pool->name);
 
 	if (pool->blk->gate && at >= 0)
-		blk_gate_set_capacity(pool->blk->gate, policy->pools[at].capacity.iops);
+		blk_gate_set_capacity(pool->blk->gate, policy->pools[at].capacity.milli_iops / 1000);
 	for (size_t v = 0; pool->blk->gate && v < policy->n_vms; v++) {
 		const struct policy_vm *vm = &policy->vms[v];
 		int err;

@@ -78,7 +78,7 @@ unsigned policy_class_of(const struct policy_vm *vm, uint16_t ioprio)
 
 /*
  * A model's own times, for its faster direction: what is refused because of this is impossible whatever the guests do.
- * iops: of 4 KiB; bandwidth: of the largest request that counts as one.
+ * Requests: of 4 KiB; bandwidth: of the largest request that counts as one.
  */
 static uint64_t model_rate(const struct policy_pool *pool, uint64_t request_bytes, uint64_t multiply)
 {
@@ -99,8 +99,8 @@ struct policy_rate policy_pool_capacity(const struct policy_pool *pool)
 
 	if (pool->type != POLICY_POOL_MODEL)
 		return c;
-	if (c.iops == 0)
-		c.iops = model_rate(pool, 4096, 1);
+	if (c.milli_iops == 0)
+		c.milli_iops = model_rate(pool, 4096, 1000);
 	if (c.bandwidth_bytes == 0)
 		c.bandwidth_bytes = model_rate(pool, pool->split_bytes, pool->split_bytes);
 	return c;

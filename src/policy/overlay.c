@@ -313,7 +313,7 @@ int policy_overlay_promise_unset(struct policy_overlay *o, const char *target)
 
 char *policy_overlay_text(const struct policy_overlay *o)
 {
-	char *tree = json_dumps(o->root, JSON_INDENT(2) | JSON_SORT_KEYS), *text = NULL;
+	char *tree = json_dumps(o->root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)), *text = NULL;
 
 	if (tree && asprintf(&text, "%s%s\n", heading, tree) < 0)
 		text = NULL;

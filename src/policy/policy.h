@@ -26,7 +26,7 @@ struct policy_at {
 };
 
 struct policy_rate {
-	uint64_t iops, bandwidth_bytes; /* per second */
+	uint64_t milli_iops, bandwidth_bytes; /* per second; thousandths of a request, so that 2.6 is a rate */
 };
 
 struct policy_latency {

@@ -228,13 +228,13 @@ static void resolve_vm_reservation(struct policy_vm *vm)
 	for (size_t i = 0; i < vm->n_classes; i++) {
 		const struct policy_rate *r = &vm->classes[i].promise.reservation;
 
-		if (__builtin_add_overflow(sum.iops, r->iops, &sum.iops))
-			sum.iops = UINT64_MAX;
+		if (__builtin_add_overflow(sum.milli_iops, r->milli_iops, &sum.milli_iops))
+			sum.milli_iops = UINT64_MAX;
 		if (__builtin_add_overflow(sum.bandwidth_bytes, r->bandwidth_bytes, &sum.bandwidth_bytes))
 			sum.bandwidth_bytes = UINT64_MAX;
 	}
-	if (own->iops == 0)
-		own->iops = sum.iops;
+	if (own->milli_iops == 0)
+		own->milli_iops = sum.milli_iops;
 	if (own->bandwidth_bytes == 0)
 		own->bandwidth_bytes = sum.bandwidth_bytes;
 }

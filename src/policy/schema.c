@@ -39,7 +39,7 @@ NAMED(struct policy_cogroup);
 /* --- promises --- */
 
 static const struct schema_field rate_fields[] = {
-	QUANTITY(struct policy_rate, "iops", iops, UNITS_COUNT, .zero_word = "none"),
+	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none"),
 	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none"),
 	{ NULL },
 };

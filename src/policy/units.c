@@ -34,6 +34,9 @@ struct suffix {
 static const struct suffix counts[] = {
 	{ "G", GIGA, 1 }, { "M", MEGA, 1 }, { "k", KILO, 1 }, { "", 1, 1 }, { NULL },
 };
+static const struct suffix rates[] = {
+	{ "G", TERA, 1 }, { "M", GIGA, 1 }, { "k", MEGA, 1 }, { "", KILO, 1 }, { NULL },
+};
 static const struct suffix sizes[] = {
 	{ "TiB", TEBI, 1 }, { "GiB", GIBI, 1 }, { "MiB", MEBI, 1 }, { "TB", TERA, 1 }, { "GB", GIGA, 1 },
 	{ "MB", MEGA, 1 }, { "KiB", KIBI, 1 }, { "kB", KILO, 1 }, { "", 1, 1 }, { "B", 1, 1, true }, { NULL },
@@ -56,6 +59,7 @@ static const struct {
 	bool bare_zero;
 } kinds[UNITS_KINDS] = {
 	[UNITS_COUNT] = { counts, "a count like 400 or 20k", true },
+	[UNITS_RATE] = { rates, "a rate like 400, 2.6 or 20k", true },
 	[UNITS_SIZE] = { sizes, "a size like 20GiB or 512kB", true },
 	[UNITS_BANDWIDTH] = { bandwidths, "a bandwidth like 200MiB/s or 100Mbit/s", true },
 	[UNITS_DURATION] = { durations, "a time like 50us or 12ms", true },
@@ -129,14 +133,14 @@ const char *units_example(enum units kind)
 	return kinds[kind].example;
 }
 
-/* Picoseconds that are no whole number of ns: written as a decimal fraction of one. */
-static const char *format_fraction(uint64_t ps, char *text)
+/* Thousandths that are no whole number of what people write, ns or requests: a decimal fraction of one. */
+static const char *format_fraction(uint64_t thousandths, const char *unit, char *text)
 {
-	int n = snprintf(text, UNITS_TEXT_MAX, "%" PRIu64 ".%03" PRIu64, ps / KILO, ps % KILO);
+	int n = snprintf(text, UNITS_TEXT_MAX, "%" PRIu64 ".%03" PRIu64, thousandths / KILO, thousandths % KILO);
 
 	while (text[n - 1] == '0')
 		n--;
-	snprintf(text + n, (size_t)(UNITS_TEXT_MAX - n), "ns");
+	snprintf(text + n, (size_t)(UNITS_TEXT_MAX - n), "%s", unit);
 	return text;
 }
 
@@ -155,5 +159,5 @@ const char *units_format(enum units kind, uint64_t value, char text[UNITS_TEXT_M
 		snprintf(text, UNITS_TEXT_MAX, "%" PRIu64 "%s", (uint64_t)(scaled / s->multiply), s->text);
 		return text;
 	}
-	return format_fraction(value, text);
+	return format_fraction(value, kind == UNITS_BYTE_TIME ? "ns" : "", text);
 }

@@ -9,6 +9,7 @@
 
 enum units {
 	UNITS_COUNT,	 /* 400, 20k, 1.5M */
+	UNITS_RATE,	 /* thousandths a second: 400, 2.6, 20k */
 	UNITS_SIZE,	 /* bytes: 4096, 20GiB (powers of 1024), 20GB (powers of 1000) */
 	UNITS_BANDWIDTH, /* bytes a second: 200MiB/s, 100MB/s, 100Mbit/s (powers of 1000, eight bits a byte) */
 	UNITS_DURATION,	 /* ns: 50us, 12ms, 1.5s; a bare 0 needs no unit */

@@ -97,42 +97,64 @@ void slo_flow_settle(struct slo_flow *f, uint64_t now)
 	f->light_requests = f->light_bytes = 0;
 }
 
-static bool may_go_lightly(const struct slo_flow *f, const struct slo_req *r, uint64_t now)
+unsigned slo_flow_room(const struct slo_flow *f, uint64_t now)
 {
 	const struct slo_node *class = f->node.parent;
 	const struct slo_sched *s = f->node.sched;
 
-	return f->light_left && now < f->light_until_ns && !class->rated && !class->parent->rated && !s->targets &&
-	       !s->expect.n && r->bytes <= s->split_bytes;
+	if (!f->light_left || now >= f->light_until_ns || class->rated || class->parent->rated || class->held_back ||
+	    s->targets || s->expect.n || s->anticipation.node || s->root.held || s->root.in_flight >= s->window.size)
+		return 0;
+	return (unsigned)min_u64(f->light_left, s->window.size - s->root.in_flight);
 }
 
+void slo_flow_passed(struct slo_flow *f, unsigned n, unsigned instant, uint64_t bytes, uint64_t now)
+{
+	struct slo_class_state *class = f->node.parent->class;
+
+	f->node.sched->now_ns = now;
+	f->node.sched->fast += n;
+	f->light_left -= (unsigned)min_u64(n, f->light_left);
+	f->light_requests += n;
+	f->light_bytes += bytes;
+	hist_add_many(&class->queue_time, 0, n);
+	hist_add_many(&class->device_time, 0, instant);
+}
+
+void slo_flow_out(struct slo_flow *f)
+{
+	f->node.in_flight++;
+	f->node.sched->root.in_flight++;
+}
+
+void slo_flow_back(struct slo_flow *f, uint64_t since_ns, uint64_t now)
+{
+	f->node.sched->now_ns = now;
+	f->node.in_flight--;
+	f->node.sched->root.in_flight--;
+	hist_add(&f->node.parent->class->device_time, now - since_ns);
+}
+
+uint64_t slo_split_bytes(const struct slo_sched *s)
+{
+	return s->split_bytes;
+}
+
+/* The same for one request with a ticket, of a queue that another worker serves. */
 static void go_lightly(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
-	struct slo_sched *s = f->node.sched;
-
 	req_arrive(f, r, now);
-	f->light_left--;
-	f->light_requests++;
-	if (r->op == SLO_READ || r->op == SLO_WRITE)
-		f->light_bytes += r->bytes;
-	f->node.in_flight++;
-	s->root.in_flight++;
+	slo_flow_passed(f, 1, 0, r->op == SLO_READ || r->op == SLO_WRITE ? r->bytes : 0, now);
+	slo_flow_out(f);
 	r->given_bytes = r->bytes;
 	r->pieces = 1;
-	hist_add(&f->node.parent->class->queue_time, 0);
-	s->fast++;
 	*ret = (struct slo_piece){ .req = r, .flow = f, .bytes = r->bytes, .dispatch_ns = now, .light = true, .last = true };
 }
 
 static void return_lightly(const struct slo_piece *p, uint64_t now)
 {
-	struct slo_flow *f = p->flow;
-
-	f->node.sched->now_ns = now;
-	f->node.in_flight--;
-	f->node.sched->root.in_flight--;
+	slo_flow_back(p->flow, p->dispatch_ns, now);
 	p->req->pieces = 0;
-	hist_add(&f->node.parent->class->device_time, now - p->dispatch_ns);
 }
 
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
@@ -146,7 +168,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	/* The last free place may have to wait for somebody whose reservation is due. */
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
 		return false;
-	if (may_go_lightly(f, r, now)) {
+	if (r->bytes <= s->split_bytes && slo_flow_room(f, now)) {
 		go_lightly(f, r, now, ret);
 		return true;
 	}

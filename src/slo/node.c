@@ -14,7 +14,7 @@
 bool slo_promise_valid(const struct slo_promise *p)
 {
 	const uint64_t rate[] = { p->reservation.milli_iops, p->reservation.bandwidth, p->limit.milli_iops,
-				  p->limit.bandwidth, p->burst_requests, p->burst_bytes };
+				  p->limit.bandwidth, p->burst_milli_requests, p->burst_bytes };
 
 	for (size_t i = 0; i < ARRAY_SIZE(rate); i++)
 		if (rate[i] > RATE_MAX)
@@ -109,7 +109,7 @@ static void promise_set(struct slo_node *n, const struct slo_promise *p, uint64_
 			       (uint64_t)((double)(n->start_tag - virtual_now) / old * n->tag_per_cost);
 	if (slo_heap_has(&n->in_share))
 		slo_heap_set(&n->parent->by_share, &n->in_share, n->start_tag);
-	limit_set(&n->limit[SLO_IOPS], p->limit.milli_iops, p->burst_requests * 1000, now);
+	limit_set(&n->limit[SLO_IOPS], p->limit.milli_iops, p->burst_milli_requests, now);
 	limit_set(&n->limit[SLO_BANDWIDTH], p->limit.bandwidth, p->burst_bytes, now);
 	n->limited = p->limit.milli_iops || p->limit.bandwidth;
 	/* If the new limit forbids the next piece too, it is found again. */

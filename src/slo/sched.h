@@ -47,7 +47,7 @@ struct slo_promise {
 	 * How much may go out at once under a limit, at least one piece; 0: one piece, and half of one or what the limit gives
 	 * in 10 ms, whichever is more.
 	 */
-	uint64_t burst_requests, burst_bytes;
+	uint64_t burst_milli_requests, burst_bytes;
 	uint64_t p50_ns, p99_ns;      /* latency targets from arrival to completion; 0: none. Classes only. */
 };
 
@@ -136,6 +136,19 @@ static inline void slo_req_init(struct slo_req *r, enum slo_op op, uint64_t offs
  * it. Never reorders within a flow: it is false while anything of the pool is queued.
  */
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
+
+/*
+ * The way past all that, for batches. While nobody waits and no promise of the flow's class and VM counts requests, all that
+ * has to be known of most requests is how many there were. `room`: so many may go without being admitted one by one (reads and
+ * writes, none larger than `split`); 0: admit or enqueue the next one, which may open the way for more. It holds until
+ * anything else is called for the scheduler. `passed`: books what went, `bytes` together; of these, `instant` are done already.
+ * Each of the others is reported by `out`, and by `back` when it is done.
+ */
+unsigned slo_flow_room(const struct slo_flow *f, uint64_t now);
+void slo_flow_passed(struct slo_flow *f, unsigned n, unsigned instant, uint64_t bytes, uint64_t now);
+void slo_flow_out(struct slo_flow *f);
+void slo_flow_back(struct slo_flow *f, uint64_t since_ns, uint64_t now);
+uint64_t slo_split_bytes(const struct slo_sched *s);
 
 void slo_enqueue(struct slo_flow *f, struct slo_req *r, uint64_t now);
 

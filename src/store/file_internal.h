@@ -35,4 +35,4 @@ struct file_channel {
 
 int file_channel_open(struct store_channel *c);
 void file_channel_close(struct store_channel *c);
-void file_submit(struct store_channel *c, struct store_io *io);
+int file_submit(struct store_channel *c, struct store_io *io);

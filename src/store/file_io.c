@@ -377,21 +377,19 @@ static enum file_step zeroes_step(const struct store_io *io)
 	return load_relaxed(&d->no_zero) ? STEP_FILL : STEP_ZERO;
 }
 
-void file_submit(struct store_channel *c, struct store_io *io)
+int file_submit(struct store_channel *c, struct store_io *io)
 {
 	struct file_state *s = state(io);
 
 	*s = (struct file_state){ .step = STEP_TRANSFER };
-	if (io->length_bytes == 0 && io->op != STORE_FLUSH) {
-		store_complete(io, 0);
-		return;
-	}
+	if (io->length_bytes == 0 && io->op != STORE_FLUSH)
+		return 0;
 	switch (io->op) {
 	case STORE_READ:
 	case STORE_WRITE:
 		if (!iov_aligned(io, &disk_of(io)->image)) {
 			bounce_start(io);
-			return;
+			return STORE_LATER;
 		}
 		break;
 	case STORE_FLUSH:
@@ -400,10 +398,8 @@ void file_submit(struct store_channel *c, struct store_io *io)
 		break;
 	case STORE_DISCARD:
 		s->step = STEP_PUNCH;
-		if (load_relaxed(&disk_of(io)->no_punch)) {
-			store_complete(io, 0);
-			return;
-		}
+		if (load_relaxed(&disk_of(io)->no_punch))
+			return 0;
 		break;
 	case STORE_WRITE_ZEROES:
 		s->step = zeroes_step(io);
@@ -411,6 +407,7 @@ void file_submit(struct store_channel *c, struct store_io *io)
 		break;
 	}
 	file_step(io);
+	return STORE_LATER;
 }
 
 int file_channel_open(struct store_channel *c)

@@ -293,15 +293,15 @@ static void punched(struct worker_cqe *cqe, int result, uint32_t flags)
  * A hole reads as zeroes, so discarding and zeroing are the same. Giving memory back is a slow system call, which goes
  * through the io_uring so that the worker does not wait for it.
  */
-static bool image_zero(struct store_io *io)
+static int image_zero(struct store_io *io)
 {
 	struct io_uring_sqe *sqe;
 
 	if (io->length_bytes == 0)
-		return true;
+		return 0;
 	if (io->length_bytes <= ZERO_INLINE_BYTES && io->op == STORE_WRITE_ZEROES) {
 		memset(image_at(io), 0, io->length_bytes);
-		return true;
+		return 0;
 	}
 	io->cqe.complete = punched;
 	sqe = worker_sqe(io->channel->worker);
@@ -309,10 +309,10 @@ static bool image_zero(struct store_io *io)
 				FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset_bytes,
 				(off_t)io->length_bytes);
 	io_uring_sqe_set_data(sqe, &io->cqe);
-	return false;
+	return STORE_LATER;
 }
 
-void memory_execute(struct store_io *io)
+int memory_execute(struct store_io *io)
 {
 	switch (io->op) {
 	case STORE_READ:
@@ -323,12 +323,10 @@ void memory_execute(struct store_io *io)
 		break;
 	case STORE_DISCARD:
 	case STORE_WRITE_ZEROES:
-		if (!image_zero(io))
-			return;
-		break;
+		return image_zero(io);
 	case STORE_FLUSH:
 	case STORE_OPS:
 		break;
 	}
-	store_complete(io, 0);
+	return 0;
 }

@@ -42,5 +42,5 @@ int memory_disk_open(struct store_disk *d, const struct store_disk_options *opti
 void memory_disk_close(struct store_disk *d);
 int memory_disk_resize(struct store_disk *d, uint64_t size_bytes);
 
-/* The channel's worker: does what the request says and completes it, mostly before it returns. */
-void memory_execute(struct store_io *io);
+/* The channel's worker: does what the request says. 0, or STORE_LATER: completes it later. */
+int memory_execute(struct store_io *io);

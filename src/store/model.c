@@ -106,20 +106,19 @@ uint64_t model_due_ns(const struct store_io *io)
 	return due_heap_due_ns(io);
 }
 
-static void model_submit(struct store_channel *c, struct store_io *io)
+static int model_submit(struct store_channel *c, struct store_io *io)
 {
 	struct model_pool *m = container_of(c->pool, struct model_pool, memory.base);
 	struct model_channel *mc = container_of(c, struct model_channel, base);
 	uint64_t now_ns = worker_now_ns(c->worker), length_ns = service_ns(m, io);
 
-	if (io->op == STORE_FLUSH && length_ns == 0) {
-		store_complete(io, 0);
-		return;
-	}
+	if (io->op == STORE_FLUSH && length_ns == 0)
+		return 0;
 	counter_add(&c->counters->busy_ns, length_ns);
 	due_heap_push(&mc->waiting, io, book(m, &mc->next_lane, now_ns, length_ns));
 	if (mc->waiting.first == io)
 		worker_source_wake(&mc->source);
+	return STORE_LATER;
 }
 
 static unsigned model_poll(struct worker_source *s, uint64_t now_ns)
@@ -128,7 +127,10 @@ static unsigned model_poll(struct worker_source *s, uint64_t now_ns)
 	unsigned n = 0;
 
 	while (n < MODEL_BATCH && due_heap_first_ns(&mc->waiting) <= now_ns) {
-		memory_execute(due_heap_pop(&mc->waiting));
+		struct store_io *io = due_heap_pop(&mc->waiting);
+
+		if (memory_execute(io) != STORE_LATER)
+			store_complete(io, 0);
 		n++;
 	}
 	return n;

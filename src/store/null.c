@@ -20,9 +20,9 @@ static int null_disk_resize(struct store_disk *d, uint64_t size_bytes)
 	return 0;
 }
 
-static void null_submit(struct store_channel *c, struct store_io *io)
+static int null_submit(struct store_channel *c, struct store_io *io)
 {
-	store_complete(io, 0);
+	return 0;
 }
 
 const struct store_ops store_null_ops = {

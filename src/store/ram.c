@@ -5,9 +5,9 @@
 #include "store/memory.h"
 #include "store/store_internal.h"
 
-static void ram_submit(struct store_channel *c, struct store_io *io)
+static int ram_submit(struct store_channel *c, struct store_io *io)
 {
-	memory_execute(io);
+	return memory_execute(io);
 }
 
 const struct store_ops store_ram_ops = {

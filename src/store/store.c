@@ -157,11 +157,7 @@ void store_channel_close(struct store_channel *c)
 	free(c);
 }
 
-/*
- * A disk may shrink between the device model's check and this one; what is past the new end then is the store's to
- * refuse.
- */
-static void assert_request(const struct store_channel *c, const struct store_io *io)
+void store_check_request(const struct store_channel *c, const struct store_io *io)
 {
 	assert(worker_is_current(c->worker));
 	assert(io->disk->pool == c->pool);
@@ -172,20 +168,4 @@ static void assert_request(const struct store_channel *c, const struct store_io 
 	assert((io->op != STORE_READ && io->op != STORE_WRITE) || (io->iov && io->iovcnt));
 	(void)c;
 	(void)io;
-}
-
-void store_submit(struct store_channel *c, struct store_io *io)
-{
-	uint64_t size = load_relaxed(&io->disk->size_bytes);
-
-	assert_request(c, io);
-	io->channel = c;
-	c->in_flight++;
-	counter_add(&c->counters->ops[io->op], 1);
-	counter_add(&c->counters->bytes[io->op], io->length_bytes);
-	if (unlikely(io->length_bytes > size || io->offset_bytes > size - io->length_bytes) && io->op != STORE_FLUSH) {
-		store_complete(io, -EIO);
-		return;
-	}
-	c->pool->ops->submit(c, io);
 }

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "worker/worker.h"
 
+#include <errno.h>
 #include <sys/uio.h>
 
 #define STORE_SECTOR 512u
@@ -35,7 +36,7 @@ struct store_io {
 	struct iovec *iov; /* the store may change it (short transfers) */
 	uint64_t offset_bytes, length_bytes;
 	struct store_disk *disk;
-	/* result: 0 or -errno; on the channel's worker, maybe before submit returns. */
+	/* result: 0 or -errno; on the channel's worker. */
 	void (*done)(struct store_io *, int result);
 	/* The store's own. */
 	struct worker_cqe cqe;
@@ -114,7 +115,8 @@ struct store_ops {
 	/* The channel's worker. */
 	int (*channel_open)(struct store_channel *);
 	void (*channel_close)(struct store_channel *);
-	void (*submit)(struct store_channel *, struct store_io *);
+	/* 0 or -errno: done already; STORE_LATER: store_complete() ends it, after this has returned. */
+	int (*submit)(struct store_channel *, struct store_io *);
 	/* Hands queued requests on; called once per batch. Optional. */
 	void (*flush_batch)(struct store_channel *);
 };
@@ -133,11 +135,43 @@ int store_channel_open(struct store_pool *p, struct worker *w, struct store_coun
 		       struct store_channel **ret);
 void store_channel_close(struct store_channel *c);
 
+#define STORE_LATER 1
+
+/* What callers have promised; asserted in debug builds. */
+void store_check_request(const struct store_channel *c, const struct store_io *io);
+
 /*
- * Range, alignment to 512 and read-only have been checked by the device model (asserted here); everything goes through
- * this one call. Counts, then hands on.
+ * Range, alignment to 512 and read-only have been checked by the device model; everything goes through this one call.
+ * Counts, then hands on. STORE_LATER: `done` will be called; else this is the result, and it will not: what a store answers at
+ * once (memory) is answered without a detour. A disk may shrink between the device model's check and this one.
  */
-void store_submit(struct store_channel *c, struct store_io *io);
+static inline int store_start(struct store_channel *c, struct store_io *io)
+{
+	uint64_t size = load_relaxed(&io->disk->size_bytes);
+	int result = -EIO;
+
+	debug_only(store_check_request(c, io));
+	io->channel = c;
+	counter_add(&c->counters->ops[io->op], 1);
+	counter_add(&c->counters->bytes[io->op], io->length_bytes);
+	if (likely(io->length_bytes <= size && io->offset_bytes <= size - io->length_bytes) || io->op == STORE_FLUSH)
+		result = c->pool->ops->submit(c, io);
+	if (result == STORE_LATER)
+		c->in_flight++;
+	else if (unlikely(result < 0))
+		counter_add(&c->counters->errors, 1);
+	return result;
+}
+
+/* The same for who wants `done` called in any case, maybe before this returns. */
+static inline void store_submit(struct store_channel *c, struct store_io *io)
+{
+	int result = store_start(c, io);
+
+	if (result != STORE_LATER)
+		io->done(io, result);
+}
+
 static inline void store_flush_batch(struct store_channel *c)
 {
 	if (c->pool->ops->flush_batch)

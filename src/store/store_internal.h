@@ -10,7 +10,7 @@
 
 extern const struct store_ops store_null_ops, store_ram_ops, store_model_ops, store_file_ops;
 
-/* Ends a request. The io may be gone, or submitted anew, when this returns. */
+/* Ends a request that submit left for later. The io may be gone, or submitted anew, when this returns. */
 static inline void store_complete(struct store_io *io, int result)
 {
 	struct store_channel *c = io->channel;

@@ -79,6 +79,7 @@ static inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, str
 
 		if (unlikely(!table))
 			return VIRTQUEUE_INDIRECT;
+		q->last_table = table;
 		f = walk(&b, many, table, n, 0, NULL);
 		if (unlikely(f))
 			return f;
@@ -120,6 +121,26 @@ static void tables_prefetch(const struct virtqueue *q, const uint16_t head[AHEAD
 			__builtin_prefetch(memmap_gpa(q->map, load_relaxed(&desc[head[i]].addr), sizeof(*desc)));
 }
 
+/*
+ * A request that comes alone is a chain of misses: its ring entry leads to its descriptor, that to its table and its header,
+ * each a cache line that the driver's core has just written. Drivers take descriptors, tables and headers from stacks, so
+ * these are likely those that went back last: fetched all at once, while the ring entry is on its way. What we shall write is
+ * fetched for writing. A wrong guess costs a few needless fetches.
+ */
+static void guess_prefetch(const struct virtqueue *q)
+{
+	const struct virtq_avail *avail = q->driver;
+	const struct virtq_desc *desc = q->desc;
+	const struct virtq_used *used = q->device;
+	uint16_t mask = q->size - 1;
+
+	__builtin_prefetch(&avail->ring[q->avail_idx & mask]);
+	__builtin_prefetch(&desc[q->last_id]);
+	__builtin_prefetch(q->last_table);
+	__builtin_prefetch(memmap_gpa(q->map, segs_few(q, q->last_id)->gpa, 1), 1);
+	__builtin_prefetch(&used->ring[q->used_idx & mask], 1);
+}
+
 unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max)
 {
 	const struct virtq_avail *avail = q->driver;
@@ -135,6 +156,9 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 		virtqueue_break(q, VIRTQUEUE_AVAIL_INDEX);
 		return 0;
 	}
+	if (!ready)
+		return 0;
+	guess_prefetch(q);
 	max = ready < max ? ready : max;
 	while (taken < max && !q->broken) {
 		unsigned n = heads_load(q, head, max - taken < AHEAD ? max - taken : AHEAD);
@@ -199,6 +223,7 @@ bool split_publish(struct virtqueue *q)
 	if (q->inflight)
 		inflight_split_batch(q);
 	q->used_idx = first + n;
+	q->last_id = q->done[n - 1].chain->id;
 	/* Pairs with the driver's read barrier after its load of idx: it sees the elements and the data. */
 	shared_store_release(&used->idx, q->used_idx);
 	if (q->inflight)

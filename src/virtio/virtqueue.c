@@ -217,12 +217,6 @@ unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsign
 	return n;
 }
 
-void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written)
-{
-	/* A chain is in flight once, so there is always room. */
-	q->done[q->n_done++] = (struct virtq_done){ .chain = chain, .written = written };
-}
-
 /* All that the device may have written, whatever `written` says: status bytes stand behind the data. */
 static void data_log(struct virtqueue *q)
 {

@@ -100,11 +100,7 @@ void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used
 
 /* Up to `max` chains; pointers stay valid until push. 0 when none or broken. */
 unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-/*
- * Written: bytes that the device wrote into the chain's writable part. Publish marks all of that part in the dirty log.
- */
-void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written);
-/* True if the driver wants a call. A no-op without pushes (but see start). */
+/* Then virtqueue_push() for each (virtqueue_struct.h). True if the driver wants a call. A no-op without pushes (but see start). */
 bool virtqueue_publish(struct virtqueue *q);
 
 /* Is anything available? One load; no side effects. */

@@ -41,6 +41,8 @@ struct virtqueue {
 	struct virtq_seg *few, *many;
 	struct virtq_seg *scratch; /* packed: for a long chain whose id is not yet known */
 	struct virtq_done *done;   /* pushed, not yet published */
+	uint16_t last_id;	   /* split: published last, and the indirect table taken last: likely to come next */
+	const void *last_table;
 	uint16_t *resubmit;	   /* inflight entries to take first, in submission order */
 	uint16_t *inflight_entry;  /* packed: by id, its first entry in the inflight region */
 	uint64_t inflight_counter;
@@ -52,3 +54,13 @@ struct virtqueue {
 	void *arena;
 	size_t arena_bytes;
 };
+
+/*
+ * Notes a completion. Written: bytes that the device wrote into the chain's writable part. Publish marks all of that part in
+ * the dirty log.
+ */
+static inline void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written)
+{
+	/* A chain is in flight once, so there is always room. */
+	q->done[q->n_done++] = (struct virtq_done){ .chain = chain, .written = written };
+}

@@ -48,6 +48,8 @@ struct worker_source_ops {
 	bool (*arm)(struct worker_source *);
 	/* Turns notifications off again; called when the source is polled again. Optional. */
 	void (*disarm)(struct worker_source *);
+	/* One look, without side effects: would poll() find work? Looked at between turns that found none. Optional. */
+	bool (*pending)(const struct worker_source *);
 	/* When it next wants poll() although nothing wakes it; UINT64_MAX: never. Asked of armed sources. Optional. */
 	uint64_t (*deadline_ns)(const struct worker_source *);
 };

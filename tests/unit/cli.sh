@@ -130,6 +130,9 @@ expect 0 "web/gold: set" "$fairlead" slo set web/gold reservation.iops=40 shares
 expect 0 "40 iops" "$fairlead" slo web
 expect 78 "too many" "$fairlead" slo set web/gold reservation.iops=400
 expect 1 "nothing was set" "$fairlead" slo unset web/bronze
+expect 0 "web: set" "$fairlead" slo set web limit.iops=82.6 burst.iops=2.5
+expect 0 "at most 82.6 iops" "$fairlead" slo web
+expect 0 '"requests": 2.5' "$fairlead" --json slo web
 expect 78 "the policy is refused" "$fairlead" apply "$dir/bad.yaml"
 
 # Changes last, also when nobody could say goodbye.

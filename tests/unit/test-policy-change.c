@@ -196,7 +196,7 @@ static void promises_are_set_and_unset(void **state)
 {
 	struct policy_overlay *o;
 	struct policy *p;
-	json_t *one = json_pack("{s:{s:i}, s:i}", "limit", "iops", 9, "shares", 7);
+	json_t *one = json_pack("{s:{s:f}, s:i}", "limit", "iops", 9.2, "shares", 7);
 	json_t *two = json_pack("{s:{s:s}}", "limit", "bandwidth", "1MiB/s");
 	json_t *wrong = json_pack("{s:i}", "size", 7);
 
@@ -212,7 +212,7 @@ static void promises_are_set_and_unset(void **state)
 	assert_int_equal(policy_overlay_promise_set(o, "", one), -EINVAL);
 	o = write_and_read(o);
 	p = apply(o);
-	assert_int_equal(p->vms[0].promise.limit.iops, 9);
+	assert_int_equal(p->vms[0].promise.limit.milli_iops, 9200);
 	assert_int_equal(p->vms[0].promise.limit.bandwidth_bytes, 1 << 20);
 	assert_int_equal(p->vms[0].n_classes, 2);
 	assert_int_equal(p->vms[0].classes[1].promise.limit.bandwidth_bytes, 0);
@@ -227,7 +227,7 @@ static void promises_are_set_and_unset(void **state)
 	assert_int_equal(policy_overlay_promise_unset(o, "w/g"), -ENOENT);
 	o = write_and_read(o);
 	p = apply(o);
-	assert_int_equal(p->vms[0].promise.limit.iops, 0);
+	assert_int_equal(p->vms[0].promise.limit.milli_iops, 0);
 	assert_int_equal(p->vms[0].classes[1].promise.shares, 100);
 	policy_free(p);
 	policy_overlay_free(o);

@@ -101,7 +101,7 @@ static void check_whole(const struct policy *p)
 	assert_int_equal(p->daemon.workers.cpu[3], 6);
 	assert_int_equal(p->daemon.poll_idle_ns, 1500000);
 	assert_int_equal(p->n_pools, 3);
-	assert_int_equal(p->pools[0].capacity.iops, 400000);
+	assert_int_equal(p->pools[0].capacity.milli_iops, 400000000);
 	assert_true(p->pools[0].slo);
 	assert_int_equal(p->pools[1].byte_time_ps, 6100);
 	assert_int_equal(p->pools[1].depth, 2);
@@ -112,7 +112,7 @@ static void check_whole(const struct policy *p)
 	assert_int_equal(web->classes[1].promise.shares, 7);
 	assert_int_equal(web->classes[1].n_selectors, 1);
 	assert_int_equal(web->classes[0].promise.latency.p50_ns, 15000000);
-	assert_int_equal(web->promise.reservation.iops, 50);
+	assert_int_equal(web->promise.reservation.milli_iops, 50000);
 	assert_int_equal(web->promise.limit.bandwidth_bytes, 200 << 20);
 	assert_int_equal(web->cpu.weight, 512);
 	assert_string_equal(web->disks[0].image, "web-root.raw");
@@ -355,7 +355,7 @@ static void an_overlay_wins_and_may_be_stale(void **state)
 	assert_int_equal(p->vms[0].promise.shares, 9);
 	assert_int_equal(p->vms[0].n_classes, 2);
 	assert_int_equal(p->vms[0].classes[0].promise.shares, 6);
-	assert_int_equal(p->vms[0].classes[0].promise.limit.iops, 0);
+	assert_int_equal(p->vms[0].classes[0].promise.limit.milli_iops, 0);
 	assert_int_equal(p->vms[0].classes[0].promise.limit.bandwidth_bytes, 1000000);
 	assert_int_equal(p->vms[0].n_disks, 2);
 	assert_int_equal(p->vms[0].disks[0].size_bytes, 2 << 20);
@@ -408,6 +408,10 @@ static void quantities_go_both_ways(void **state)
 		{ UNITS_COUNT, "400", 400, NULL },
 		{ UNITS_COUNT, "20k", 20000, NULL },
 		{ UNITS_COUNT, "1.5M", 1500000, "1500k" },
+		{ UNITS_RATE, "400", 400000, NULL },
+		{ UNITS_RATE, "2.6", 2600, NULL },
+		{ UNITS_RATE, "0.001", 1, NULL },
+		{ UNITS_RATE, "2.5k", 2500000, "2500" },
 		{ UNITS_SIZE, "20GiB", UINT64_C(20) << 30, NULL },
 		{ UNITS_SIZE, "20GB", UINT64_C(20000000000), NULL },
 		{ UNITS_SIZE, "0.5KiB", 512, "512" },
@@ -435,6 +439,7 @@ static void quantities_go_both_ways(void **state)
 		{ UNITS_COUNT, "1.", -EINVAL },
 		{ UNITS_COUNT, ".5k", -EINVAL },
 		{ UNITS_COUNT, "1.2", -EDOM },
+		{ UNITS_RATE, "2.0005", -EDOM },
 		{ UNITS_COUNT, "18446744073709551616", -ERANGE },
 		{ UNITS_COUNT, "18446744073709551615k", -ERANGE },
 		{ UNITS_SIZE, "20Gib", -EINVAL },

@@ -85,7 +85,7 @@ static void limits_hold(void **state)
 {
 	(void)state;
 	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 } }, false, 4096, 100, 2);
-	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 }, .burst_requests = 20 }, false, 4096, 100, 20);
+	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 }, .burst_milli_requests = 20000 }, false, 4096, 100, 20);
 	limit_case((struct slo_promise){ .limit = { .milli_iops = 2600 } }, false, 4096, 2.6, 1.5);
 	limit_case((struct slo_promise){ .limit = { .milli_iops = 100000 } }, true, 4096, 100, 2);
 	limit_case((struct slo_promise){ .limit = { .bandwidth = 10000000 } }, false, 4096, 1e7, 104096);

@@ -66,7 +66,7 @@ static uint64_t rate_of(const struct slo_rate *r, unsigned i)
 static void check_limit(struct seen *s, unsigned i, uint64_t units)
 {
 	const struct slo_promise *p = &s->node->promise;
-	uint64_t burst = i == SLO_IOPS ? p->burst_requests * 1000 : p->burst_bytes;
+	uint64_t burst = i == SLO_IOPS ? p->burst_milli_requests : p->burst_bytes;
 	double rate = (double)rate_of(&p->limit, i), full = (double)burst;
 
 	if (rate == 0 || !units)
@@ -218,7 +218,7 @@ static struct slo_promise random_promise(double capacity, double *left)
 			p.limit.milli_iops = (uint64_t)(capacity * (double)(1 + sim_below(&w.sim, 50)) * 10);
 		else
 			p.limit.bandwidth = (uint64_t)(capacity * 4096 * (double)(1 + sim_below(&w.sim, 50)) / 100) + 1;
-		p.burst_requests = sim_below(&w.sim, 20);
+		p.burst_milli_requests = 1000 * sim_below(&w.sim, 20);
 		p.burst_bytes = sim_below(&w.sim, 20) * 10000;
 	}
 	return p;

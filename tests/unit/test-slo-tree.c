@@ -164,7 +164,7 @@ static void pieces_let_others_between(void **state)
 /* A flush goes at once, past limit and full window, and its VM pays. */
 static void flushes_bypass(void **state)
 {
-	struct slo_promise limit = { .limit = { 1000 }, .burst_requests = 1 };
+	struct slo_promise limit = { .limit = { 1000 }, .burst_milli_requests = 1000 };
 	struct slo_sched *s = sim_sched(1);
 	struct slo_flow *f = sim_flow(sim_class(sim_vm(s, limit), plain));
 	uint64_t now = NSEC_PER_SEC;
@@ -406,7 +406,7 @@ static struct slo_promise chaos_promise(struct chaos *c)
 		p.reservation = (struct slo_rate){ sim_below(&c->rng, 5000000), sim_below(&c->rng, 10000000) };
 	if (sim_below(&c->rng, 3) == 0)
 		p.limit = (struct slo_rate){ sim_below(&c->rng, 5000000), sim_below(&c->rng, 10000000) };
-	p.burst_requests = sim_below(&c->rng, 10);
+	p.burst_milli_requests = 1000 * sim_below(&c->rng, 10);
 	if (sim_below(&c->rng, 3) == 0)
 		p.p99_ns = sim_below(&c->rng, 10 * NSEC_PER_MSEC);
 	return p;

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Recording what the scheduler does. What was there when it began is told as if it had just come, so that a recording stands by
+ * itself.
+ */
+#include "policy/cohost_internal.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+
+/* 48 MB; what comes after is counted as lost. */
+#define EVENTS_MAX (2u << 20)
+
+static void keep(struct cohost_trace *t, const struct co_event *e)
+{
+	if (t->n == EVENTS_MAX)
+		t->lost++;
+	else
+		t->event[t->n++] = *e;
+}
+
+static void on_event(const struct co_event *e, void *arg)
+{
+	struct cohost *h = arg;
+
+	if (h->trace)
+		keep(h->trace, e);
+}
+
+void cohost_trace_drain(struct cohost *h)
+{
+	uint64_t lost = 0;
+
+	if (!h->sched)
+		return;
+	(void)cosched_trace_read(h->sched, on_event, h, &lost);
+	if (h->trace)
+		h->trace->lost += lost;
+}
+
+void cohost_trace_member(struct cohost *h, const struct cohost_member *m)
+{
+	if (h->trace && m->slot < CO_MEMBERS_MAX)
+		h->trace->member[m->slot] =
+			(struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
+						  .home = cosched_world(h->sched)->member[m->slot].home };
+}
+
+static void tell_who_is_there(struct cohost *h)
+{
+	struct co_event e = { .time_ns = clock_now_ns(), .kind = CO_EVENT_ADD };
+
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
+		const struct cohost_member *m = &h->member[i];
+
+		if (!m->used || m->slot >= CO_MEMBERS_MAX)
+			continue;
+		cohost_trace_member(h, m);
+		e.member = m->slot;
+		e.value = h->trace->member[m->slot].home;
+		e.cpu = (__u16)e.value;
+		keep(h->trace, &e);
+	}
+}
+
+int cohost_trace_start(struct cohost *h)
+{
+	struct cohost_trace *t;
+	int err;
+
+	if (!h->sched)
+		return -ENOTCONN;
+	if (h->trace)
+		return -EBUSY;
+	t = calloc(1, sizeof(*t));
+	if (!t || !(t->event = calloc(EVENTS_MAX, sizeof(*t->event)))) {
+		free(t);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		t->member[i].vm = CO_NONE;
+	/* Of an earlier recording. */
+	cohost_trace_drain(h);
+	err = cosched_trace_set(h->sched, true);
+	if (err < 0) {
+		cohost_trace_free(t);
+		return err;
+	}
+	h->trace = t;
+	tell_who_is_there(h);
+	return 0;
+}
+
+struct cohost_trace *cohost_trace_stop(struct cohost *h)
+{
+	struct cohost_trace *t = h->trace;
+
+	if (!t)
+		return NULL;
+	if (h->sched)
+		(void)cosched_trace_set(h->sched, false);
+	cohost_trace_drain(h);
+	h->trace = NULL;
+	return t;
+}
+
+void cohost_trace_free(struct cohost_trace *t)
+{
+	if (!t)
+		return;
+	free(t->event);
+	free(t);
+}

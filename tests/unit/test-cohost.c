@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Co-scheduling brought in line with policies. Processes, threads and affinities are real; the scheduler, which few kernels of
+ * test machines can load, is a table here that does what scheduler.h says and refuses what no policy may ask.
+ */
+#include "base/clock.h"
+#include "base/util.h"
+#include "policy/cohost.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#define HANG_USEC (120 * UINT64_C(1000000))
+
+/* --- the scheduler's stand-in --- */
+
+struct cosched {
+	struct co_world world;
+	struct cosched_config config;
+	pid_t tid[CO_MEMBERS_MAX];
+	int fd;
+	bool ended, trace;
+};
+
+static struct {
+	struct cosched *now;
+	unsigned loads, unloads, refuse;
+} kernel;
+
+int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX])
+{
+	struct cosched *s;
+
+	assert_null(kernel.now);
+	if (kernel.refuse) {
+		kernel.refuse--;
+		strcpy(why, "not today");
+		return -EBUSY;
+	}
+	s = calloc(1, sizeof(*s));
+	s->config = *config;
+	s->world.params = config->params;
+	s->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		s->world.member[i].vm = CO_NONE;
+	kernel.loads++;
+	*ret = kernel.now = s;
+	return 0;
+}
+
+void cosched_unload(struct cosched *s)
+{
+	if (!s)
+		return;
+	/* Affinities are given back before or after, members before. */
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		assert_int_equal(s->tid[i], 0);
+	kernel.unloads++;
+	kernel.now = NULL;
+	close(s->fd);
+	free(s);
+}
+
+const struct co_world *cosched_world(const struct cosched *s)
+{
+	return &s->world;
+}
+
+int cosched_params_set(struct cosched *s, const struct co_params *params)
+{
+	s->world.params = *params;
+	return 0;
+}
+
+int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned weight, uint64_t cap_ns)
+{
+	assert_true(vm < CO_VMS_MAX && account < CO_ACCOUNTS_MAX && weight <= CO_WEIGHT_MAX);
+	assert_true(!weight || s->world.account[account].used);
+	s->world.vm[vm].account = account;
+	s->world.vm[vm].weight = weight;
+	s->world.vm[vm].cap_ns = cap_ns;
+	return 0;
+}
+
+int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)
+{
+	assert_true(account < CO_ACCOUNTS_MAX);
+	for (unsigned i = 0; !used && i < CO_VMS_MAX; i++)
+		assert_false(s->world.vm[i].weight && s->world.vm[i].account == account);
+	s->world.account[account].used = used;
+	s->world.account[account].is_group = is_group;
+	return 0;
+}
+
+int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_member)
+{
+	assert_true(s->world.vm[vm].weight > 0);
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
+		if (s->tid[i])
+			continue;
+		s->tid[i] = tid;
+		s->world.member[i].vm = vm;
+		*ret_member = i;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+void cosched_member_remove(struct cosched *s, unsigned member)
+{
+	assert_true(s->tid[member] != 0);
+	s->tid[member] = 0;
+	s->world.member[member].vm = CO_NONE;
+}
+
+int cosched_trace_set(struct cosched *s, bool on)
+{
+	s->trace = on;
+	return 0;
+}
+
+int cosched_fd(const struct cosched *s)
+{
+	return s->fd;
+}
+
+int cosched_trace_read(struct cosched *s, void (*event)(const struct co_event *, void *), void *context, uint64_t *ret_lost)
+{
+	struct co_event e = { .time_ns = 5, .kind = CO_EVENT_IDLE };
+
+	*ret_lost = 0;
+	if (s->trace)
+		event(&e, context);
+	return s->trace;
+}
+
+bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX])
+{
+	strcpy(why, "it stalled");
+	return s->ended;
+}
+
+/* --- a co-scheduled host --- */
+
+static struct {
+	unsigned ended;
+	char last[64];
+} told;
+
+static void on_told(void *arg, const char *event, const char *name, const char *detail)
+{
+	(void)arg;
+	(void)detail;
+	snprintf(told.last, sizeof(told.last), "%.40s %.20s", event, name);
+}
+
+static void on_ended(void *arg, const char *why)
+{
+	(void)arg;
+	assert_string_equal(why, "it stalled");
+	told.ended++;
+}
+
+static sd_event *event;
+static struct cohost *host;
+
+static int begin(void **state)
+{
+	struct cohost_events events = { on_told, on_ended, NULL };
+	struct cohost_options options = { 0 };
+
+	(void)state;
+	memset(&kernel, 0, sizeof(kernel));
+	memset(&told, 0, sizeof(told));
+	return sd_event_new(&event) < 0 || cohost_create(event, &options, &events, &host) < 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	cohost_destroy(host);
+	sd_event_unref(event);
+	return kernel.now != NULL;
+}
+
+static int apply_error(const char *text, struct cohost_error *error)
+{
+	struct policy_source s = { .name = (char *)(uintptr_t)"p.yaml", .text = (char *)(uintptr_t)text };
+	struct policy_diagnostics diag = { 0 };
+	struct policy *p = NULL;
+
+	if (policy_load_sources(&s, 1, &p, &diag) < 0)
+		fail_msg("%s", diag.d[0].message);
+	policy_diagnostics_fini(&diag);
+	return cohost_apply(host, p, error);
+}
+
+static void apply(const char *text)
+{
+	struct cohost_error error;
+
+	if (apply_error(text, &error) < 0)
+		fail_msg("%s", error.text);
+}
+
+static void turn_until(bool (*done)(void))
+{
+	uint64_t began = clock_now_ns();
+
+	while (!done()) {
+		assert_true(clock_now_ns() - began < HANG_USEC * 1000);
+		members_look_again(host->members);
+		sd_event_source_set_time(host->on_look, 0);
+		sd_event_run(event, 20000);
+	}
+}
+
+/* --- what the scheduler has been told --- */
+
+static unsigned slot_of(const char *vm)
+{
+	for (unsigned i = 0; i < CO_VMS_MAX; i++)
+		if (strcmp(host->vm[i].name, vm) == 0)
+			return i;
+	return CO_NONE;
+}
+
+static const struct co_vm *vm_of(const char *vm)
+{
+	assert_int_not_equal(slot_of(vm), CO_NONE);
+	return &kernel.now->world.vm[slot_of(vm)];
+}
+
+static const struct co_account *account_of(const char *vm)
+{
+	return &kernel.now->world.account[vm_of(vm)->account];
+}
+
+static unsigned count_used_vms(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < CO_VMS_MAX; i++)
+		n += kernel.now->world.vm[i].weight > 0;
+	return n;
+}
+
+/* --- numbers --- */
+
+static void a_policy_becomes_numbers(void **state)
+{
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1], slice: 5ms, debt_limit: 80ms }\n"
+	      "vms: { a: { cpu: { weight: 512 } }, b: { cpu: { cap: 150 } }, c: {} }\ncogroups: { g: { vms: [a, b] } }\n");
+	assert_int_equal(kernel.now->config.placement, COSCHED_PARTIAL);
+	assert_int_equal(kernel.now->config.n_cpus, 2);
+	assert_int_equal(kernel.now->world.params.mode, CO_MODE_POOLED);
+	assert_int_equal(kernel.now->world.params.slice_ns, 5000000);
+	assert_int_equal(kernel.now->world.params.debt_limit_ns, 80000000);
+	assert_int_equal(count_used_vms(), 3);
+	/* By the same factor. */
+	assert_int_equal(vm_of("a")->weight, 2 * vm_of("b")->weight);
+	assert_int_equal(vm_of("b")->weight, vm_of("c")->weight);
+	assert_int_equal(vm_of("b")->cap_ns, 45000000);
+	assert_true(account_of("a")->is_group);
+	assert_ptr_equal(account_of("a"), account_of("b"));
+	assert_false(account_of("c")->is_group);
+}
+
+/* Slots stay, the scheduler stays; weights, caps and groups change under it. */
+static void changes_are_live(void **state)
+{
+	unsigned a, b;
+
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {}, b: {}, c: {} }\ncogroups: { g: { vms: [a, b] } }\n");
+	a = slot_of("a");
+	b = slot_of("b");
+	apply("cosched: { mode: partial, cpus: [0, 1], algorithm: credit, slice: 10ms }\n"
+	      "vms: { b: { cpu: { weight: 7, cap: 50 } }, a: {}, d: {} }\ncogroups: { h: { vms: [b, d] } }\n");
+	assert_int_equal(kernel.loads, 1);
+	assert_int_equal(slot_of("a"), a);
+	assert_int_equal(slot_of("b"), b);
+	assert_int_equal(slot_of("c"), CO_NONE);
+	assert_int_equal(count_used_vms(), 3);
+	assert_int_equal(kernel.now->world.params.mode, CO_MODE_CREDIT);
+	assert_int_equal(vm_of("b")->weight, 7);
+	assert_int_equal(vm_of("b")->cap_ns, 15000000);
+	assert_false(account_of("a")->is_group);
+	assert_true(account_of("b")->is_group);
+	assert_ptr_equal(account_of("b"), account_of("d"));
+	/* A thousand times, and nothing is used up. */
+	for (unsigned i = 0; i < 500; i++) {
+		apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {}, b: {}, e: {} }\ncogroups: { g: { vms: [e] } }\n");
+		apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {}, f: {} }\n");
+	}
+	assert_int_equal(kernel.loads, 1);
+	assert_int_equal(count_used_vms(), 2);
+	assert_int_equal(slot_of("a"), a);
+}
+
+/* Pooled, it adds nothing to its group's weight worth a word; else it has the mean of it. */
+static void a_worker_has_a_weight(void **state)
+{
+	static const char *const policy =
+		"cosched: { mode: all, algorithm: %s }\npools: { r: { type: ram } }\n"
+		"vms: { a: { cpu: { weight: 100 }, disks: [{ name: d, pool: r, size: 1MiB }] }, b: { cpu: { weight: 300 } } }\n"
+		"cogroups: { g: { vms: [a, b], workers: true } }\n";
+	char text[512];
+
+	(void)state;
+	snprintf(text, sizeof(text), policy, "pooled");
+	apply(text);
+	assert_int_equal(vm_of("g/worker")->weight, 1);
+	assert_true(vm_of("a")->weight > 10000);
+	assert_ptr_equal(account_of("g/worker"), account_of("a"));
+	snprintf(text, sizeof(text), policy, "co-credit");
+	apply(text);
+	assert_int_equal(vm_of("g/worker")->weight, 200);
+	assert_int_equal(vm_of("a")->weight, 100);
+}
+
+static void what_cannot_be_is_refused(void **state)
+{
+	struct cohost_error error;
+
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {} }\n");
+	/* The machine's own number of CPUs is known only here. */
+	assert_int_equal(apply_error("cosched: { mode: all }\nvms: { a: { cpu: { cap: 102400 } } }\n", &error), -EINVAL);
+	assert_non_null(strstr(error.text, "VM a: cap 102400 is above"));
+	/* Other CPUs need another scheduler; the kernel refuses it, so the old one comes back. */
+	kernel.refuse = 1;
+	assert_int_equal(apply_error("cosched: { mode: partial, cpus: [0] }\nvms: { b: {} }\n", &error), -EBUSY);
+	assert_string_equal(error.text, "not today");
+	assert_int_equal(kernel.loads, 2);
+	assert_int_equal(kernel.now->config.n_cpus, 2);
+	assert_int_equal(count_used_vms(), 1);
+	assert_true(vm_of("a")->weight > 0);
+}
+
+static void off_unloads(void **state)
+{
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {} }\n");
+	apply("cosched: { mode: off }\nvms: { a: {} }\n");
+	assert_null(kernel.now);
+	assert_null(host->sched);
+	apply("cosched: { mode: all }\nvms: { a: {} }\n");
+	assert_int_equal(kernel.loads, 2);
+	assert_int_equal(kernel.now->config.placement, COSCHED_ALL);
+	assert_int_equal(count_used_vms(), 1);
+}
+
+static bool has_ended(void)
+{
+	return told.ended > 0;
+}
+
+static void the_end_is_told(void **state)
+{
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {} }\n");
+	kernel.now->ended = true;
+	assert_int_equal(eventfd_write(kernel.now->fd, 1), 0);
+	turn_until(has_ended);
+}
+
+/* --- threads --- */
+
+static void *sleep_named(void *name)
+{
+	pthread_setname_np(pthread_self(), name);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static pid_t start_vmm(const char *name)
+{
+	int pair[2];
+	pthread_t t;
+	pid_t pid;
+	char byte;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	pid = fork();
+	if (pid) {
+		assert_int_equal(read(pair[0], &byte, 1), 1);
+		close(pair[0]);
+		close(pair[1]);
+		return pid;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, name);
+	pthread_create(&t, NULL, sleep_named, (void *)(uintptr_t)"CPU 0/KVM");
+	pthread_create(&t, NULL, sleep_named, (void *)(uintptr_t)"CPU 1/KVM");
+	if (write(pair[1], "", 1) != 1)
+		_exit(1);
+	sleep_named((void *)(uintptr_t)name);
+	_exit(0);
+}
+
+static unsigned count_members(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; kernel.now && i < CO_MEMBERS_MAX; i++)
+		n += kernel.now->tid[i] != 0;
+	return n;
+}
+
+/* Before its threads have names, all are taken: three. */
+static bool has_two(void)
+{
+	return count_members() == 2 && host->n_members == 2;
+}
+static bool has_none(void)
+{
+	return count_members() == 0 && host->n_members == 0;
+}
+
+static unsigned first_cpu(void)
+{
+	cpu_set_t set;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	for (unsigned i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &set))
+			return i;
+	return 0;
+}
+
+static bool may_run_on_one_only(pid_t tid, unsigned cpu)
+{
+	cpu_set_t set;
+
+	assert_int_equal(sched_getaffinity(tid, sizeof(set), &set), 0);
+	return CPU_COUNT(&set) == 1 && CPU_ISSET(cpu, &set);
+}
+
+static void threads_are_taken_and_given_back(void **state)
+{
+	char name[16], policy[256];
+	struct cohost_trace *trace;
+	cpu_set_t mine, theirs;
+	unsigned cpu = first_cpu();
+	pid_t pid, tid;
+	int status;
+
+	(void)state;
+	snprintf(name, sizeof(name), "vm-%d", (int)getpid());
+	snprintf(policy, sizeof(policy), "cosched: { mode: partial, cpus: [%u] }\nvms: { a: { cpu: { process: %s } } }\n", cpu, name);
+	pid = start_vmm(name);
+	apply(policy);
+	turn_until(has_two);
+	tid = host->member[0].used ? host->member[0].member.tid : 0;
+	assert_true(tid > 0 && tid != pid);
+	assert_true(may_run_on_one_only(tid, cpu));
+	assert_int_equal(host->vm[slot_of("a")].n, 2);
+	/* A recording says who was there. */
+	assert_int_equal(cohost_trace_start(host), 0);
+	assert_int_equal(cohost_trace_start(host), -EBUSY);
+	trace = cohost_trace_stop(host);
+	assert_int_equal(trace->n, 2);
+	assert_int_equal(trace->event[0].kind, CO_EVENT_ADD);
+	assert_int_equal(trace->member[trace->event[1].member].vm, slot_of("a"));
+	cohost_trace_free(trace);
+	/* Not in the policy any more. */
+	apply("cosched: { mode: all }\n");
+	turn_until(has_none);
+	assert_int_equal(sched_getaffinity(0, sizeof(mine), &mine), 0);
+	assert_int_equal(sched_getaffinity(tid, sizeof(theirs), &theirs), 0);
+	assert_true(CPU_EQUAL(&mine, &theirs));
+	/* Back, and through another scheduler. */
+	apply(policy);
+	turn_until(has_two);
+	kill(pid, SIGKILL);
+	turn_until(has_none);
+	assert_string_equal(told.last, "cosched.left a");
+	waitpid(pid, &status, 0);
+}
+
+static void a_worker_comes_and_goes(void **state)
+{
+	struct member m = { .pid = getpid(), .tid = gettid(), .vcpu = -1 };
+	cpu_set_t before, after;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	apply("cosched: { mode: all }\npools: { r: { type: ram } }\nvms: { a: { disks: [{ name: d, pool: r, size: 1MiB }] } }\n"
+	      "cogroups: { g: { vms: [a], workers: true } }\n");
+	assert_int_equal(members_identify(host->members, &m), 0);
+	cohost_worker_is(host, "g", &m);
+	cohost_worker_is(host, "g", &m);
+	assert_int_equal(count_members(), 1);
+	assert_int_equal(kernel.now->world.member[0].vm, slot_of("g/worker"));
+	cohost_worker_is(host, "other", NULL);
+	assert_int_equal(count_members(), 1);
+	cohost_worker_is(host, "g", NULL);
+	assert_int_equal(count_members(), 0);
+	assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
+	assert_true(CPU_EQUAL(&before, &after));
+}
+
+static void seconds_are_kept(void **state)
+{
+	struct cohost_span s = { .n = 0 };
+	struct cohost_totals t;
+
+	(void)state;
+	assert_int_equal(cohost_span_over(&s, 10).time_ns, 0);
+	for (uint64_t i = 0; i < 200; i++) {
+		t = (struct cohost_totals){ .time_ns = i * NSEC_PER_SEC, .ran_ns = i * i };
+		cohost_span_keep(&s, &t);
+		if (i == 5)
+			assert_int_equal(cohost_span_over(&s, 10).time_ns, 5 * NSEC_PER_SEC);
+	}
+	assert_int_equal(cohost_span_over(&s, 1).ran_ns, 199 * 199 - 198 * 198);
+	assert_int_equal(cohost_span_over(&s, 60).time_ns, 60 * NSEC_PER_SEC);
+	assert_int_equal(cohost_span_over(&s, 600).ran_ns, 199 * 199 - 139 * 139);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_policy_becomes_numbers),
+		TEST(changes_are_live),
+		TEST(a_worker_has_a_weight),
+		TEST(what_cannot_be_is_refused),
+		TEST(off_unloads),
+		TEST(the_end_is_told),
+		TEST(threads_are_taken_and_given_back),
+		TEST(a_worker_comes_and_goes),
+		TEST(seconds_are_kept),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
