@@ -124,6 +124,6 @@ int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize
 int cli_slo(struct cli *c), cli_slo_set(struct cli *c), cli_slo_unset(struct cli *c), cli_top(struct cli *c);
 int cli_pool_show(struct cli *c), cli_pool_calibrate(struct cli *c);
 int cli_ledger_show(struct cli *c), cli_ledger_dump(struct cli *c), cli_ledger_replay(struct cli *c);
-int cli_sim_cosched(struct cli *c);
 int cli_cosched_status(struct cli *c), cli_cosched_top(struct cli *c), cli_cosched_trace(struct cli *c);
+int cli_sim_cosched(struct cli *c), cli_sim_replay(struct cli *c);
 int cli_doctor(struct cli *c), cli_completion(struct cli *c), cli_help(struct cli *c);

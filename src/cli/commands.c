@@ -55,6 +55,7 @@ static const struct cli_option sim_options[] = {
 	{ "svg", "FILE", "draw a stretch of the first seed's run; with several algorithms, FILE-ALGORITHM" },
 	{ "from", "TIME", "where that begins (behind the warm-up)" },
 	{ "span", "TIME", "how long it is (ten slices)" },
+	{ "replay", "FILE", "a recorded trace instead: decide anew, and compare" },
 	{ "trace", "FILE", "the first seed's run as a trace, like those of fairlead-cosched" },
 	{ NULL },
 };
@@ -84,7 +85,7 @@ const struct cli_command cli_commands[] = {
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
-	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 1, 1,
+	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
 	  sim_options },
 	{ "cosched status", "[NAME]", "co-scheduled VMs and groups: shares, ready time, credit, requests", cli_cosched_status, 0, 1,
 	  NULL },
