@@ -349,16 +349,21 @@ static inline void sim_member_remove(uint32_t i)
 /* Weighted max-min by bisection of the level: not the core's way. Returns what nobody wants. */
 static inline double sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
 {
-	double low = 0, high = 1e18, level, sum, due, rest = supply;
+	uint32_t n = sim.w.n_accounts;
+	double low = 0, high = 1, level, sum, due, rest = supply;
 
-	for (int k = 0; k < 200; k++) {
+	for (uint32_t i = 0; i < n; i++)
+		if (weight[i] > 0 && demand[i] / weight[i] > high)
+			high = demand[i] / weight[i];
+
+	for (int k = 0; k < 80; k++) {
 		level = (low + high) / 2;
 		sum = 0;
-		for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		for (uint32_t i = 0; i < n; i++)
 			sum += level * weight[i] < demand[i] ? level * weight[i] : demand[i];
 		*(sum < supply ? &low : &high) = level;
 	}
-	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		due = high * weight[i] < demand[i] ? high * weight[i] : demand[i];
 		ret_due[i] += due;
 		rest -= due;

@@ -20,12 +20,12 @@ int main(int argc, char **argv)
 		vms = sim_between(1, 24);
 		groups = sim_between(0, 3);
 		for (uint32_t g = 0; g < groups; g++)
-			assert_int_equal(co_account_set(&sim.w, 100 + g, true, true), 0);
+			assert_int_equal(co_account_set(&sim.w, 24 + g, true, true), 0);
 		int wmax = sim_between(0, 2);
 		bool hogs = sim_random() % 3 == 0;
 		for (uint32_t v = 0; v < vms; v++) {
 			uint32_t account = v, first = member, k, chain;
-			if (groups && sim_random() % 2) account = 100 + sim_random() % groups;
+			if (groups && sim_random() % 2) account = 24 + sim_random() % groups;
 			else assert_int_equal(co_account_set(&sim.w, v, true, false), 0);
 			assert_int_equal(co_vm_set(&sim.w, v, account, sim_between(1, wmax == 0 ? 1 : wmax == 1 ? 10 : 1000), sim_random() % 8 == 0 ? sim_between(1, 2 * p.n_cpus) * 5 * SIM_MS : 0), 0);
 			if (sim.w.vm[v].cap_ns > p.n_cpus * p.period_ns) abort();
