@@ -63,6 +63,7 @@ static struct sim {
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
 	double rest;
+	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
 	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
 	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
 	uint64_t vm_runnable_ns[CO_VMS_MAX];
@@ -162,6 +163,14 @@ static inline void sim_init(const struct co_params *params, uint64_t seed)
 	sim.random = seed * 0x9e3779b97f4a7c15ull + 1;
 	assert_int_equal(co_params_check(params), 0);
 	co_world_init(&sim.w, params);
+	sim.settle_at_ns = params->period_ns;
+}
+
+/* Another machine of the same seed. */
+static inline void sim_restart(const struct co_params *params)
+{
+	assert_int_equal(co_params_check(params), 0);
+	sim.w.params = *params;
 	sim.settle_at_ns = params->period_ns;
 }
 
@@ -457,6 +466,9 @@ static inline void sim_settle(void)
 	sim.rest = sim_fill(weight, demand, supply + sim.rest, sim.entitled);
 	co_settle(&sim.w, sim.now_ns);
 	sim_check_conservation();
+	if (sim.next_params.n_cpus)
+		co_params_set(&sim.w, &sim.next_params);
+	sim.next_params.n_cpus = 0;
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
 		if (sim.cpu[c].running == CO_NONE)
 			sim.cpu[c].kicked = true;

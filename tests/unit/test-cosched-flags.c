@@ -573,13 +573,15 @@ static void test_two(void **context)
 	(void)context;
 	start(2, CO_MODE_CO_CREDIT, 1, 0, 0, 0);
 	start(2, CO_MODE_CO_CREDIT, 0, 1, 1, 0);
-	start(2, CO_MODE_POOLED, 1, 0, 1, 2);
+	start(2, CO_MODE_POOLED, 0, 0, 1, 2);
+	start(2, CO_MODE_POOLED, 0, 1, 1, 2);
 }
 
 static void test_three(void **context)
 {
 	(void)context;
 	start(3, CO_MODE_CO_CREDIT, 0, 0, 0, 0);
+	start(3, CO_MODE_POOLED, 0, 0, 1, 4);
 }
 
 static int teardown(void **context)
