@@ -252,6 +252,16 @@ static inline void sim_check_pick(uint32_t cpu, const struct co_pick *p)
 			}
 }
 
+/* An idle CPU that was kicked for one member may have taken another: the kick is passed on to the next idle CPU. */
+static inline void sim_pass_on(uint32_t cpu)
+{
+	for (uint32_t k = 0; k < sim.w.params.n_cpus; k++)
+		for (uint32_t s = 0; s < CO_STATE_PARKED && sim.cpu[k].running == CO_NONE && !sim.cpu[k].kicked && k != cpu; s++)
+			for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+				if (co_list_first(&sim.w, c, s, k) != CO_NONE)
+					sim.cpu[k].kicked = true;
+}
+
 /* The schedule step. */
 static inline void sim_schedule(uint32_t cpu)
 {
@@ -279,6 +289,8 @@ static inline void sim_schedule(uint32_t cpu)
 	co_working_set(&sim.w, cpu, m, p.requested);
 	if (prev != CO_NONE && !p.kept)
 		sim_queue(prev, false);
+	if (prev == CO_NONE && m)
+		sim_pass_on(cpu);
 	if (!m)
 		return;
 	c->from_ns = sim.now_ns;
