@@ -108,10 +108,11 @@ void members_look_again(struct members *m)
 
 /* --- who came, who left --- */
 
+/* A thread that has only now been given its name comes anew, as what it is. */
 static bool holds(const struct find_list *l, const struct member *m)
 {
 	for (unsigned i = 0; i < l->n; i++)
-		if (l->member[i].tid == m->tid && l->member[i].start == m->start)
+		if (l->member[i].tid == m->tid && l->member[i].start == m->start && l->member[i].vcpu == m->vcpu)
 			return true;
 	return false;
 }
