@@ -175,6 +175,11 @@ bool members_is_alive(const struct members *m, const struct member *member)
 	return procfs_thread_read(m->root.proc, member->pid, member->tid, &t) == 0 && t.start == member->start;
 }
 
+int members_cgroup(const struct members *m, const struct member *member, char *ret, size_t size)
+{
+	return procfs_cgroup_read(m->root.proc, member->pid, ret, size);
+}
+
 int members_identify(const struct members *m, struct member *member)
 {
 	struct procfs_thread t;

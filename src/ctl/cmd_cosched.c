@@ -15,6 +15,8 @@ const struct ctl_event cosched_events[] = {
 	{ "cosched.left", "a VM's thread has gone, or is scheduled no more" },
 	{ "cosched.refused", "a thread could not be taken in" },
 	{ "cosched.crowded", "a co-group has more members than there are CPUs" },
+	{ "cosched.placement", "others are not kept off the co-scheduled CPUs" },
+	{ "cosched.foreign", "others use much of the co-scheduled CPUs" },
 	{ "cosched.ended", "the kernel has ended the scheduler; all threads are scheduled as before" },
 	{ 0 },
 };

@@ -178,7 +178,7 @@ static struct cohost *host;
 static int begin(void **state)
 {
 	struct cohost_events events = { on_told, on_ended, NULL };
-	struct cohost_options options = { 0 };
+	struct cohost_options options = { .systemd = "" };
 
 	(void)state;
 	memset(&kernel, 0, sizeof(kernel));
