@@ -130,7 +130,7 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error)
 
 int cosched_commands_init(struct cosched_context *c, const char *config)
 {
-	const struct ctl_method *const tables[] = { cmd_cosched, cmd_cosched_trace, policy_methods };
+	const struct ctl_method *const tables[] = { cmd_cosched, cmd_cosched_trace, cmd_cosched_ledger, policy_methods };
 	int err;
 
 	c->loading.config = config;

@@ -85,6 +85,7 @@ void cohost_unload(struct cohost *h)
 		cohost_members_give_all(h, vm);
 	sd_event_source_disable_unref(h->on_sched);
 	h->on_sched = NULL;
+	cohost_ledger_end(h);
 	cosched_unload(h->sched);
 	h->sched = NULL;
 	cohost_place_end(h);
@@ -124,6 +125,7 @@ static int on_second(sd_event_source *s, uint64_t usec, void *arg)
 		if (h->vm[i].name[0])
 			keep_vm(h, w, i, now_ns);
 	cohost_place_look(h, now_ns);
+	cohost_ledger_settle(h, now_ns);
 	sd_event_source_set_time(s, usec + COHOST_INTERVAL_NS / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

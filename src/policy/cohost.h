@@ -11,6 +11,7 @@
 #include "cosched/members.h"
 #include "cosched/scheduler.h"
 #include "cosched/slices.h"
+#include "ledger/cpu.h"
 #include "policy/cohost_span.h"
 #include "policy/policy.h"
 
@@ -93,6 +94,7 @@ struct cohost {
 	sd_event_source *on_members, *on_sched, *on_look, *on_second;
 	struct slices *slices;	    /* others that are kept off; NULL: nobody is */
 	struct cohost_foreign foreign;
+	struct ledger_cpu_book *book; /* what accounts used and were entitled to; NULL: nothing is loaded */
 	struct cohost_trace *trace; /* NULL: nobody records */
 	unsigned n_members;
 	struct cohost_vm vm[CO_VMS_MAX];

@@ -264,6 +264,10 @@ static int load(struct cohost *h, const struct policy_cosched *c, const unsigned
 
 	if (err >= 0)
 		err = cohost_watch(h);
+	if (err >= 0)
+		err = cohost_ledger_begin(h);
+	if (err < 0)
+		cohost_unload(h);
 	return err < 0 ? fail(e, err, "%s", why[0] ? why : strerror(-err)) : 0;
 }
 

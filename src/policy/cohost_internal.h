@@ -22,6 +22,12 @@ void cohost_place_member(struct cohost *h, const struct member *m);
 /* Every second. */
 void cohost_place_look(struct cohost *h, uint64_t now_ns);
 
+/* cohost_ledger.c */
+int cohost_ledger_begin(struct cohost *h);
+void cohost_ledger_end(struct cohost *h);
+/* Every second. */
+void cohost_ledger_settle(struct cohost *h, uint64_t now_ns);
+
 /* cohost_trace.c */
 void cohost_trace_drain(struct cohost *h);
 void cohost_trace_member(struct cohost *h, const struct cohost_member *m);
