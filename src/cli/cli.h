@@ -120,7 +120,7 @@ json_int_t cli_integer(const json_t *o, const char *key);
 int cli_check(struct cli *c), cli_diff(struct cli *c), cli_apply(struct cli *c);
 int cli_status(struct cli *c), cli_stats(struct cli *c), cli_vm_list(struct cli *c), cli_events(struct cli *c);
 int cli_rpc_describe(struct cli *c), cli_rpc_call(struct cli *c);
-int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize(struct cli *c);
+int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize(struct cli *c), cli_disk_drain(struct cli *c);
 int cli_slo(struct cli *c), cli_slo_set(struct cli *c), cli_slo_unset(struct cli *c), cli_top(struct cli *c);
 int cli_pool_show(struct cli *c), cli_pool_calibrate(struct cli *c);
 int cli_ledger_show(struct cli *c), cli_ledger_dump(struct cli *c), cli_ledger_replay(struct cli *c);

@@ -40,6 +40,11 @@ static const struct cli_option trace_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option drain_options[] = {
+	{ "seconds", "N", "for how long nothing more is held (10)" },
+	{ NULL },
+};
+
 static const struct cli_option top_options[] = {
 	{ "interval", "SECONDS", "between two looks (1)" },
 	{ "count", "N", "end after so many (never)" },
@@ -72,6 +77,8 @@ const struct cli_command cli_commands[] = {
 	{ "disk add", "VM/DISK --pool POOL", "attach a disk, for good", cli_disk_add, 1, 2, disk_add_options },
 	{ "disk remove", "VM/DISK", "detach a disk, for good; its image stays", cli_disk_remove, 1, 2, NULL },
 	{ "disk resize", "VM/DISK SIZE", "change a disk's size; a running guest sees it", cli_disk_resize, 2, 3, NULL },
+	{ "disk drain", "VM/DISK", "let go of what promises hold back of a disk, before the guest unplugs it", cli_disk_drain, 1, 2,
+	  drain_options },
 	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL },
 	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM",
 	  cli_slo_set, 2, CLI_ARGS_MAX, NULL },

@@ -49,6 +49,12 @@
 #define CO_PERIOD_MAX_NS 1000000000ull
 
 #define CO_INLINE static inline __attribute__((always_inline))
+/* BPF's verifier looks at these on their own: at its callers' it then sees one number instead of one path for each result. */
+#ifdef __bpf__
+#define CO_ALONE __attribute__((noinline))
+#else
+#define CO_ALONE static inline
+#endif
 #define CO_READ(x) (*(const volatile __typeof__(x) *)&(x))
 #define CO_WRITE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 #define CO_ADD(x, v) __sync_fetch_and_add(&(x), (v))
@@ -205,6 +211,26 @@ CO_INLINE struct co_cpu *co_cpu_of(struct co_world *w, __u32 cpu)
 	return &w->cpu[cpu & (CO_CPUS_MAX - 1)];
 }
 
+/* Slots ever used: how far loops over them go. */
+CO_INLINE __u32 co_n_vms(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_vms);
+
+	return n < CO_VMS_MAX ? n : CO_VMS_MAX;
+}
+CO_INLINE __u32 co_n_accounts(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_accounts);
+
+	return n < CO_ACCOUNTS_MAX ? n : CO_ACCOUNTS_MAX;
+}
+CO_INLINE __u32 co_n_members(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_members);
+
+	return n < CO_MEMBERS_MAX ? n : CO_MEMBERS_MAX;
+}
+
 CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
 {
 	CO_OR(set[(cpu / 64) & (CO_CPU_WORDS - 1)], 1ull << (cpu & 63));
@@ -219,7 +245,7 @@ CO_INLINE bool co_cpu_isset(const __u64 *set, __u32 cpu)
 }
 
 /* The lowest bit of a word that is not 0: BPF has no instruction for it. */
-CO_INLINE __u32 co_lowest(__u64 bits)
+CO_ALONE __u32 co_lowest(__u64 bits)
 {
 	__u32 n = 0;
 

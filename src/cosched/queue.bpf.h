@@ -1,33 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Queues, threads and traces of the BPF scheduler; included by sched.bpf.c alone.
+ * Threads, CPUs, lists and traces of the BPF scheduler: what the core's schedule step (pick.h) asks of its driver. Included by
+ * sched.bpf.c alone.
  *
- * Each CPU has a queue for members that are UNDER, one for OVER, one for PARKED, each in order of arrival (BOOST before all
- * others of UNDER). A state changes while a member waits: UNDER to OVER when others of its account run, which is seen when
- * it is at the head, and it is moved on; the other way at a settlement only, which sorts the queues anew. So a pick looks at
- * heads: O(log n) for the tree that a queue is, and each member is moved at most twice a period.
+ * Each of the core's lists is a dispatch queue (DSQ), which has a lock of its own. Two CPUs may look at one list at once: the
+ * one whose scx_bpf_dsq_move() succeeds has the thread. The core's record of a member (its list, and the counters that
+ * follow) is changed under the slot's `busy`, so it is right whoever wins.
  */
 #pragma once
 
-#include "cosched/kernel.h"
+#include "cosched/kernel.bpf.h"
 
-#include "cosched/sched.h"
+#include "cosched/pick.h"
 #include "cosched/settle.h"
+#include "cosched/shared.h"
 
 #define BPF_STRUCT(name, args...) SEC("struct_ops/" #name) BPF_PROG(on_##name, ##args)
+/*
+ * A function that the verifier looks at once, on its own, with any arguments; others at each call, in each state of the
+ * caller, which multiplies.
+ */
+#define BPF_ALONE __attribute__((noinline))
 #define BPF_STRUCT_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(on_##name, ##args)
 
-#define DSQ_FAIR (SCHED_QUEUES * CO_CPUS_MAX)
-#define BOOST_AHEAD_NS (1ull << 50)
+#define DSQ_FAIR (SCHED_LISTS * CO_CPUS_MAX)
 #define FAIR_LAG_MAX_NS 1000000000ll
 #define LOCK_RETRY_NS 1000000ull
-/* Of another CPU's queue, how many that may not run here are passed over. */
-#define STEAL_DEPTH 8u
+#define BUSY_TRIES 4096
+/* On a list, how many that may not run here are passed over. */
+#define LIST_DEPTH 8u
 
 const volatile struct sched_config config SEC(SCHED_MAP_CONFIG);
 struct co_world world SEC(SCHED_MAP_WORLD);
 struct sched_state state SEC(SCHED_MAP_STATE);
-__u32 n_cpu_ids;
 
 /* slot + 1 of a member; written by the loader. */
 struct {
@@ -49,13 +54,36 @@ struct {
 		scx_bpf_error_bstr(error_text, none, 0);                                                               \
 	})
 
+/* --- CPUs; `cpu` is the core's number everywhere but where the kernel is called --- */
+
+static struct sched_cpu *sched_cpu_of(__u32 cpu)
+{
+	return &state.cpu[cpu & (CO_CPUS_MAX - 1)];
+}
+static __u32 cpu_index(__s32 number)
+{
+	return config.index[number & (CO_CPUS_MAX - 1)];
+}
+static __s32 cpu_number(__u32 cpu)
+{
+	return config.number[cpu & (CO_CPUS_MAX - 1)];
+}
+static __u32 cpu_here(void)
+{
+	return cpu_index(bpf_get_smp_processor_id());
+}
+static __u32 cpu_of(struct task_struct *p)
+{
+	return cpu_index(scx_bpf_task_cpu(p));
+}
+
 /* --- traces --- */
 
 static void trace(__u8 kind, __u32 member, __u32 cpu, __u8 flags, __u64 value, __u64 now)
 {
 	struct co_event *e;
 
-	if (!config.trace)
+	if (!CO_READ(state.trace))
 		return;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
@@ -79,10 +107,6 @@ static void trace_end(void)
 
 /* --- threads --- */
 
-static struct sched_cpu *sched_cpu_of(__u32 cpu)
-{
-	return &state.cpu[cpu & (CO_CPUS_MAX - 1)];
-}
 static struct sched_slot *sched_slot_of(__u32 slot)
 {
 	return &state.slot[slot & (CO_MEMBERS_MAX - 1)];
@@ -103,14 +127,27 @@ static __u32 slot_of(struct task_struct *p)
 	return slot && CO_READ(sched_slot_of(slot - 1)->leaving) ? 0 : slot;
 }
 
-/* Set by the kernel for a thread that must not leave its CPU now, whatever its mask says. */
-static bool is_pinned(struct task_struct *p)
+/*
+ * Whoever holds it runs with interrupts off and does little, so this is short. Were it ever given up, a counter would be
+ * wrong by one, and the core look at a list in vain.
+ */
+static void slot_lock(__u32 slot)
 {
-	return p->migration_disabled > 0;
+	__u32 i;
+
+	bpf_for(i, 0, BUSY_TRIES)
+		if (CO_CLAIM(sched_slot_of(slot)->busy, 0, 1))
+			break;
 }
+static void slot_unlock(__u32 slot)
+{
+	CO_SWAP(sched_slot_of(slot)->busy, 0);
+}
+
+/* Some must not leave their CPU now, whatever their mask says. */
 static bool may_run(struct task_struct *p, __u32 cpu)
 {
-	return bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && (!is_pinned(p) || (__u32)scx_bpf_task_cpu(p) == cpu);
+	return bpf_cpumask_test_cpu(cpu_number(cpu), p->cpus_ptr) && (!p->migration_disabled || cpu_of(p) == cpu);
 }
 
 static void set_slice(struct task_struct *p, __u64 slice)
@@ -137,175 +174,191 @@ static __u64 fair_used(struct task_struct *p)
 }
 
 /* Who runs on `cpu` pays for it, whichever kind it is. On that CPU only. */
-static void charge(__u32 cpu, __u64 now)
+BPF_ALONE int charge(__u32 cpu, __u64 now)
 {
 	struct sched_cpu *c = sched_cpu_of(cpu);
 	__u64 ran = now - c->since_ns;
 
 	if ((__s64)ran <= 0)
-		return;
+		return 0;
 	c->since_ns = now;
 	if (!c->running) {
 		c->fair_ns += ran;
-		return;
+		return 0;
 	}
 	c->member_ns += ran;
 	co_charge(&world, co_member_of(&world, c->running - 1), now);
+	return 0;
 }
 
-/* It is neither queued nor runs: asleep, or gone. */
-static void member_away(__u32 slot, __u64 now)
+/* It is neither queued nor runs: asleep, on its way to another list, or gone. */
+BPF_ALONE int member_stop(__u32 slot, __u64 now)
 {
 	struct co_member *m = co_member_of(&world, slot);
 
-	if (CO_READ(m->where) == CO_RUNNING) {
+	slot_lock(slot);
+	if (CO_READ(m->where) == CO_RUNNING)
 		co_charge(&world, m, now);
-		co_stop(&world, m);
-	}
-	co_wait(&world, m, 0, now);
-	CO_WRITE(m->where, CO_ASLEEP);
+	if (CO_READ(m->where) != CO_ASLEEP)
+		co_stop(&world, m, now);
+	slot_unlock(slot);
+	return 0;
 }
 
-/* --- queues --- */
+/* --- lists --- */
 
-static __u64 queue_dsq(__u32 cpu, enum sched_queue queue)
+static __u64 list_dsq(__u32 cpu, __u32 list)
 {
-	return queue * CO_CPUS_MAX + (cpu & (CO_CPUS_MAX - 1));
+	return list * CO_CPUS_MAX + (cpu & (CO_CPUS_MAX - 1));
 }
 
 /* Where a member waits: at home, so that those of a group are spread; elsewhere only if it may not run there. */
-static __u32 queue_cpu(struct task_struct *p, __u32 slot, __s32 now_on)
+static __u32 list_cpu(struct task_struct *p, __u32 slot, __u32 now_on)
 {
 	__u32 home = co_member_of(&world, slot)->home;
-	struct sched_cpu *c = sched_cpu_of(home);
 
-	if (home < CO_CPUS_MAX && c->online && c->usable && may_run(p, home))
+	if (home < CO_CPUS_MAX && sched_cpu_of(home)->online && may_run(p, home))
 		return home;
 	sched_cpu_of(now_on)->misplaced++;
 	return now_on;
 }
 
-static enum co_state queue_state(__u32 slot)
+/* The member in `slot` goes from one DSQ to another, wherever it stands there. */
+BPF_ALONE int list_transfer(__u32 slot, __u64 from, __u64 to, __u32 here, __u64 slice)
 {
-	return sched_slot_of(slot)->rescue ? CO_STATE_BOOST : co_state(&world, co_member_of(&world, slot));
-}
-static enum sched_queue queue_for(enum co_state s)
-{
-	return s == CO_STATE_PARKED ? SCHED_QUEUE_PARKED : s == CO_STATE_OVER ? SCHED_QUEUE_OVER : SCHED_QUEUE_UNDER;
-}
-static __u64 queue_slice(__u32 slot)
-{
-	return sched_slot_of(slot)->rescue ? config.rescue_slice_ns : co_slice_ns(&world, co_member_of(&world, slot));
-}
-
-static void queue_insert(struct task_struct *p, __u32 slot, __u32 cpu, __u64 enq_flags, __u64 now)
-{
-	struct sched_slot *s = sched_slot_of(slot);
-	enum co_state st = queue_state(slot);
-
-	s->tid = p->pid;
-	s->queued_ns = now;
-	s->queue = queue_for(st);
-	scx_bpf_dsq_insert_vtime(p, queue_dsq(cpu, s->queue), queue_slice(slot),
-				 st == CO_STATE_BOOST ? now - BOOST_AHEAD_NS : now, enq_flags);
-}
-
-/*
- * From a queue of CPU `from`, the first that may run on `cpu` and whose state is `worst` or better, goes onto `cpu`: slot + 1.
- * Those at the head whose state has become worse than the queue's are moved to where they belong.
- */
-static __u32 queue_take(__u32 from, enum sched_queue queue, __u32 cpu, enum co_state worst)
-{
-	struct task_struct *p;
-	__u32 slot, passed = 0;
-
-	bpf_for_each(scx_dsq, p, queue_dsq(from, queue), 0) {
-		enum co_state s;
-
-		slot = slot_stored(p);
-		if (!slot)
-			continue;
-		s = queue_state(slot - 1);
-		if (queue_for(s) > queue) {
-			sched_slot_of(slot - 1)->queue = queue_for(s);
-			scx_bpf_dsq_move_vtime(&___it, p, queue_dsq(from, queue_for(s)), 0);
-			sched_cpu_of(cpu)->demoted++;
-			continue;
-		}
-		if (s > worst)
-			break;
-		if (!may_run(p, cpu)) {
-			sched_cpu_of(cpu)->affine_skips++;
-			if (++passed >= STEAL_DEPTH)
-				break;
-			continue;
-		}
-		scx_bpf_dsq_move_set_slice(&___it, queue_slice(slot - 1));
-		if (scx_bpf_dsq_move(&___it, p, SCX_DSQ_LOCAL, 0))
-			return slot;
-	}
-	return 0;
-}
-
-/* The member in `slot`, which waits on `cpu`, goes onto it, out of its turn. */
-static bool queue_take_member(__u32 slot, __u32 cpu)
-{
-	struct sched_slot *s = sched_slot_of(slot);
-	struct task_struct *p = bpf_task_from_pid(CO_READ(s->tid));
+	struct task_struct *p = bpf_task_from_pid(CO_READ(sched_slot_of(slot)->tid));
 	struct bpf_iter_scx_dsq it;
 	bool moved = false;
 
 	if (!p)
 		return false;
-	if (slot_of(p) == slot + 1 && may_run(p, cpu)) {
-		if (!bpf_iter_scx_dsq_new(&it, queue_dsq(cpu, s->queue), 0)) {
-			scx_bpf_dsq_move_set_slice(&it, queue_slice(slot));
-			moved = scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0);
+	if (slot_stored(p) == slot + 1 && (to != SCX_DSQ_LOCAL || may_run(p, here))) {
+		if (!bpf_iter_scx_dsq_new(&it, from, 0)) {
+			if (slice)
+				scx_bpf_dsq_move_set_slice(&it, slice);
+			moved = scx_bpf_dsq_move(&it, p, to, 0);
 		}
 		bpf_iter_scx_dsq_destroy(&it);
 	}
 	bpf_task_release(p);
+	if (!moved)
+		sched_cpu_of(here)->lost_moves++;
 	return moved;
 }
 
-/* One member of a queue that is sorted anew. */
-static void queue_sort_one(struct bpf_iter_scx_dsq *it, struct task_struct *p, __u32 cpu, enum sched_queue queue, __u64 now)
+BPF_ALONE __u32 list_first(__u32 cpu, __u32 list, __u32 here)
 {
-	__u32 slot = slot_stored(p), to_cpu;
-	enum sched_queue to;
-	struct sched_slot *s;
+	__u32 slot, passed = 0;
+	struct task_struct *p;
 
-	if (!slot)
-		return;
-	s = sched_slot_of(slot - 1);
-	if (queue != SCHED_QUEUE_UNDER && (__s64)(now - s->queued_ns) > (__s64)config.rescue_ns && !s->rescue) {
-		s->rescue = 1;
-		sched_cpu_of(cpu)->rescued++;
+	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
+		slot = slot_stored(p);
+		if (slot && may_run(p, here))
+			return slot - 1;
+		sched_cpu_of(here)->passed_over++;
+		if (++passed >= LIST_DEPTH)
+			break;
 	}
-	to = queue_for(queue_state(slot - 1));
-	to_cpu = sched_cpu_of(cpu)->online ? cpu : queue_cpu(p, slot - 1, scx_bpf_task_cpu(p));
-	if (to == queue && to_cpu == cpu)
-		return;
-	s->queue = to;
-	CO_WRITE(co_member_of(&world, slot - 1)->cpu, to_cpu);
-	scx_bpf_dsq_move_vtime(it, p, queue_dsq(to_cpu, to), 0);
+	return CO_NONE;
 }
 
-/* After a settlement: who is no longer in debt or parked waits where it belongs, and whoever is idle looks again. */
-static void queue_sort(__u32 cpu, __u64 now)
+/* Before the move: who wins a race for it then runs it, which takes it off whatever list it says here. */
+static void list_record(__u32 slot, __u32 cpu, __u32 to)
 {
-	enum sched_queue queue;
-	struct task_struct *p;
-	__u32 i;
+	struct co_member *m = co_member_of(&world, slot);
 
-	bpf_for(i, 0, SCHED_QUEUES) {
-		queue = i;
-		if (scx_bpf_dsq_nr_queued(queue_dsq(cpu, queue)) <= 0)
+	slot_lock(slot);
+	if (m->where == CO_QUEUED && m->cpu == cpu)
+		co_relist(&world, m, to);
+	slot_unlock(slot);
+}
+
+BPF_ALONE int list_move(__u32 cpu, __u32 list, __u32 slot, __u32 to)
+{
+	list_record(slot, cpu, to);
+	return list_transfer(slot, list_dsq(cpu, list), list_dsq(cpu, to), cpu_here(), 0);
+}
+
+BPF_ALONE int list_take(__u32 cpu, __u32 list, __u32 slot, __u32 here)
+{
+	return list_transfer(slot, list_dsq(cpu, list), SCX_DSQ_LOCAL, here, co_slice_ns(&world, co_member_of(&world, slot)));
+}
+
+BPF_ALONE int list_sift(__u32 cpu, __u32 list)
+{
+	struct task_struct *p;
+	__u32 slot, to;
+
+	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
+		slot = slot_stored(p);
+		if (!slot)
 			continue;
-		if (queue == SCHED_QUEUE_UNDER && sched_cpu_of(cpu)->online)
+		to = co_state(&world, co_member_of(&world, slot - 1));
+		if (to == list)
 			continue;
-		bpf_for_each(scx_dsq, p, queue_dsq(cpu, queue), 0)
-			queue_sort_one(&___it, p, cpu, queue, now);
-		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+		list_record(slot - 1, cpu, to);
+		scx_bpf_dsq_move(&___it, p, list_dsq(cpu, to), 0);
 	}
+	return 0;
+}
+
+static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here)
+{
+	return list_first(cpu, list, here);
+}
+static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
+{
+	return list_move(cpu, list, member, to);
+}
+static inline bool co_list_take(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 here)
+{
+	return list_take(cpu, list, member, here);
+}
+static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
+{
+	list_sift(cpu, list);
+}
+
+/* Those at the head of a list of debtors that have waited for too long run for a moment. */
+BPF_ALONE int list_rescue(__u32 cpu, __u32 list, __u64 now)
+{
+	struct task_struct *p;
+	__u32 slot;
+
+	/* A timer of a program that may sleep counts as one that may sleep, too. */
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
+		slot = slot_stored(p);
+		if (!slot || (__s64)(now - sched_slot_of(slot - 1)->queued_ns) < (__s64)config.rescue_ns)
+			break;
+		scx_bpf_dsq_move_set_slice(&___it, config.rescue_slice_ns);
+		if (scx_bpf_dsq_move(&___it, p, list_dsq(cpu, SCHED_LIST_RESCUE), 0))
+			sched_cpu_of(cpu)->rescued++;
+	}
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+/* The CPU is offline: whoever waits there waits elsewhere from now on. */
+BPF_ALONE int list_leave(__u32 cpu, __u32 list, __u64 now)
+{
+	struct task_struct *p;
+	__u32 slot, to_cpu, to;
+
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
+		slot = slot_stored(p);
+		if (!slot)
+			continue;
+		to_cpu = list_cpu(p, slot - 1, cpu_of(p));
+		if (to_cpu == cpu)
+			continue;
+		member_stop(slot - 1, now);
+		to = co_queue(&world, co_member_of(&world, slot - 1), to_cpu, false, now);
+		if (scx_bpf_dsq_move(&___it, p, list_dsq(to_cpu, to), 0))
+			sched_cpu_of(cpu)->moved_off++;
+		scx_bpf_kick_cpu(cpu_number(to_cpu), SCX_KICK_IDLE);
+	}
+	bpf_rcu_read_unlock();
+	return 0;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The scheduler in the kernel: sched_ext's callbacks around the policy core (core.h, settle.h). The core says who is in
- * debt, who asks whom and who pays; here are queues, CPUs and the kernel's rules. queue.bpf.h has the queues.
+ * debt, who asks whom and who pays; here are queues, CPUs and the kernel's rules. queue.bpf.h has the lists.
  *
  * A callback about a thread runs with its CPU's run queue locked; dispatch() on the CPU that looks for work; the settlement
  * in a timer, on whichever CPU. The kernel's order at a switch: dispatch(prev), stopping(prev), running(next). So `prev` is
@@ -13,7 +13,7 @@
  */
 #include "cosched/queue.bpf.h"
 
-char license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "GPL";
 
 struct settle_timer {
 	struct bpf_timer timer;
@@ -27,29 +27,47 @@ struct {
 
 /* --- kicks --- */
 
-static void kick_idle(struct sched_cpu *from, __s32 cpu)
-{
-	from->kicks_idle++;
-	scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-}
-static void kick_preempt(struct sched_cpu *from, __s32 cpu)
-{
-	from->kicks_preempt++;
-	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
-}
-
 /* `p` waits on `cpu`: somebody idle shall look. False: nobody is. */
-static bool kick_for(struct task_struct *p, __s32 cpu)
+static bool kick_idle(struct task_struct *p, __u32 cpu)
 {
-	struct sched_cpu *here = sched_cpu_of(bpf_get_smp_processor_id());
-	__s32 idle = cpu;
+	__s32 idle = cpu_number(cpu);
 
-	if (!scx_bpf_test_and_clear_cpu_idle(cpu))
+	if (!scx_bpf_test_and_clear_cpu_idle(idle))
 		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 	if (idle < 0)
 		return false;
-	kick_idle(here, idle);
+	sched_cpu_of(cpu_here())->kicks_idle++;
+	scx_bpf_kick_cpu(idle, SCX_KICK_IDLE);
 	return true;
+}
+
+BPF_ALONE __u32 displaces(__u32 slot)
+{
+	return co_displaces(&world, co_member_of(&world, slot));
+}
+
+BPF_ALONE int ask_on_wake(__u32 slot, __u64 now)
+{
+	return co_ask_on_wake(&world, co_member_of(&world, slot), cpu_here(), now);
+}
+
+/* A member was queued while nobody was idle. */
+static void kick_busy(struct task_struct *p, __u32 slot, __u32 cpu, bool woken, __u64 now)
+{
+	__u32 here = cpu_here(), there = displaces(slot);
+	struct sched_cpu *c = sched_cpu_of(there);
+
+	/* Of a thread of the other kind only its due is taken. */
+	if (there != CO_NONE && may_run(p, there) && (c->running || c->member_ns <= c->fair_ns)) {
+		sched_cpu_of(here)->kicks_preempt++;
+		scx_bpf_kick_cpu(cpu_number(there), SCX_KICK_PREEMPT);
+		return;
+	}
+	if (!woken || !ask_on_wake(slot, now))
+		return;
+	trace(CO_EVENT_ASK, slot, here, 0, cpu, now);
+	sched_cpu_of(here)->kicks_asked++;
+	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_PREEMPT);
 }
 
 /* --- a thread becomes runnable --- */
@@ -61,7 +79,7 @@ __s32 BPF_STRUCT(select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_f
 	__s32 cpu;
 
 	if (slot)
-		return queue_cpu(p, slot - 1, prev_cpu);
+		return cpu_number(list_cpu(p, slot - 1, cpu_index(prev_cpu)));
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle)
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, config.fair_slice_ns, 0);
@@ -71,25 +89,32 @@ __s32 BPF_STRUCT(select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_f
 /* A thread without a slot. One that can run on one CPU only does not stand in the shared queue: it would be in others' way. */
 static void enqueue_fair(struct task_struct *p, __u64 enq_flags)
 {
-	__u64 vtime = p->scx.dsq_vtime, now = CO_READ(state.fair_vtime);
-	__s32 cpu = scx_bpf_task_cpu(p);
+	__u64 vtime = p->scx.dsq_vtime, fair = CO_READ(state.fair_vtime);
+	__u32 cpu = cpu_of(p);
 	struct sched_cpu *c = sched_cpu_of(cpu);
 	bool behind = c->running && c->fair_ns < c->member_ns;
 
-	if ((__s64)(vtime - (now - config.fair_slice_ns)) < 0 || (__s64)(vtime - now) > FAIR_LAG_MAX_NS)
-		vtime = now - config.fair_slice_ns;
-	if (p->nr_cpus_allowed == 1 || is_pinned(p)) {
+	if ((__s64)(vtime - (fair - config.fair_slice_ns)) < 0 || (__s64)(vtime - fair) > FAIR_LAG_MAX_NS)
+		vtime = fair - config.fair_slice_ns;
+	if (p->nr_cpus_allowed == 1 || p->migration_disabled) {
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, config.fair_slice_ns, enq_flags | (behind ? SCX_ENQ_PREEMPT : 0));
 		return;
 	}
 	scx_bpf_dsq_insert_vtime(p, DSQ_FAIR, config.fair_slice_ns, vtime, enq_flags);
-	if (!kick_for(p, cpu) && behind && (enq_flags & SCX_ENQ_WAKEUP))
-		kick_preempt(sched_cpu_of(bpf_get_smp_processor_id()), cpu);
+	if (kick_idle(p, cpu) || !behind || !(enq_flags & SCX_ENQ_WAKEUP))
+		return;
+	sched_cpu_of(cpu_here())->kicks_preempt++;
+	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_PREEMPT);
+}
+
+BPF_ALONE __u32 queue(__u32 slot, __u32 cpu, bool woken, __u64 now)
+{
+	return co_queue(&world, co_member_of(&world, slot), cpu, woken, now);
 }
 
 void BPF_STRUCT(enqueue, struct task_struct *p, __u64 enq_flags)
 {
-	__u32 slot = slot_of(p), cpu, running;
+	__u32 slot = slot_of(p), cpu, list;
 	__u64 now = bpf_ktime_get_ns();
 	bool woken = enq_flags & SCX_ENQ_WAKEUP;
 	struct co_member *m;
@@ -101,16 +126,16 @@ void BPF_STRUCT(enqueue, struct task_struct *p, __u64 enq_flags)
 		return;
 	}
 	m = co_member_of(&world, slot - 1);
-	cpu = queue_cpu(p, slot - 1, scx_bpf_task_cpu(p));
-	co_queue(&world, m, cpu, woken, now);
+	cpu = list_cpu(p, slot - 1, cpu_of(p));
+	sched_slot_of(slot - 1)->tid = p->pid;
+	sched_slot_of(slot - 1)->queued_ns = now;
+	member_stop(slot - 1, now);
+	list = queue(slot - 1, cpu, woken, now);
 	if (woken)
 		trace(CO_EVENT_WAKE, slot - 1, cpu, 0, 0, now);
-	queue_insert(p, slot - 1, cpu, enq_flags, now);
-	if (kick_for(p, cpu) || !woken)
-		return;
-	running = CO_READ(sched_cpu_of(cpu)->running);
-	if (running && co_preempts(co_state(&world, m), co_state(&world, co_member_of(&world, running - 1))))
-		kick_preempt(sched_cpu_of(bpf_get_smp_processor_id()), cpu);
+	scx_bpf_dsq_insert(p, list_dsq(cpu, list), co_slice_ns(&world, m), enq_flags);
+	if (list != CO_STATE_PARKED && !kick_idle(p, cpu))
+		kick_busy(p, slot - 1, cpu, woken, now);
 }
 
 void BPF_STRUCT(quiescent, struct task_struct *p, __u64 deq_flags)
@@ -118,118 +143,34 @@ void BPF_STRUCT(quiescent, struct task_struct *p, __u64 deq_flags)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_away(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, bpf_ktime_get_ns());
 }
 
 /* --- the schedule step --- */
 
-/* The group that `account` is asks for the CPUs on which its members wait. */
-static void ask(__u32 account, __u32 cpu, __u64 now)
+/* The group of the member that begins to run, or goes on, asks for the CPUs on which others of it wait. */
+BPF_ALONE int ask(__u32 slot, __u32 cpu, __u64 now)
 {
+	__u32 account = co_vm_of(&world, co_member_of(&world, slot)->vm)->account, i, there;
 	struct co_account *a = co_account_of(&world, account);
-	struct sched_cpu *here = sched_cpu_of(cpu);
-	__u32 i, there;
 
 	if (!a->is_group || !co_asks(&world))
-		return;
+		return 0;
 	bpf_for(i, 0, a->n_members) {
 		there = co_ask(&world, account, i, cpu, now);
 		if (there == CO_NONE)
 			continue;
 		trace(CO_EVENT_ASK, a->member[i & (CO_GROUP_MEMBERS_MAX - 1)], cpu, 0, there, now);
-		kick_preempt(here, there);
+		sched_cpu_of(cpu)->kicks_asked++;
+		scx_bpf_kick_cpu(cpu_number(there), SCX_KICK_PREEMPT);
 	}
-}
-
-/* A request that is pending is taken: slot + 1 of the member that it brings onto this CPU. */
-static __u32 honour(__u32 cpu, __u64 now)
-{
-	struct co_cpu *c = co_cpu_of(&world, cpu);
-	__u32 account = co_request_take(c), i, slot, refused = CO_NONE;
-	struct co_account *a = co_account_of(&world, account);
-
-	if (account == CO_NONE)
-		return 0;
-	bpf_for(i, 0, a->n_members) {
-		struct co_member *m;
-
-		slot = a->member[i & (CO_GROUP_MEMBERS_MAX - 1)] & (CO_MEMBERS_MAX - 1);
-		m = co_member_of(&world, slot);
-		if (m->vm == CO_NONE || CO_READ(m->where) != CO_QUEUED || CO_READ(m->cpu) != cpu)
-			continue;
-		if (!co_request_allows(&world, m)) {
-			refused = slot;
-			continue;
-		}
-		if (!queue_take_member(slot, cpu))
-			continue;
-		c->requests_honoured++;
-		c->request_wait_ns += now - CO_READ(c->requested_at_ns);
-		return slot + 1;
-	}
-	if (refused == CO_NONE) {
-		c->requests_void++;
-		return 0;
-	}
-	c->requests_refused++;
-	trace(CO_EVENT_REFUSED, refused, cpu, 0, 0, now);
 	return 0;
 }
 
-/* From another CPU's queue: whoever is first there. */
-static __u32 steal(__u32 cpu, enum sched_queue queue, enum co_state worst)
+BPF_ALONE int working_set(__u32 cpu, __u32 slot, __u32 flags)
 {
-	__u32 i, n = CO_READ(n_cpu_ids), from, slot = 0;
-
-	bpf_for(i, 1, n) {
-		from = cpu + i < n ? cpu + i : cpu + i - n;
-		if (scx_bpf_dsq_nr_queued(queue_dsq(from, queue)) <= 0)
-			continue;
-		slot = queue_take(from, queue, cpu, worst);
-		if (slot)
-			break;
-	}
-	if (slot)
-		co_cpu_of(&world, cpu)->steals++;
-	return slot;
-}
-
-/* The next member for this CPU: slot + 1. `prev`: slot + 1 of who has run until now and may go on, or 0. */
-static __u32 pick(__u32 cpu, __u32 prev, __u32 *flags, __u64 now)
-{
-	enum co_state kept = prev ? co_state(&world, co_member_of(&world, prev - 1)) : CO_STATE_PARKED;
-	__u32 slot = honour(cpu, now);
-
-	*flags = CO_RUN_REQUESTED;
-	if (slot)
-		return slot;
-	*flags = 0;
-	slot = queue_take(cpu, SCHED_QUEUE_UNDER, cpu, kept == CO_STATE_BOOST ? CO_STATE_BOOST : CO_STATE_UNDER);
-	if (slot)
-		return slot;
-	if (kept <= CO_STATE_UNDER)
-		return prev;
-	*flags = CO_RUN_STOLEN;
-	slot = steal(cpu, SCHED_QUEUE_UNDER, CO_STATE_UNDER);
-	if (slot)
-		return slot;
-	*flags = 0;
-	slot = queue_take(cpu, SCHED_QUEUE_OVER, cpu, CO_STATE_OVER);
-	if (slot)
-		return slot;
-	if (kept == CO_STATE_OVER)
-		return prev;
-	*flags = CO_RUN_STOLEN;
-	return steal(cpu, SCHED_QUEUE_OVER, CO_STATE_OVER);
-}
-
-/* `prev` goes on with a new slice. */
-static void keep(struct task_struct *prev, __u32 slot, __u32 cpu, __u64 now)
-{
-	struct co_member *m = co_member_of(&world, slot - 1);
-
-	set_slice(prev, co_slice_ns(&world, m));
-	ask(co_vm_of(&world, m->vm)->account, cpu, now);
+	co_working_set(&world, cpu, slot ? co_member_of(&world, slot - 1) : NULL, flags & CO_RUN_REQUESTED);
+	return 0;
 }
 
 /* True: the fair queue's turn, and it has been given. */
@@ -244,12 +185,63 @@ static bool dispatch_fair(struct sched_cpu *c, struct task_struct *prev, bool pr
 	return prev_fair;
 }
 
-void BPF_STRUCT(dispatch, __s32 cpu, struct task_struct *prev)
+/* Who is rescued: slot + 1. */
+static __u32 dispatch_rescued(__u32 cpu)
+{
+	__u32 slot = co_list_first(&world, cpu, SCHED_LIST_RESCUE, cpu);
+
+	if (slot == CO_NONE || !list_transfer(slot, list_dsq(cpu, SCHED_LIST_RESCUE), SCX_DSQ_LOCAL, cpu, 0))
+		return 0;
+	return slot + 1;
+}
+
+/* The core's schedule step; `prev` is a slot or CO_NONE. Returns the slot, and with it CO_RUN_... and KEPT above 32 bits. */
+#define KEPT 128ull
+
+BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
+{
+	struct co_pick p;
+	__u64 flags;
+
+	co_pick(&world, cpu, prev, now, &p);
+	if (p.refused)
+		trace(CO_EVENT_REFUSED, CO_NONE, cpu, 0, p.request, now);
+	flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
+		(p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0) | (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
+		(p.kept ? KEPT : 0);
+	return flags << 32 | p.member;
+}
+
+/* The next member, slot + 1, or 0. `prev_slot`: slot + 1 of who has run until now and may go on, or 0. */
+static __u32 dispatch_member(__u32 cpu, struct task_struct *prev, __u32 prev_slot, __u64 now)
 {
 	struct sched_cpu *c = sched_cpu_of(cpu);
-	struct co_cpu *core = co_cpu_of(&world, cpu);
+	__u32 slot = 0;
+	__u64 picked;
+
+	if (scx_bpf_dsq_nr_queued(list_dsq(cpu, SCHED_LIST_RESCUE)) > 0)
+		slot = dispatch_rescued(cpu);
+	if (slot)
+		return slot;
+	picked = pick(cpu, prev_slot ? prev_slot - 1 : CO_NONE, now);
+	slot = picked;
+	if (slot == CO_NONE)
+		return 0;
+	c->picked_flags = picked >> 32 & ~KEPT;
+	if (prev && (picked >> 32 & KEPT)) {
+		set_slice(prev, co_slice_ns(&world, co_member_of(&world, slot)));
+		working_set(cpu, slot + 1, c->picked_flags);
+		ask(slot, cpu, now);
+	}
+	return slot + 1;
+}
+
+void BPF_STRUCT(dispatch, __s32 number, struct task_struct *prev)
+{
+	__u32 cpu = cpu_index(number);
+	struct sched_cpu *c = sched_cpu_of(cpu);
 	bool runnable = prev && (prev->scx.flags & SCX_TASK_QUEUED);
-	__u32 prev_slot = runnable ? slot_of(prev) : 0, slot, flags = 0;
+	__u32 prev_slot = runnable ? slot_of(prev) : 0;
 	bool prev_fair = runnable && !prev_slot;
 	__u64 now = bpf_ktime_get_ns();
 
@@ -257,78 +249,56 @@ void BPF_STRUCT(dispatch, __s32 cpu, struct task_struct *prev)
 		return;
 	c->dispatches++;
 	charge(cpu, now);
+	c->picked_flags = 0;
+	c->picked = 0;
 	if (!prev_fair && scx_bpf_dsq_nr_queued(DSQ_FAIR) <= 0)
 		c->fair_ns = c->member_ns > c->fair_ns ? c->member_ns : c->fair_ns;
 	else if (c->fair_ns < c->member_ns && dispatch_fair(c, prev, prev_fair)) {
-		c->picked = 0;
-		co_working_set(&world, core, NULL);
+		working_set(cpu, 0, 0);
 		return;
 	}
-	slot = pick(cpu, prev_slot, &flags, now);
-	c->picked = slot;
-	c->picked_flags = flags;
-	co_working_set(&world, core, slot ? co_member_of(&world, slot - 1) : NULL);
-	if (slot && slot == prev_slot)
-		keep(prev, slot, cpu, now);
-	if (slot)
+	c->picked = dispatch_member(cpu, prev, prev_slot, now);
+	working_set(cpu, c->picked, c->picked_flags);
+	if (c->picked)
 		return;
 	c->member_ns = c->fair_ns > c->member_ns ? c->fair_ns : c->member_ns;
-	if (dispatch_fair(c, prev, prev_fair))
-		return;
-	core->idles++;
-	trace(CO_EVENT_IDLE, CO_NONE, cpu, 0, 0, now);
+	if (!dispatch_fair(c, prev, prev_fair))
+		trace(CO_EVENT_IDLE, CO_NONE, cpu, 0, 0, now);
 }
 
 /* --- running --- */
 
-static __u8 count_pick(struct co_cpu *c, enum co_state s)
-{
-	switch (s) {
-	case CO_STATE_BOOST:
-		c->picks_boost++;
-		return CO_RUN_BOOSTED;
-	case CO_STATE_UNDER:
-		c->picks_under++;
-		return 0;
-	default:
-		c->picks_over++;
-		return CO_RUN_OVER;
-	}
-}
-
 void BPF_STRUCT(running, struct task_struct *p)
 {
-	__u32 cpu = scx_bpf_task_cpu(p), slot = slot_of(p);
+	__u32 cpu = cpu_of(p), slot = slot_of(p);
 	struct sched_cpu *c = sched_cpu_of(cpu);
-	struct co_cpu *core = co_cpu_of(&world, cpu);
 	__u64 now = bpf_ktime_get_ns(), queued;
 	struct co_member *m;
-	__u8 flags;
+	__u32 flags;
 
 	c->running = slot;
-	c->since_ns = now;
+	c->since_ns = c->ran_since_ns = now;
 	if (!slot) {
 		if ((__s64)(p->scx.dsq_vtime - CO_READ(state.fair_vtime)) > 0)
 			CO_WRITE(state.fair_vtime, p->scx.dsq_vtime);
-		co_working_set(&world, core, NULL);
+		working_set(cpu, 0, 0);
 		return;
 	}
 	m = co_member_of(&world, slot - 1);
 	queued = CO_READ(m->queued_at_ns);
-	state.slot[(slot - 1) & (CO_MEMBERS_MAX - 1)].rescue = 0;
+	slot_lock(slot - 1);
 	co_run(&world, m, cpu, now);
-	flags = count_pick(core, co_state(&world, m));
-	if (c->picked == slot)
-		flags |= c->picked_flags;
+	slot_unlock(slot - 1);
+	flags = c->picked == slot ? c->picked_flags : 0;
 	c->picked = slot;
-	trace(CO_EVENT_RUN, slot - 1, cpu, flags, queued ? now - queued : 0, now);
-	co_working_set(&world, core, m);
-	ask(co_vm_of(&world, m->vm)->account, cpu, now);
+	trace(CO_EVENT_RUN, slot - 1, cpu, flags, queued && now > queued ? now - queued : 0, now);
+	working_set(cpu, slot, flags);
+	ask(slot - 1, cpu, now);
 }
 
 void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 {
-	__u32 cpu = scx_bpf_task_cpu(p), slot = slot_stored(p);
+	__u32 cpu = cpu_of(p), slot = slot_stored(p);
 	struct sched_cpu *c = sched_cpu_of(cpu);
 	__u64 now = bpf_ktime_get_ns();
 	struct co_member *m;
@@ -339,44 +309,48 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 		return;
 	}
 	c->running = 0;
+	/* A thread of a higher class takes the CPU: nobody was picked, so nobody runs that could be worked with. */
+	if (c->picked == slot)
+		working_set(cpu, 0, 0);
 	if (!slot)
 		return;
 	m = co_member_of(&world, slot - 1);
-	co_stop(&world, m);
-	trace(runnable ? CO_EVENT_STOP : CO_EVENT_SLEEP, slot - 1, cpu, 0, 0, now);
-	/* A thread of a higher class takes the CPU: nobody was picked, so nobody runs that could be worked with. */
-	if (c->picked == slot)
-		co_working_set(&world, co_cpu_of(&world, cpu), NULL);
+	trace(runnable ? CO_EVENT_STOP : CO_EVENT_SLEEP, slot - 1, cpu, 0, now - c->ran_since_ns, now);
+	member_stop(slot - 1, now);
+	/* It may be put back before all others without being queued here again: it waits all the same. */
 	if (runnable)
-		co_queue(&world, m, cpu, false, now);
+		CO_WRITE(m->queued_at_ns, now);
 }
 
 void BPF_STRUCT(tick, struct task_struct *p)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), slot = sched_cpu_of(cpu)->running;
+	__u32 cpu = cpu_here(), slot = sched_cpu_of(cpu)->running;
 
 	charge(cpu, bpf_ktime_get_ns());
 	if (slot && co_state(&world, co_member_of(&world, slot - 1)) == CO_STATE_PARKED)
 		set_slice(p, 0);
 }
 
-/* A CPU has become idle. Who was queued while it looked and saw it busy has not kicked it: the kernel marks it idle first. */
-void BPF_STRUCT(update_idle, __s32 cpu, bool idle)
+/* Anywhere, but those whose cap is used up. */
+static bool members_wait(void)
 {
-	__u32 i;
+	__u64 waits = 0;
+	__u32 i, k;
 
+	for (i = 0; i < CO_STATE_PARKED; i++)
+		for (k = 0; k < CO_CPU_WORDS; k++)
+			waits |= CO_READ(world.waits[i][k]);
+	return waits;
+}
+
+/* A CPU has become idle. Who was queued while it looked and saw it busy has not kicked it: the kernel marks it idle first. */
+void BPF_STRUCT(update_idle, __s32 number, bool idle)
+{
 	if (!idle)
 		return;
-	co_working_set(&world, co_cpu_of(&world, cpu), NULL);
-	bpf_for(i, 0, CO_READ(n_cpu_ids)) {
-		if (scx_bpf_dsq_nr_queued(queue_dsq(i, SCHED_QUEUE_UNDER)) <= 0 &&
-		    scx_bpf_dsq_nr_queued(queue_dsq(i, SCHED_QUEUE_OVER)) <= 0)
-			continue;
-		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-		return;
-	}
-	if (scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
-		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	working_set(cpu_index(number), 0, 0);
+	if (members_wait() || scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
+		scx_bpf_kick_cpu(number, SCX_KICK_IDLE);
 }
 
 /* --- threads and CPUs come and go --- */
@@ -391,27 +365,59 @@ void BPF_STRUCT(disable, struct task_struct *p)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_away(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, bpf_ktime_get_ns());
 }
 
-void BPF_STRUCT(cpu_online, __s32 cpu)
+void BPF_STRUCT(cpu_online, __s32 number)
 {
-	sched_cpu_of(cpu)->online = 1;
+	sched_cpu_of(cpu_index(number))->online = 1;
 }
 
 /* Who is still queued here is moved by the next settlement; idle CPUs find them before. */
-void BPF_STRUCT(cpu_offline, __s32 cpu)
+void BPF_STRUCT(cpu_offline, __s32 number)
 {
+	__u32 cpu = cpu_index(number);
+
 	sched_cpu_of(cpu)->online = 0;
-	co_working_set(&world, co_cpu_of(&world, cpu), NULL);
+	working_set(cpu, 0, 0);
 	co_request_take(co_cpu_of(&world, cpu));
 }
 
 /* --- the settlement --- */
 
+/* After a settlement, for each CPU: who waits there for too long, or in vain; and if it is idle it looks again. */
+BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
+{
+	struct co_cpu *core = co_cpu_of(&world, cpu);
+	struct sched_cpu *c = sched_cpu_of(cpu);
+	__u32 list, waiting = 0;
+
+	for (list = 0; list < CO_STATES; list++)
+		waiting += CO_READ(core->n_listed[list]);
+	if (!waiting)
+		return 0;
+	if (!c->online) {
+		bpf_for(list, 0, SCHED_LISTS)
+			list_leave(cpu, list, now);
+		return 0;
+	}
+	list_rescue(cpu, CO_STATE_OVER, now);
+	list_rescue(cpu, CO_STATE_DEEP, now);
+	list_rescue(cpu, CO_STATE_PARKED, now);
+	state.looks++;
+	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_IDLE);
+	return 0;
+}
+
+BPF_ALONE int settle_world(__u64 now)
+{
+	co_settle(&world, now);
+	return 0;
+}
+
 static int settle(void *map, __u32 *key, struct settle_timer *t)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(), period = world.params.period_ns;
 	__u32 i;
 
 	if (!CO_CLAIM(state.lock, 0, 1)) {
@@ -419,12 +425,16 @@ static int settle(void *map, __u32 *key, struct settle_timer *t)
 		bpf_timer_start(&t->timer, LOCK_RETRY_NS, 0);
 		return 0;
 	}
-	co_settle(&world, now);
+	settle_world(now);
 	CO_SWAP(state.lock, 0);
-	bpf_for(i, 0, CO_READ(n_cpu_ids))
-		queue_sort(i, now);
-	trace(CO_EVENT_SETTLED, CO_NONE, bpf_get_smp_processor_id(), 0, world.settlements, now);
-	bpf_timer_start(&t->timer, world.params.period_ns, 0);
+	bpf_for(i, 0, state.n_cpus)
+		settle_cpu(i, now);
+	trace(CO_EVENT_SETTLED, CO_NONE, cpu_here(), 0, world.settlements, now);
+	/* From when it was due: a late one does not make the next one late. */
+	state.due_ns += period;
+	if ((__s64)(state.due_ns - now) <= 0)
+		state.due_ns = now + period;
+	bpf_timer_start(&t->timer, state.due_ns, BPF_F_TIMER_ABS);
 	return 0;
 }
 
@@ -434,17 +444,17 @@ __s32 BPF_STRUCT_SLEEPABLE(init)
 {
 	const struct cpumask *online = scx_bpf_get_online_cpumask();
 	struct settle_timer *t;
-	__u32 i, key = 0;
+	__u32 i, list, key = 0;
 	__s32 error = scx_bpf_create_dsq(DSQ_FAIR, -1);
 
-	n_cpu_ids = scx_bpf_nr_cpu_ids();
-	if (n_cpu_ids > CO_CPUS_MAX)
+	state.n_cpus = scx_bpf_nr_cpu_ids();
+	/* Asked for the type's sake: only one that is named in code, not just pointed to, goes into the program's own types. */
+	if (state.n_cpus > CO_CPUS_MAX || !bpf_core_type_exists(struct cpumask))
 		error = -95;
-	bpf_for(i, 0, n_cpu_ids) {
-		sched_cpu_of(i)->online = bpf_cpumask_test_cpu(i, online);
-		error = error ?: scx_bpf_create_dsq(queue_dsq(i, SCHED_QUEUE_UNDER), -1);
-		error = error ?: scx_bpf_create_dsq(queue_dsq(i, SCHED_QUEUE_OVER), -1);
-		error = error ?: scx_bpf_create_dsq(queue_dsq(i, SCHED_QUEUE_PARKED), -1);
+	bpf_for(i, 0, state.n_cpus) {
+		sched_cpu_of(cpu_index(i))->online = bpf_cpumask_test_cpu(i, online);
+		bpf_for(list, 0, SCHED_LISTS)
+			error = error ?: scx_bpf_create_dsq(list_dsq(i, list), -1);
 	}
 	scx_bpf_put_cpumask(online);
 	if (error)
@@ -454,7 +464,8 @@ __s32 BPF_STRUCT_SLEEPABLE(init)
 		return -2;
 	error = bpf_timer_init(&t->timer, &timers, CLOCK_MONOTONIC);
 	error = error ?: bpf_timer_set_callback(&t->timer, settle);
-	return error ?: bpf_timer_start(&t->timer, world.params.period_ns, 0);
+	state.due_ns = bpf_ktime_get_ns() + world.params.period_ns;
+	return error ?: bpf_timer_start(&t->timer, state.due_ns, BPF_F_TIMER_ABS);
 }
 
 void BPF_STRUCT(exit, struct scx_exit_info *info)

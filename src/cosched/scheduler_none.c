@@ -11,7 +11,7 @@ int cosched_load(const struct cosched_config *config, struct cosched **ret, char
 {
 	(void)config;
 	(void)ret;
-	snprintf(why, COSCHED_WHY_MAX, "this build has no BPF program: install clang, bpftool and libbpf, and build again");
+	snprintf(why, COSCHED_WHY_MAX, "built without co-scheduling: %s", COSCHED_LACK);
 	return -EOPNOTSUPP;
 }
 
@@ -95,4 +95,10 @@ bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX])
 	(void)s;
 	(void)why;
 	return false;
+}
+
+void cosched_fault(struct cosched *s, enum cosched_fault fault)
+{
+	(void)s;
+	(void)fault;
 }

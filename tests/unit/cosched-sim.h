@@ -62,7 +62,7 @@ static struct sim {
 	uint64_t idle_ns;
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
-	double worst_purse[CO_ACCOUNTS_MAX];
+	double rest;
 	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
 	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
 	uint64_t vm_runnable_ns[CO_VMS_MAX];
@@ -346,10 +346,10 @@ static inline void sim_member_remove(uint32_t i)
 
 /* --- what must hold --- */
 
-/* Weighted max-min by bisection of the level: not the core's way. */
-static inline void sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
+/* Weighted max-min by bisection of the level: not the core's way. Returns what nobody wants. */
+static inline double sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
 {
-	double low = 0, high = 1e18, level, sum;
+	double low = 0, high = 1e18, level, sum, due, rest = supply;
 
 	for (int k = 0; k < 200; k++) {
 		level = (low + high) / 2;
@@ -358,8 +358,12 @@ static inline void sim_fill(const double *weight, const double *demand, double s
 			sum += level * weight[i] < demand[i] ? level * weight[i] : demand[i];
 		*(sum < supply ? &low : &high) = level;
 	}
-	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
-		ret_due[i] += high * weight[i] < demand[i] ? high * weight[i] : demand[i];
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++) {
+		due = high * weight[i] < demand[i] ? high * weight[i] : demand[i];
+		ret_due[i] += due;
+		rest -= due;
+	}
+	return rest;
 }
 
 static inline void sim_check_conservation(void)
@@ -445,7 +449,7 @@ static inline void sim_settle(void)
 		if (sim.cap_level_ns[i] > slice)
 			sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
 	}
-	sim_fill(weight, demand, supply, sim.entitled);
+	sim.rest = sim_fill(weight, demand, supply + sim.rest, sim.entitled);
 	co_settle(&sim.w, sim.now_ns);
 	sim_check_conservation();
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)

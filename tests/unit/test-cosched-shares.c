@@ -2,7 +2,7 @@
 #include "cosched-sim.h"
 
 static const struct co_params params = {
-	.mode = CO_MODE_POOLED, .n_cpus = 4, .ask_on_wake = 1, .period_ns = 30 * SIM_MS, .slice_ns = 30 * SIM_MS,
+	.mode = CO_MODE_POOLED, .n_cpus = 4, .ask_on_wake = 1, .period_ns = 10 * SIM_MS, .slice_ns = 30 * SIM_MS,
 	.floor_ns = 30 * SIM_MS, .debt_limit_ns = 120 * SIM_MS, .credit_limit_ns = 10 * SIM_S, .boost_ns = 10 * SIM_MS };
 
 int main(int argc, char **argv)
@@ -27,7 +27,7 @@ int main(int argc, char **argv)
 			uint32_t account = v, first = member, k, chain;
 			if (groups && sim_random() % 2) account = 100 + sim_random() % groups;
 			else assert_int_equal(co_account_set(&sim.w, v, true, false), 0);
-			assert_int_equal(co_vm_set(&sim.w, v, account, sim_between(1, wmax == 0 ? 1 : wmax == 1 ? 10 : 1000), sim_random() % 8 == 0 ? sim_between(1, 2 * p.n_cpus) * 15 * SIM_MS : 0), 0);
+			assert_int_equal(co_vm_set(&sim.w, v, account, sim_between(1, wmax == 0 ? 1 : wmax == 1 ? 10 : 1000), sim_random() % 8 == 0 ? sim_between(1, 2 * p.n_cpus) * 5 * SIM_MS : 0), 0);
 			if (sim.w.vm[v].cap_ns > p.n_cpus * p.period_ns) abort();
 			k = sim_random() % 3 ? 1 : sim_between(1, 4);
 			chain = sim_random() % 4 == 0;

@@ -13,45 +13,41 @@
 #define SCHED_MAP_WORLD ".bss.world"
 #define SCHED_MAP_STATE ".bss.state"
 
-/* Set before loading, never changed. */
+/*
+ * Set before loading, never changed. The core numbers CPUs densely, as a configuration lists them; the rest of the machine's
+ * follow, so that a thread that may not run elsewhere has a list there. `number` is the kernel's number of each, `index`
+ * the other way round.
+ */
 struct sched_config {
-	__u32 trace;
-	__u32 fair; /* threads that are no members are scheduled here as a matter of course */
-	__u64 rescue_ns;    /* a member that has waited longer is run for a moment, whatever it owes: long before the watchdog */
+	__u64 rescue_ns;    /* a member that has waited longer runs for a moment, whatever it owes: long before the watchdog */
 	__u64 rescue_slice_ns;
 	__u64 fair_slice_ns;
+	__u16 number[CO_CPUS_MAX], index[CO_CPUS_MAX];
 };
 
 /* Beside co_world.member[]. */
 struct sched_slot {
 	__u32 tid;     /* kernel: in the initial pid namespace */
 	__u32 leaving; /* loader: from now on it is no member, as soon as it stops or moves */
-	__u32 queue;   /* kernel: enum sched_queue, where it was put last */
-	__u32 rescue;  /* kernel: has waited too long, runs for a moment */
-	__u64 queued_ns; /* kernel: when it was put there */
+	__u32 busy;    /* kernel, claimed: its list is being changed, by whoever looks for work or by its own CPU */
+	__u64 queued_ns; /* kernel */
 };
 
-/* Beside co_world.cpu[]. One writer, the CPU, but for `usable`. */
+/* Beside co_world.cpu[]. One writer, the CPU. */
 struct sched_cpu {
-	__u32 usable;  /* loader: members may run here */
-	__u32 online;  /* kernel */
-	__u32 picked;  /* slot + 1 of the member that was picked last; 0: none */
-	__u32 picked_flags; /* CO_RUN_REQUESTED, CO_RUN_STOLEN */
+	__u32 online;
 	__u32 running; /* slot + 1 of the member that runs; 0: none */
-	__u64 since_ns; /* when who runs was charged last */
+	__u32 picked;  /* slot + 1 of the member that was picked last; 0: none */
+	__u32 picked_flags;
+	__u64 since_ns, ran_since_ns; /* when who runs was charged last, and when it began */
 	__u64 member_ns, fair_ns; /* CPU time of either kind; who waits while the other has had less goes first */
 	/* Counters. */
-	__u64 dispatches, kicks_idle, kicks_preempt, demoted, rescued, fair_picks, misplaced, affine_skips;
-	__u64 pad[3];
+	__u64 dispatches, kicks_idle, kicks_preempt, kicks_asked, rescued, fair_picks, misplaced, passed_over, lost_moves, moved_off;
 } __attribute__((aligned(64)));
 
-/* A CPU's queues, in the order of ids. */
-enum sched_queue {
-	SCHED_QUEUE_UNDER,  /* BOOST ahead; who turned OVER meanwhile is found at the head */
-	SCHED_QUEUE_OVER,   /* sorted anew at each settlement */
-	SCHED_QUEUE_PARKED, /* the same */
-	SCHED_QUEUES,
-};
+/* Numbers of queues: co_state's lists of a CPU, and one for those that are rescued. */
+#define SCHED_LIST_RESCUE CO_STATES
+#define SCHED_LISTS (CO_STATES + 1)
 
 /* For tests: what the kernel must survive. */
 enum sched_fault { SCHED_FAULT_NONE, SCHED_FAULT_ERROR, SCHED_FAULT_STALL };
@@ -65,9 +61,14 @@ struct sched_exit {
 
 struct sched_state {
 	__u32 lock;  /* claimed by the loader for changes, by the kernel for a settlement */
-	__u32 fault; /* enum sched_fault */
+	__u32 fault; /* loader: enum sched_fault */
+	__u32 trace; /* loader: events are wanted */
 	__u64 fair_vtime;
+	__u64 due_ns; /* kernel: the next settlement */
+	__u32 n_cpus; /* kernel: numbers of CPUs that there are, or may come */
 	__u64 settle_late; /* kernel: settlements that found the lock taken */
+	__u64 displaced; /* kernel: of settlements' looks at CPUs: members waited there, a thread of a higher class ran */
+	__u64 looks;
 	__u64 events_lost; /* kernel, many writers */
 	struct sched_exit exit;
 	struct sched_slot slot[CO_MEMBERS_MAX];

@@ -25,7 +25,7 @@ typedef __u32 __be32, __wsum;
 
 /* Of the uapi header linux/bpf.h, which does not go together with the types above. */
 enum { BPF_ANY = 0, BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_TIMER_ABS = 1 };
 enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_RINGBUF = 27, BPF_MAP_TYPE_TASK_STORAGE = 29 };
 enum { CLOCK_MONOTONIC = 1 };
 
@@ -39,8 +39,10 @@ struct bpf_timer {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct cpumask;
-struct rq;
+/* Known by name only; a body, so that its kind is the kernel's. */
+struct cpumask {
+	unsigned long bits[1];
+};
 
 struct sched_ext_entity {
 	__u32 flags;
@@ -58,40 +60,18 @@ struct task_struct {
 	__s32 pid;
 };
 
+enum scx_exit_kind { SCX_EXIT_NONE };
+
 struct scx_exit_info {
-	int kind;
+	enum scx_exit_kind kind;
 	__s64 exit_code;
 	const char *reason;
 	char *msg;
 };
 
-struct scx_init_task_args;
-struct scx_exit_task_args;
-
 #pragma clang attribute pop
 
-/* The loader finds each member by its name in the kernel; only those that are set must be there. */
-struct sched_ext_ops {
-	__s32 (*select_cpu)(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags);
-	void (*enqueue)(struct task_struct *p, __u64 enq_flags);
-	void (*dispatch)(__s32 cpu, struct task_struct *prev);
-	void (*tick)(struct task_struct *p);
-	void (*running)(struct task_struct *p);
-	void (*stopping)(struct task_struct *p, bool runnable);
-	void (*quiescent)(struct task_struct *p, __u64 deq_flags);
-	void (*update_idle)(__s32 cpu, bool idle);
-	void (*enable)(struct task_struct *p);
-	void (*disable)(struct task_struct *p);
-	void (*cpu_online)(__s32 cpu);
-	void (*cpu_offline)(__s32 cpu);
-	__s32 (*init)(void);
-	void (*exit)(struct scx_exit_info *info);
-	__u64 flags;
-	__u32 timeout_ms;
-	char name[128];
-};
-
-#define PF_KTHREAD 0x00200000u
+#include "cosched/ops.h"
 
 #define SCX_TASK_QUEUED 1u
 #define SCX_ENQ_WAKEUP 1ull
@@ -100,9 +80,6 @@ struct sched_ext_ops {
 #define SCX_KICK_IDLE 1ull
 #define SCX_KICK_PREEMPT 2ull
 #define SCX_DSQ_LOCAL 0x8000000000000002ull
-#define SCX_OPS_KEEP_BUILTIN_IDLE 1ull
-#define SCX_OPS_ENQ_LAST 2ull
-#define SCX_OPS_SWITCH_PARTIAL 8ull
 
 struct bpf_iter_scx_dsq {
 	__u64 opaque[6];
@@ -111,7 +88,8 @@ struct bpf_iter_num {
 	__u64 opaque[1];
 } __attribute__((aligned(8)));
 
-#define KERNEL_FUNCTION extern __attribute__((weak, section(".ksyms")))
+#define KERNEL_FUNCTION extern __attribute__((section(".ksyms")))
+#define KERNEL_FUNCTION_IF_ANY extern __attribute__((weak, section(".ksyms")))
 
 KERNEL_FUNCTION int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end);
 KERNEL_FUNCTION int *bpf_iter_num_next(struct bpf_iter_num *it);
@@ -119,6 +97,8 @@ KERNEL_FUNCTION void bpf_iter_num_destroy(struct bpf_iter_num *it);
 KERNEL_FUNCTION int bpf_iter_scx_dsq_new(struct bpf_iter_scx_dsq *it, __u64 dsq, __u64 flags);
 KERNEL_FUNCTION struct task_struct *bpf_iter_scx_dsq_next(struct bpf_iter_scx_dsq *it);
 KERNEL_FUNCTION void bpf_iter_scx_dsq_destroy(struct bpf_iter_scx_dsq *it);
+KERNEL_FUNCTION void bpf_rcu_read_lock(void);
+KERNEL_FUNCTION void bpf_rcu_read_unlock(void);
 KERNEL_FUNCTION bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask);
 KERNEL_FUNCTION struct task_struct *bpf_task_from_pid(__s32 pid);
 KERNEL_FUNCTION void bpf_task_release(struct task_struct *p);
@@ -141,5 +121,5 @@ KERNEL_FUNCTION const struct cpumask *scx_bpf_get_online_cpumask(void);
 KERNEL_FUNCTION void scx_bpf_put_cpumask(const struct cpumask *mask);
 KERNEL_FUNCTION void scx_bpf_error_bstr(char *format, unsigned long long *data, __u32 data_size);
 /* Newer kernels only; before them the members of sched_ext_entity are written. */
-KERNEL_FUNCTION bool scx_bpf_task_set_slice(struct task_struct *p, __u64 slice);
-KERNEL_FUNCTION bool scx_bpf_task_set_dsq_vtime(struct task_struct *p, __u64 vtime);
+KERNEL_FUNCTION_IF_ANY bool scx_bpf_task_set_slice(struct task_struct *p, __u64 slice);
+KERNEL_FUNCTION_IF_ANY bool scx_bpf_task_set_dsq_vtime(struct task_struct *p, __u64 vtime);

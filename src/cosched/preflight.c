@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What keeps a sched_ext scheduler from being loaded: see preflight.h. Called by the loader, on its thread; reads /sys and
+ * /proc only.
+ */
+#include "cosched/preflight.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62
+#define PR_SCHED_CORE_GET 0
+#endif
+
+/* The first line of a file, empty when it cannot be read. */
+static void read_line(const char *path, char *line, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, line, size - 1);
+
+	line[n > 0 ? n : 0] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+static int check_loaded(char why[COSCHED_WHY_MAX])
+{
+	char state[64], name[128];
+
+	if (access("/sys/kernel/sched_ext", F_OK)) {
+		snprintf(why, COSCHED_WHY_MAX, "this kernel has no sched_ext (CONFIG_SCHED_CLASS_EXT): Debian's have it from 7.0 on");
+		return -EOPNOTSUPP;
+	}
+	read_line("/sys/kernel/sched_ext/state", state, sizeof(state));
+	if (!strcmp(state, "disabled"))
+		return 0;
+	read_line("/sys/kernel/sched_ext/root/ops", name, sizeof(name));
+	snprintf(why, COSCHED_WHY_MAX, "a scheduler is loaded already: %s (%s)", name[0] ? name : "one without a name", state);
+	return -EBUSY;
+}
+
+static int check_isolated(char why[COSCHED_WHY_MAX])
+{
+	char cpus[256];
+
+	read_line("/sys/devices/system/cpu/isolated", cpus, sizeof(cpus));
+	if (!cpus[0])
+		return 0;
+	snprintf(why, COSCHED_WHY_MAX, "isolcpus= isolates CPUs %.200s, and the kernel loads no scheduler then: boot without it", cpus);
+	return -EBUSY;
+}
+
+static bool has_cookie(int tid)
+{
+	unsigned long long cookie = 0;
+
+	return !prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, tid, 0, &cookie) && cookie;
+}
+
+/* The first thread of a process that has a core-scheduling cookie; 0: none. */
+static int find_cookie(int pid)
+{
+	char path[64];
+	struct dirent *entry;
+	DIR *folder;
+	int found = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	folder = opendir(path);
+	while (folder && !found && (entry = readdir(folder)))
+		if (atoi(entry->d_name) > 0 && has_cookie(atoi(entry->d_name)))
+			found = atoi(entry->d_name);
+	if (folder)
+		closedir(folder);
+	return found;
+}
+
+/* Core scheduling picks across CPUs, past a scheduler that was not asked: hosts hang. */
+static int check_cookies(char why[COSCHED_WHY_MAX])
+{
+	DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	int found = 0;
+
+	while (processes && !found && (entry = readdir(processes)))
+		if (atoi(entry->d_name) > 0)
+			found = find_cookie(atoi(entry->d_name));
+	if (processes)
+		closedir(processes);
+	if (!found)
+		return 0;
+	snprintf(why, COSCHED_WHY_MAX, "thread %d has a core-scheduling cookie, and both together hang a host: take one of them off",
+		 found);
+	return -EBUSY;
+}
+
+int preflight(char why[COSCHED_WHY_MAX])
+{
+	int error = check_loaded(why);
+
+	if (!error)
+		error = check_isolated(why);
+	if (!error)
+		error = check_cookies(why);
+	return error;
+}
