@@ -232,21 +232,22 @@ static void count_instant(struct blk_queue *q, const struct instant *done)
 			continue;
 		counter_add(&q->counters.ops[what], done->n[what]);
 		counter_add(&q->counters.bytes[what], done->bytes[what]);
+		store_count(q->channel, (enum store_op)what, done->n[what], done->bytes[what]);
 		hist_add_many(latency[what], 0, done->n[what]);
 	}
 }
 
 /* What is known of a plain request is written down only if it does not end at once. */
-static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_chain *chain, const struct blk_plain *p,
-		     uint64_t now_ns)
+static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_chain *chain, uint64_t now_ns)
 {
 	q->outstanding++;
 	r->chain = chain;
 	r->arrival_ns = now_ns;
-	r->sector = p->sector;
+	r->sector = r->io.offset_bytes / STORE_SECTOR;
 	r->status_gpa = chain->seg[2].gpa;
-	r->type = r->what = p->write;
-	r->data_bytes = r->undone_bytes = p->bytes;
+	r->type = r->io.op;
+	r->what = (uint8_t)r->io.op;
+	r->data_bytes = r->undone_bytes = (uint32_t)r->io.length_bytes;
 	r->given_bytes = 0;
 	r->result = 0;
 	r->range = r->ranges = 0;
@@ -267,23 +268,24 @@ static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, 
 		return false;
 	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.bytes))
 		return false;
-	r->io.op = p.write ? STORE_WRITE : STORE_READ;
-	r->io.flags = p.write && load_relaxed(q->write_through) ? STORE_FUA : 0;
+	r->io.op = (enum store_op)p.type; /* STORE_READ, STORE_WRITE */
+	r->io.flags = p.type && load_relaxed(q->write_through) ? STORE_FUA : 0;
 	r->io.iov[0] = (struct iovec){ .iov_base = p.data, .iov_len = p.bytes };
 	r->io.iovcnt = 1;
 	r->io.offset_bytes = p.sector * STORE_SECTOR;
 	r->io.length_bytes = p.bytes;
-	result = store_start(q->channel, &r->io);
+	result = store_start_uncounted(q->channel, &r->io);
 	if (result == 0) {
 		store_relaxed(p.status, VIRTIO_BLK_S_OK);
-		done->n[p.write]++;
-		done->bytes[p.write] += p.bytes;
+		done->n[p.type]++;
+		done->bytes[p.type] += p.bytes;
 		q->lane.instant++;
-		virtqueue_push(&q->vq, chain, p.write ? 1 : p.bytes + 1);
+		virtqueue_push(&q->vq, chain, p.type ? 1 : p.bytes + 1);
 		q->unpublished = true;
 		return true;
 	}
-	remember(q, r, chain, &p, now_ns);
+	store_count(q->channel, r->io.op, 1, p.bytes);
+	remember(q, r, chain, now_ns);
 	if (result == STORE_LATER)
 		sent(q);
 	else
