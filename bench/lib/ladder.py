@@ -25,7 +25,7 @@ BYTES = 512
 # Read over and over, so that no page of the disk is new.
 SPAN = 1 << 20
 RUNGS = {
-    "B0": "one synchronous thread", "B1": "one asynchronous thread, eventfds, a lock", "B2": "one polling thread",
+    "B0": "one thread, a request at a time", "B1": "one asynchronous thread, eventfds, a lock", "B2": "one polling thread",
     "B3": "N polling threads", "B4": "N polling threads, completion affinity",
 }
 
@@ -166,6 +166,15 @@ def measure(bench, machine, rung, n, latency_us=LATENCY_US, depth=DEPTH):
     return result["iops"]
 
 
+def speed(bench, machine, n):
+    """What each of the CPUs that N threads use does, in requests of a driver that answers itself."""
+    command = [machine.program("fairlead-drive"), "--hook", "--queues", 2 * n, "--depth", DEPTH, "--bytes", BYTES, "--cpus",
+               ",".join(map(str, machine.cpus[:2 * n])), "--warmup", 0.1, "--seconds", 0.2, "--spin"]
+    result = machine.json(command)
+    bench.raw("ladder", rung="speed", n=n, dilation=machine.dilation, result=result)
+    return result["iops"] / (2 * n)
+
+
 def chart(bench, got, steps, machine):
     """All rungs over N."""
     blocks = "".join(f"${rung} << EOD\n" + "\n".join(f"{n} {got[rung][n]}" for n in steps) + "\nEOD\n" for rung in RUNGS)
@@ -188,13 +197,15 @@ def choose(bench):
     return steps, Native(bench) if native else Counted(bench, cpus)
 
 
-def ratio_rows(bench, got, steps, busy):
+def ratio_rows(bench, got, steps, busy, speeds):
     """What the rungs are to each other."""
-    last = max(n for n in steps if n <= 10)
+    first, last = steps[0], max(n for n in steps if n <= 10)
     good = {"target": f">= {0.9 * last:.3g}", "good": lambda v: v >= 0.9 * last}
+    case = f"N = {last}/N = {first}"
     for rung in ("B3", "B4"):
-        bench.row("ladder", f"N = {last}/N = 1", rung, [got[rung][last] / got[rung][steps[0]]], **good)
-    bench.row("ladder", f"N = {last}/N = 1", "B4, workers never idle", [busy[last] / busy[steps[0]]], **good)
+        bench.row("ladder", case, rung, [got[rung][last] / got[rung][first]], **good)
+    bench.row("ladder", case, "B4, workers never idle", [busy[last] / busy[first]], **good)
+    bench.row("ladder", case, "speed of a CPU", [speeds[last] / speeds[first]])
     for n in {last, steps[-1]}:
         bench.row("ladder", f"N = {n}", "B4/B0 (2018 paper: up to 39.6)", [got["B4"][n] / got["B0"][n]])
         bench.row("ladder", f"N = {n}", "B4/B1", [got["B4"][n] / got["B1"][n]])
@@ -205,7 +216,7 @@ def ladder(bench):
     """B0 (one synchronous thread) to B4 (N polling threads with completion affinity), N = 1 to 16, on a model device."""
     steps, machine = choose(bench)
     place = "natively" if machine.dilation == 1 else f"guest, {machine.dilation} CPUs"
-    got, busy = {rung: {} for rung in RUNGS}, {}
+    got, busy, speeds = {rung: {} for rung in RUNGS}, {}, {}
     try:
         for n in steps:
             for rung in RUNGS:
@@ -214,7 +225,8 @@ def ladder(bench):
             # The rungs are limited by their depth and the device's latency; here by what a worker can do.
             busy[n] = measure(bench, machine, "B4", n, *BUSY)
             bench.row("ladder", f"N = {n}, {place}", "B4, workers never idle", [busy[n]], "IOPS")
+            speeds[n] = speed(bench, machine, n)
     finally:
         machine.remove()
-    ratio_rows(bench, got, steps, busy)
+    ratio_rows(bench, got, steps, busy, speeds)
     chart(bench, got, steps, machine)
