@@ -46,7 +46,7 @@ def maps():
 
 def simulate(bench, text, algorithms, seed, duration=SECONDS):
     """One file, all seeds; the report's algorithms by name."""
-    command = ["nice", str(bench.build / "src/cli/fairlead"), "--json", "sim", "cosched", "-", "--algorithms", ",".join(algorithms),
+    command = [str(bench.build / "src/cli/fairlead"), "--json", "sim", "cosched", "-", "--algorithms", ",".join(algorithms),
                "--seeds", str(SEEDS), "--first-seed", str(seed), "--duration", f"{duration}s"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
