@@ -148,6 +148,8 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
 	if (!pay)
 		return;
+	if (limit < 4 * co_lag_limit_ns(w, a))
+		limit = 4 * co_lag_limit_ns(w, a);
 	credit = CO_ADD(a->purse.credit_ns, claim->due_ns) + (__s64)claim->due_ns;
 	if (credit > limit) {
 		CO_ADD(a->purse.credit_ns, limit - credit);
