@@ -76,8 +76,9 @@ int cli_report_error(struct cli *c, json_t *error);
 
 /* From here on it is fairlead-cosched that is called: its socket is the one given, or stands beside fairleadd's. */
 void cli_use_cosched(struct cli *c);
-/* fairlead-cosched's socket is there. */
+/* The socket of fairlead-cosched, of fairleadd, is there. */
 bool cli_has_cosched(const struct cli *c);
+bool cli_has_daemon(const struct cli *c);
 
 /* --- a table that is drawn again and again (live.c) --- */
 

@@ -87,7 +87,7 @@ const struct cli_command cli_commands[] = {
 	{ "pool show", "[POOL]", "a pool's scheduler and what its requests cost", cli_pool_show, 0, 1, NULL },
 	{ "pool calibrate", "POOL", "measure what a pool's requests cost", cli_pool_calibrate, 1, 1,
 	  calibrate_options },
-	{ "ledger show", "[POOL]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
+	{ "ledger show", "[POOL|cpu]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
 	{ "ledger dump", "--pool POOL | FILE…", "print the records of logs", cli_ledger_dump, 0, CLI_ARGS_MAX,
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",

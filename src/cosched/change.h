@@ -69,7 +69,7 @@ CO_INLINE int co_account_set(struct co_world *w, __u32 account, bool used, bool 
 			return -EBUSY;
 	if (used && !a->used) {
 		a->due_ns = 0;
-		a->total_ran_ns = a->total_waited_ns = a->total_entitled_ns = a->co_ran_ns = 0;
+		a->total_ran_ns = a->total_waited_ns = a->total_entitled_ns = a->total_forfeited_ns = a->co_ran_ns = 0;
 	}
 	a->is_group = used && is_group;
 	CO_WRITE(a->used, used);

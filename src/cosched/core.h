@@ -130,7 +130,7 @@ struct co_account {
 	__u32 running;	  /* many writers: its members that run now */
 	__u64 co_since_ns; /* since when two or more of them do */
 	/* Ever; one writer (the settlement). Entitled: weighted max-min of the time that was used, in every mode. */
-	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
+	__u64 total_ran_ns, total_waited_ns, total_entitled_ns, total_forfeited_ns;
 	__u64 co_ran_ns; /* ever, many writers: time in which two or more ran */
 	/* Ever, many writers: requests for its members, as counted by the CPUs. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;

@@ -155,6 +155,7 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 		CO_ADD(a->purse.credit_ns, limit - credit);
 		w->bank_ns += credit - limit;
 		w->forfeited_ns += credit - limit;
+		a->total_forfeited_ns += credit - limit;
 	}
 }
 

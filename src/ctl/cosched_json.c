@@ -239,9 +239,9 @@ json_t *cosched_status_json(const struct cohost *h, uint64_t uptime_s)
 		if (h->sched)
 			json_array_append_new(per_cpu, cpu_json(h, h->cpus[i]));
 	}
-	return json_pack("{s:s, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION,
+	return json_pack("{s:s, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION,
 			 "uptime_s", (json_int_t)uptime_s, "mode", policy_cosched_mode_name(p->mode), "algorithm",
 			 policy_cosched_algorithm_name(p->algorithm), "loaded", h->sched != NULL, "rehearsal",
 			 h->options.rehearse, "slice_ns", (json_int_t)p->slice_ns, "period_ns", (json_int_t)COHOST_PERIOD_NS,
-			 "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms, "groups", groups, "per_cpu", per_cpu);
+			 "foreign_percent", h->foreign.percent, "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms, "groups", groups, "per_cpu", per_cpu);
 }
