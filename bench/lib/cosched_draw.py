@@ -73,7 +73,7 @@ def heat(records, x_name, y_name, xs, ys, path):
               f'<path d="M{LEFT + 540},{key - 12} h12 v12 z" fill="#b2182b"/>',
               text(LEFT + 560, key, "a share is off by more than 1 %", "quiet")]
     width = LEFT + 2 * wide + 80
-    path.write_text(document(max(width, 860), key + 24, parts))
+    path.write_text(document(max(width, 900), key + 24, parts))
 
 
 def frontier(records, gain, loss, path):
@@ -82,14 +82,14 @@ def frontier(records, gain, loss, path):
     most_x = 15
 
     def at(x, y):
-        return left + (width - left - 40) * x / most_x, bottom - (bottom - top) * (y + 5) / 65
+        return left + (width - left - 40) * x / most_x, bottom - (bottom - top) * (y + 5) / 75
 
     parts = [text(left, 32, "What a group gains, and what the others pay", "title"),
              text(left, 52, "each point: one load of the maps, 8 seeds, against plain credit", "quiet")]
     for x in range(0, most_x + 1, 3):
         px, py = at(x, -5)
         parts += [f'<path d="M{px:.1f},{top} V{bottom}" stroke="#eee"/>', text(px, py + 18, f"{x}", "quiet middle")]
-    for y in range(0, 61, 10):
+    for y in range(0, 71, 10):
         px, py = at(0, y)
         parts += [f'<path d="M{px:.1f},{py:.1f} H{width - 40}" stroke="#eee"/>', text(px - 10, py + 4, f"{y}", "quiet end")]
     px, py = at(loss, gain)
