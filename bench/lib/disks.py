@@ -37,21 +37,24 @@ def null(bench):
             null_rows(bench, depth, got)
 
 
+def trips(results):
+    """The usual round trip of each round: what other processes take from the CPUs shows in the IOPS, but hardly here."""
+    return [r["latency_ns"]["p50"] for r in results]
+
+
 def null_rows(bench, depth, got):
     """Results at one depth."""
     case = f"depth {depth}"
     for name, results in got.items():
         bench.row("null", case, f"{name}, IOPS", iops(results))
-        if depth == 1:
-            bench.row("null", case, f"{name}, latency p50", [r["latency_ns"]["p50"] for r in results], "ns")
+        bench.row("null", case, f"{name}, latency p50", trips(results), "ns")
     ours, qemu = got["fairlead"], got["qemu"]
-    if depth == 1:
-        bench.row("null", case, "latency p50, fairlead/qemu",
-                  ratios([r["latency_ns"]["p50"] for r in ours], [r["latency_ns"]["p50"] for r in qemu]), "", "<= 0.1",
-                  lambda v: v <= 0.1)
-    else:
+    bench.row("null", case, "latency p50, fairlead/qemu", ratios(trips(ours), trips(qemu)), "",
+              *(("<= 0.1", lambda v: v <= 0.1) if depth == 1 else ()))
+    if depth > 1:
         bench.row("null", case, "IOPS, fairlead/qemu", ratios(iops(ours), iops(qemu)), "", ">= 10", lambda v: v >= 10)
     if "spdk" in got:
+        bench.row("null", case, "latency p50, fairlead/spdk", ratios(trips(ours), trips(got["spdk"])))
         bench.row("null", case, "IOPS, fairlead/spdk", ratios(iops(ours), iops(got["spdk"])), "", ">= 1.3", lambda v: v >= 1.3)
 
 
