@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The events to come: a binary heap by time; what was added first goes first at the same time.
+ * The events to come: a binary heap by time, then by order; nothing depends on when they were added.
  */
 #include "sim/machine.h"
 
@@ -24,7 +24,6 @@ int heap_add(struct sim_heap *h, struct sim_event e)
 		h->event = grown;
 		h->room = room;
 	}
-	e.order = h->order++;
 	for (; i && is_before(&e, &h->event[(i - 1) / 2]); i = (i - 1) / 2)
 		h->event[i] = h->event[(i - 1) / 2];
 	h->event[i] = e;

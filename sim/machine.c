@@ -3,10 +3,16 @@
  * CPUs and the event loop: who runs until when, and the schedule step. Called by run.c, one thread a run.
  */
 #include "sim/machine.h"
+#include "sim/script.h"
 
 void machine_at(struct sim *s, uint64_t time_ns, enum sim_event_kind kind, uint32_t index, uint32_t generation)
 {
-	struct sim_event e = { .time_ns = time_ns, .kind = kind, .index = index, .generation = generation };
+	struct sim_event e = { .time_ns = time_ns, .order = SIM_LATER | (uint64_t)kind << 32 | index, .kind = kind,
+			       .index = index, .generation = generation };
+
+	/* In a replay who wakes up at one moment does so as it was recorded, and before who woke it up goes to sleep. */
+	if (s->spec->script && kind == SIM_EVENT_WAKE)
+		e.order = s->spec->script->member[index].episode[s->member[index].phase].order;
 
 	if (heap_add(&s->heap, e) < 0)
 		s->no_memory = true;
@@ -67,6 +73,13 @@ static void advance(struct sim *s, uint32_t cpu)
 	s->sched->charge(s, cpu, c->running, elapsed);
 }
 
+/* Before states are compared: members on several CPUs may pay from one purse. */
+static void advance_all(struct sim *s)
+{
+	for (uint32_t i = 0; i < s->spec->cpus; i++)
+		advance(s, i);
+}
+
 /* When the member that runs comes to an end of its work or its slice. */
 static void arm(struct sim *s, uint32_t cpu)
 {
@@ -93,39 +106,40 @@ static void stop(struct sim *s, uint32_t cpu, uint32_t m, enum co_event_kind how
 {
 	co_stop(s->world, co_member_of(s->world, m), s->now_ns);
 	s->cpu[cpu].running = CO_NONE;
+	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, how, cpu, m, s->now_ns - s->cpu[cpu].started_ns, 0);
 }
 
 static void set_next(struct sim *s, uint32_t cpu, uint32_t m, uint8_t flags)
 {
 	struct sim_cpu *c = &s->cpu[cpu];
-	struct co_member *member = co_member_of(s->world, m);
-	uint64_t since = member->queued_at_ns;
 
 	c->running = m;
 	c->started_ns = s->now_ns;
 	c->overhead_ns += s->spec->switch_ns;
 	s->switches++;
-	co_run(s->world, member, cpu, s->now_ns);
-	machine_emit(s, CO_EVENT_RUN, cpu, m, since ? s->now_ns - since : 0, flags);
+	co_run(s->world, co_member_of(s->world, m), cpu, s->now_ns);
+	machine_emit(s, CO_EVENT_RUN, cpu, m, s->now_ns - s->member[m].runnable_ns, flags);
 	/* What it waited for may have come while it did not run. */
 	if (s->member[m].left_ns == 0 || s->member[m].left_ns == SIM_SPIN)
 		s->member[m].left_ns = workload_next(s, m);
 }
 
-/* What happens at the end of a run, at the end of a slice and when a CPU is kicked: who runs now? */
-static void step(struct sim *s, uint32_t cpu)
+/* What happens at the end of a run, at the end of a slice and when a CPU is kicked: who runs now? `asked`: the workload
+ * was, and if there is no work the member sleeps. */
+static void step(struct sim *s, uint32_t cpu, bool asked)
 {
 	struct sim_cpu *c = &s->cpu[cpu];
 	uint32_t previous = c->running, next;
 	uint8_t flags = 0;
 
-	if (previous != CO_NONE && s->member[previous].left_ns == 0)
+	if (previous != CO_NONE && s->member[previous].left_ns == 0 && !asked)
 		s->member[previous].left_ns = workload_next(s, previous);
 	if (previous != CO_NONE && s->member[previous].left_ns == 0) {
 		stop(s, cpu, previous, CO_EVENT_SLEEP);
 		previous = CO_NONE;
 	}
+	advance_all(s);
 	next = s->sched->pick(s, cpu, previous, &flags);
 	if (previous != CO_NONE && next != previous)
 		stop(s, cpu, previous, CO_EVENT_STOP);
@@ -159,7 +173,7 @@ static void on_end(struct sim *s, uint32_t cpu)
 	if (m->left_ns && s->now_ns < c->slice_end_ns)
 		arm(s, cpu);
 	else
-		step(s, cpu);
+		step(s, cpu, true);
 }
 
 static void on_kick(struct sim *s, uint32_t cpu)
@@ -167,14 +181,14 @@ static void on_kick(struct sim *s, uint32_t cpu)
 	advance(s, cpu);
 	s->cpu[cpu].kicked = false;
 	s->cpu[cpu].overhead_ns += s->spec->kick_ns;
-	step(s, cpu);
+	step(s, cpu, false);
 }
 
 static void on_settle(struct sim *s)
 {
-	for (uint32_t i = 0; i < s->spec->cpus; i++)
-		advance(s, i);
+	advance_all(s);
 	s->sched->settle(s);
+	machine_emit(s, CO_EVENT_SETTLED, 0, CO_NONE, s->world->settlements, 0);
 	measure_settle(s);
 	for (uint32_t i = 0; i < s->spec->cpus; i++)
 		if (s->sched->waits(s, i))
@@ -186,6 +200,8 @@ void machine_wake(struct sim *s, uint32_t m)
 {
 	if (co_member_of(s->world, m)->where != CO_ASLEEP)
 		return;
+	advance_all(s);
+	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, CO_EVENT_WAKE, co_member_of(s->world, m)->home, m, 0, 0);
 	s->sched->enqueue(s, m, true);
 }

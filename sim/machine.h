@@ -2,7 +2,7 @@
 /*
  * One simulated run: CPUs, members and requests in virtual time. Private to this folder.
  *
- * Theory of operation. Time jumps from event to event (a heap by time, then by order of insertion, so that a run is a pure
+ * Theory of operation. Time jumps from event to event (a heap by time, then by kind and number, so that a run is a pure
  * function of spec, algorithm and seed). A CPU runs a member until its work or its slice ends, or until it is kicked. Then
  * comes the *schedule step* (machine.c), in which the algorithm (sched_*.c) picks who is next. When a member has done its
  * work, its *workload* (workload.c) says what comes next: more work, spinning, or sleep.
@@ -27,6 +27,8 @@ enum sim_event_kind {
 	SIM_EVENT_ARRIVE,  /* request arrives at its stage */
 };
 
+#define SIM_LATER (UINT64_C(1) << 63) /* of `order`: behind those of that moment that have an order of their own */
+
 struct sim_event {
 	uint64_t time_ns, order;
 	uint32_t kind, index, generation;
@@ -49,6 +51,7 @@ struct sim_member {
 	uint32_t vm, index; /* which of its VM's vCPUs */
 	uint64_t left_ns;   /* work until its workload is asked again; 0: asked when it runs next; SIM_SPIN */
 	uint64_t worked_ns, spun_ns;
+	uint64_t runnable_ns; /* since when it waits */
 	uint32_t phase; /* of its workload */
 	/* serving */
 	uint32_t *batch;
@@ -95,7 +98,6 @@ extern const struct sim_sched sim_sched_core, sim_sched_fair;
 struct sim_heap {
 	struct sim_event *event;
 	size_t n, room;
-	uint64_t order;
 };
 
 struct sim {

@@ -3,6 +3,7 @@
  * Sets up the world for a run, lets it run, and takes it down. Called once for each algorithm and seed.
  */
 #include "sim/machine.h"
+#include "sim/script.h"
 
 #include "cosched/change.h"
 
@@ -100,8 +101,9 @@ static int add_members(struct sim *s, uint64_t seed)
 
 	memset(all, 0xff, sizeof(all));
 	for (uint32_t n = 0; n < s->n_members && r == 0; n++) {
-		uint32_t m = (uint32_t)((n + seed) % s->n_members), home = co_home(s->world, s->member[m].vm, all);
+		uint32_t m = (uint32_t)((n + seed) % s->n_members), home;
 
+		home = s->spec->script ? s->spec->script->member[m].home : co_home(s->world, s->member[m].vm, all);
 		r = co_member_add(s->world, m, m + 1, s->member[m].vm, home);
 	}
 	return r;

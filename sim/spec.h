@@ -39,9 +39,12 @@ enum sim_runs {
 	SIM_RUNS_IDLE,	  /* sleeps */
 	SIM_RUNS_SLEEPER, /* runs for `on`, sleeps for `off` */
 	SIM_RUNS_LOCKER,  /* computes for `work`, then holds the VM's only spin lock for `hold` */
+	SIM_RUNS_SCRIPT,  /* replays only: what the script says */
 };
 
 enum sim_spread { SIM_SPREAD_FIXED, SIM_SPREAD_UNIFORM, SIM_SPREAD_EXPONENTIAL };
+
+struct sim_script;
 
 struct sim_at {
 	unsigned line, column;
@@ -91,6 +94,7 @@ struct sim_spec {
 	size_t n_groups;
 	struct sim_chain_spec chain[SIM_CHAINS_MAX];
 	size_t n_chains;
+	const struct sim_script *script; /* replays only */
 };
 
 /*

@@ -4,6 +4,7 @@
  * member has come to the end of its work, while it runs.
  */
 #include "sim/machine.h"
+#include "sim/script.h"
 
 #include <errno.h>
 
@@ -155,6 +156,20 @@ static uint64_t sleep_and_run(struct sim *s, uint32_t m)
 	return 0;
 }
 
+/* phase: episodes that have begun. */
+static uint64_t follow_script(struct sim *s, uint32_t m)
+{
+	struct sim_member *member = &s->member[m];
+	const struct sim_episode *episode = s->spec->script->member[m].episode;
+
+	if (member->phase == s->spec->script->member[m].n)
+		return 0;
+	if (episode[member->phase].wake_ns <= s->now_ns)
+		return episode[member->phase++].demand_ns;
+	machine_at(s, episode[member->phase].wake_ns, SIM_EVENT_WAKE, m, 0);
+	return 0;
+}
+
 uint64_t workload_next(struct sim *s, uint32_t m)
 {
 	switch ((enum sim_runs)spec_of(s, m)->runs) {
@@ -167,6 +182,8 @@ uint64_t workload_next(struct sim *s, uint32_t m)
 		return sleep_and_run(s, m);
 	case SIM_RUNS_LOCKER:
 		return contend(s, m);
+	case SIM_RUNS_SCRIPT:
+		return follow_script(s, m);
 	case SIM_RUNS_IDLE:
 		break;
 	}
@@ -213,7 +230,10 @@ int workload_start(struct sim *s)
 			s->request[n] = (struct sim_request){ .chain = i, .start_ns = soon(s) };
 			machine_at(s, s->request[n].start_ns, SIM_EVENT_ARRIVE, n, 0);
 		}
-	for (uint32_t m = 0; m < s->n_members; m++)
+	for (uint32_t m = 0; m < s->n_members && s->spec->script; m++)
+		if (s->spec->script->member[m].n)
+			machine_at(s, s->spec->script->member[m].episode[0].wake_ns, SIM_EVENT_WAKE, m, 0);
+	for (uint32_t m = 0; m < s->n_members && !s->spec->script; m++)
 		if (spec_of(s, m)->runs != SIM_RUNS_IDLE && spec_of(s, m)->runs != SIM_RUNS_SERVE)
 			machine_at(s, soon(s), SIM_EVENT_WAKE, m, 0);
 	return 0;

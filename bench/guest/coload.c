@@ -4,6 +4,7 @@
  * each other as VMs do, for measuring schedulers.
  *
  *   coload run FILE OPTIONS            starts them; ends when it is told to (SIGTERM), with all of them
+ *   coload wait FILE                   until all of them have begun
  *   coload measure FILE WARMUP SECONDS prints what was done in a stretch of time, as JSON
  *
  * Each group has a driver (the I/O worker in front of the VMs, and its clients: a closed loop of WINDOW requests) and a
@@ -24,6 +25,7 @@
 #include <sys/io.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,10 +45,13 @@ static void die(const char *what)
 static struct coload *map_file(const char *path, bool create)
 {
 	int fd = open(path, create ? O_RDWR | O_CREAT | O_TRUNC : O_RDWR, 0600);
+	struct stat st = { 0 };
 	struct coload *c;
 
 	if (fd < 0 || (create && ftruncate(fd, sizeof(*c))))
 		die(path);
+	while (fstat(fd, &st) == 0 && st.st_size < (off_t)sizeof(*c))
+		usleep(10000);
 	c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (c == MAP_FAILED)
 		die("mmap");
@@ -185,6 +190,7 @@ static void start_all(struct coload *c, const char *file)
 		while (__atomic_load_n(&c->ready, __ATOMIC_SEQ_CST) < vcpus)
 			usleep(1000);
 	}
+	__atomic_store_n(&c->n_vcpus, vcpus, __ATOMIC_SEQ_CST);
 }
 
 /* A timer that nobody listens to: an emulator whose CPUs take turns makes the turns short. */
@@ -298,6 +304,19 @@ static int run(const char *file, int argc, char **argv)
 	return 0;
 }
 
+/* Whoever asks may be faster than who was asked to begin. */
+static int wait_ready(const char *path)
+{
+	const struct coload *c;
+
+	while (access(path, F_OK))
+		usleep(10000);
+	c = map_file(path, false);
+	while (!__atomic_load_n(&c->n_vcpus, __ATOMIC_SEQ_CST) || __atomic_load_n(&c->ready, __ATOMIC_SEQ_CST) < c->n_vcpus)
+		usleep(10000);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *file = getenv("COLOAD_FILE"), *vm = getenv("COLOAD_VM");
@@ -306,8 +325,10 @@ int main(int argc, char **argv)
 		coload_vm_run(map_file(file, false), (unsigned)atoi(vm));
 	if (argc >= 3 && strcmp(argv[1], "run") == 0)
 		return run(argv[2], argc - 2, argv + 2);
+	if (argc == 3 && strcmp(argv[1], "wait") == 0)
+		return wait_ready(argv[2]);
 	if (argc == 5 && strcmp(argv[1], "measure") == 0)
 		return coload_measure(map_file(argv[2], false), strtod(argv[3], NULL), strtod(argv[4], NULL));
-	fprintf(stderr, "usage: coload run FILE OPTIONS | coload measure FILE WARMUP SECONDS\n");
+	fprintf(stderr, "usage: coload run FILE OPTIONS | wait FILE | measure FILE WARMUP SECONDS\n");
 	return 64;
 }

@@ -49,9 +49,9 @@ def shares(bench):
             raise Broken(f"{program}: status {run.returncode}\n{run.stdout[-800:]}{run.stderr[-800:]}")
         for how, workers, ratio, total, _moves in found:
             got.setdefault((how, workers), []).append((float(ratio), float(total)))
-    place = "natively" if native else f"in a guest of {CPUS} CPUs"
+    print(f"  run {'natively' if native else f'in a guest of {CPUS} CPUs that are emulated by counting instructions'}", flush=True)
     for (how, workers), results in got.items():
-        case = f"{how}, {workers} worker{'s' if workers != '1' else ''}, {place}"
+        case = f"{how}, {workers} worker{'s' if workers != '1' else ''}"
         bench.row("shares", case, "gold : bronze", [ratio for ratio, _ in results], "", "3, within 5 %",
                   lambda v: abs(v / 3 - 1) <= 0.05)
         bench.row("shares", case, "total", [total for _, total in results], "%")

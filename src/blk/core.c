@@ -309,7 +309,7 @@ void blk_core_enqueue(struct blk_core *core, struct blk_ticket *t)
 		grant(core, &t->whole);
 		return;
 	}
-	if (t->flush) {
+	if (t->at_once) {
 		slo_bypass(f, &t->slo, now_of(core), &piece);
 		grant(core, part_for(core, &piece));
 	} else if (slo_admit_fast(f, &t->slo, now_of(core), &piece)) {

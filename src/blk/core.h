@@ -50,7 +50,7 @@ struct blk_ticket {
 	struct blk_request *request;
 	struct slo_req slo;
 	uint16_t ioprio;
-	bool flush;
+	bool at_once; /* a flush, or its queue is being drained: past the scheduler, as a debt */
 	struct blk_part whole;
 	struct blk_ticket *next_free;
 };
@@ -66,6 +66,7 @@ struct blk_port {
 	unsigned n_tickets, fresh; /* tickets from `fresh` on have never been used: their memory is untouched */
 	unsigned out;		   /* tickets in use */
 	bool local;		   /* its worker is the owner */
+	uint64_t drain_until_ns;   /* nothing that comes before that is held */
 	bool full_told; /* atomic: `full` is on its way; the owner clears it */
 	struct blk_outbox outbox;
 	/* The owner's. */

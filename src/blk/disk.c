@@ -292,8 +292,7 @@ static void one_of_all(void *arg, int result, uint32_t value)
 	done.fn(done.arg, result, 0);
 }
 
-static void on_all(struct blk_disk *d, enum blk_op_kind kind, struct memmap *map, struct dirty_log *log,
-		   struct vhost_done done)
+static void on_all(struct blk_disk *d, const struct blk_op *like, struct vhost_done done)
 {
 	struct all_wait *w = calloc(1, sizeof(*w));
 
@@ -308,14 +307,15 @@ static void on_all(struct blk_disk *d, enum blk_op_kind kind, struct memmap *map
 
 		if (!d->slot[i])
 			continue;
-		op = blk_op_new(kind, (struct vhost_done){ one_of_all, w });
+		op = blk_op_new(like->kind, (struct vhost_done){ one_of_all, w });
 		if (!op) {
 			w->result = -ENOMEM;
 			break;
 		}
 		w->left++;
-		op->map = map;
-		op->log = log;
+		op->map = like->map;
+		op->log = like->log;
+		op->drain_ns = like->drain_ns;
 		blk_slot_do(d->slot[i], op);
 	}
 	one_of_all(w, 0, 0);
@@ -323,13 +323,18 @@ static void on_all(struct blk_disk *d, enum blk_op_kind kind, struct memmap *map
 
 static void disk_memory_set(struct vhost_device *v, struct memmap *map, struct vhost_done done)
 {
-	on_all(disk_of(v), BLK_OP_REMAP, map, NULL, done);
+	on_all(disk_of(v), &(struct blk_op){ .kind = BLK_OP_REMAP, .map = map }, done);
 }
 
 static void disk_log_set(struct vhost_device *v, struct dirty_log *log, struct vhost_done done)
 {
 	disk_of(v)->log = log;
-	on_all(disk_of(v), BLK_OP_LOG, NULL, log, done);
+	on_all(disk_of(v), &(struct blk_op){ .kind = BLK_OP_LOG, .log = log }, done);
+}
+
+void blk_disk_drain(struct blk_disk *d, uint64_t for_ns, struct vhost_done done)
+{
+	on_all(d, &(struct blk_op){ .kind = BLK_OP_DRAIN, .drain_ns = for_ns }, done);
 }
 
 static void disk_session_began(struct vhost_device *v, struct vhost_session *session)

@@ -55,5 +55,12 @@ void blk_disk_resized(struct blk_disk *d);
 /* Moves at most one queue that runs elsewhere than on the disk's own worker, or that is on another disk's. */
 void blk_disk_move_home(struct blk_disk *d);
 
+/*
+ * What the gate holds of this disk goes at once, owed by its classes, and nothing is held for another `for_ns`: for a guest that
+ * waits for its requests to end before it lets go of the disk, of which a back-end is told nothing. A queue that starts anew is
+ * held as ever.
+ */
+void blk_disk_drain(struct blk_disk *d, uint64_t for_ns, struct vhost_done done);
+
 /* Moves a running queue; -EBUSY if an operation is under way, -EALREADY if it is there. */
 int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker);

@@ -148,6 +148,8 @@ void blk_port_flush(struct blk_port *p);
  * called.
  */
 void blk_port_recall(struct blk_port *p, bool go);
+/* Nothing that the queue submits before `until_ns` is held: it is granted at once, as a debt. */
+void blk_port_drain(struct blk_port *p, uint64_t until_ns);
 /* Nothing is held or dispatched: the owner forgets the queue, then blk_queue_left is called. */
 void blk_port_leave(struct blk_port *p);
 /* The driver's ring is exhausted: every descriptor it has is here, so demand may be hidden behind it. */

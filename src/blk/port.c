@@ -71,7 +71,7 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 	t->port = p;
 	t->request = r;
 	t->ioprio = p->ioprio_ignore ? 0 : r->ioprio;
-	t->flush = op == SLO_FLUSH;
+	t->at_once = op == SLO_FLUSH || worker_now_ns(p->queue->worker) < p->drain_until_ns;
 	t->has_parts = false;
 	slo_req_init(&t->slo, op, r->sector * STORE_SECTOR + r->given_bytes, r->data_bytes - r->given_bytes);
 	/* Only transfers can be cut; a discard's data are its ranges. */
@@ -237,6 +237,11 @@ void blk_port_recall(struct blk_port *p, bool go)
 	}
 	note_to_owner(p, &p->ask, go ? BLK_NOTE_DRAIN : BLK_NOTE_RECALL);
 	blk_port_flush(p);
+}
+
+void blk_port_drain(struct blk_port *p, uint64_t until_ns)
+{
+	p->drain_until_ns = until_ns;
 }
 
 void blk_port_leave(struct blk_port *p)

@@ -4,7 +4,8 @@
  *
  *   START  attach                          STOP  quiesce, [flush what came back], detach
  *   MOVE   quiesce, detach | attach there  REMAP quiesce, new map, resume
- *   KICK   quiesce, detach | attach here   LOG, CALL, ERR  at once
+ *   KICK   quiesce, detach | attach here   DRAIN  quiesce (what is held goes), resume
+ *   LOG, CALL, ERR  at once
  *
  * The bar is a return to the control thread between two messages.
  */
@@ -111,6 +112,23 @@ static void run_remap(struct worker_msg *m, struct worker *w)
 	(void)w;
 	m->keep = true;
 	blk_queue_quiesce(&op_of(m)->slot->queue, BLK_HELD_RETURNS, then_remap, op_of(m));
+}
+
+static void then_resume(struct blk_queue *q, void *arg)
+{
+	struct blk_op *op = arg;
+
+	if (q->port)
+		blk_port_drain(q->port, worker_now_ns(q->worker) + op->drain_ns);
+	blk_queue_resume(q);
+	worker_reply(&op->msg);
+}
+
+static void run_drain(struct worker_msg *m, struct worker *w)
+{
+	(void)w;
+	m->keep = true;
+	blk_queue_quiesce(&op_of(m)->slot->queue, BLK_HELD_GOES, then_resume, op_of(m));
 }
 
 static void run_log(struct worker_msg *m, struct worker *w)
@@ -269,6 +287,9 @@ static void begin_first(struct blk_slot *s)
 		break;
 	case BLK_OP_REMAP:
 		post(op, run_remap, replied);
+		break;
+	case BLK_OP_DRAIN:
+		post(op, run_drain, replied);
 		break;
 	case BLK_OP_LOG:
 		post(op, run_log, replied);

@@ -20,7 +20,7 @@ struct blk_slot {
 	struct list ops;     /* waiting; the first one is under way */
 };
 
-enum blk_op_kind { BLK_OP_START, BLK_OP_STOP, BLK_OP_REMAP, BLK_OP_LOG, BLK_OP_MOVE, BLK_OP_KICK, BLK_OP_CALL, BLK_OP_ERR };
+enum blk_op_kind { BLK_OP_START, BLK_OP_STOP, BLK_OP_REMAP, BLK_OP_LOG, BLK_OP_MOVE, BLK_OP_DRAIN, BLK_OP_KICK, BLK_OP_CALL, BLK_OP_ERR };
 
 struct blk_op {
 	struct worker_msg msg;
@@ -36,6 +36,7 @@ struct blk_op {
 	bool keep_inflight;		   /* STOP */
 	struct dirty_log *log;		   /* START, LOG */
 	struct worker *to;		   /* MOVE */
+	uint64_t drain_ns;		   /* DRAIN: for how long */
 	struct vhost_done done;		   /* result, value */
 };
 

@@ -35,6 +35,11 @@ bool cli_has_cosched(const struct cli *c)
 	return access(cosched_path(c), F_OK) == 0;
 }
 
+bool cli_has_daemon(const struct cli *c)
+{
+	return access(c->control, F_OK) == 0;
+}
+
 int cli_connect(struct cli *c, struct ctl_client **ret)
 {
 	int r = ctl_client_connect(c->control, TIMEOUT_MS, ret);

@@ -76,8 +76,9 @@ int cli_report_error(struct cli *c, json_t *error);
 
 /* From here on it is fairlead-cosched that is called: its socket is the one given, or stands beside fairleadd's. */
 void cli_use_cosched(struct cli *c);
-/* fairlead-cosched's socket is there. */
+/* The socket of fairlead-cosched, of fairleadd, is there. */
 bool cli_has_cosched(const struct cli *c);
+bool cli_has_daemon(const struct cli *c);
 
 /* --- a table that is drawn again and again (live.c) --- */
 
@@ -120,10 +121,10 @@ json_int_t cli_integer(const json_t *o, const char *key);
 int cli_check(struct cli *c), cli_diff(struct cli *c), cli_apply(struct cli *c);
 int cli_status(struct cli *c), cli_stats(struct cli *c), cli_vm_list(struct cli *c), cli_events(struct cli *c);
 int cli_rpc_describe(struct cli *c), cli_rpc_call(struct cli *c);
-int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize(struct cli *c);
+int cli_disk_add(struct cli *c), cli_disk_remove(struct cli *c), cli_disk_resize(struct cli *c), cli_disk_drain(struct cli *c);
 int cli_slo(struct cli *c), cli_slo_set(struct cli *c), cli_slo_unset(struct cli *c), cli_top(struct cli *c);
 int cli_pool_show(struct cli *c), cli_pool_calibrate(struct cli *c);
 int cli_ledger_show(struct cli *c), cli_ledger_dump(struct cli *c), cli_ledger_replay(struct cli *c);
-int cli_sim_cosched(struct cli *c);
 int cli_cosched_status(struct cli *c), cli_cosched_top(struct cli *c), cli_cosched_trace(struct cli *c);
+int cli_sim_cosched(struct cli *c), cli_sim_replay(struct cli *c);
 int cli_doctor(struct cli *c), cli_completion(struct cli *c), cli_help(struct cli *c);

@@ -40,6 +40,11 @@ static const struct cli_option trace_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option drain_options[] = {
+	{ "seconds", "N", "for how long nothing more is held (10)" },
+	{ NULL },
+};
+
 static const struct cli_option top_options[] = {
 	{ "interval", "SECONDS", "between two looks (1)" },
 	{ "count", "N", "end after so many (never)" },
@@ -55,6 +60,7 @@ static const struct cli_option sim_options[] = {
 	{ "svg", "FILE", "draw a stretch of the first seed's run; with several algorithms, FILE-ALGORITHM" },
 	{ "from", "TIME", "where that begins (behind the warm-up)" },
 	{ "span", "TIME", "how long it is (ten slices)" },
+	{ "replay", "FILE", "a recorded trace instead: decide anew, and compare" },
 	{ "trace", "FILE", "the first seed's run as a trace, like those of fairlead-cosched" },
 	{ NULL },
 };
@@ -71,6 +77,8 @@ const struct cli_command cli_commands[] = {
 	{ "disk add", "VM/DISK --pool POOL", "attach a disk, for good", cli_disk_add, 1, 2, disk_add_options },
 	{ "disk remove", "VM/DISK", "detach a disk, for good; its image stays", cli_disk_remove, 1, 2, NULL },
 	{ "disk resize", "VM/DISK SIZE", "change a disk's size; a running guest sees it", cli_disk_resize, 2, 3, NULL },
+	{ "disk drain", "VM/DISK", "let go of what promises hold back of a disk, before the guest unplugs it", cli_disk_drain, 1, 2,
+	  drain_options },
 	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL },
 	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM",
 	  cli_slo_set, 2, CLI_ARGS_MAX, NULL },
@@ -79,12 +87,12 @@ const struct cli_command cli_commands[] = {
 	{ "pool show", "[POOL]", "a pool's scheduler and what its requests cost", cli_pool_show, 0, 1, NULL },
 	{ "pool calibrate", "POOL", "measure what a pool's requests cost", cli_pool_calibrate, 1, 1,
 	  calibrate_options },
-	{ "ledger show", "[POOL]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
+	{ "ledger show", "[POOL|cpu]", "accounts: credits granted, used, lent and borrowed", cli_ledger_show, 0, 1, NULL },
 	{ "ledger dump", "--pool POOL | FILE…", "print the records of logs", cli_ledger_dump, 0, CLI_ARGS_MAX,
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
-	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 1, 1,
+	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
 	  sim_options },
 	{ "cosched status", "[NAME]", "co-scheduled VMs and groups: shares, ready time, credit, requests", cli_cosched_status, 0, 1,
 	  NULL },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * disk add, remove, resize.
+ * disk add, remove, resize, drain.
  */
 #include "cli/cli.h"
 
@@ -103,4 +103,21 @@ int cli_disk_resize(struct cli *c)
 	}
 	json_object_set_new(params, "size_bytes", json_integer((json_int_t)size));
 	return finish(c, "disk.resize", params, "resized");
+}
+
+int cli_disk_drain(struct cli *c)
+{
+	json_t *params = take_disk(c);
+	const char *seconds = cli_value(c, "seconds");
+	uint64_t n = 0;
+
+	if (!params)
+		return EX_USAGE;
+	if (seconds && (units_parse(UNITS_COUNT, seconds, &n) < 0 || n > INT32_MAX)) {
+		json_decref(params);
+		return cli_usage(c, "--seconds: '%s' is not a number", seconds);
+	}
+	if (seconds)
+		json_object_set_new(params, "seconds", json_integer((json_int_t)n));
+	return finish(c, "disk.drain", params, "holds nothing back");
 }

@@ -216,6 +216,7 @@ int cli_doctor(struct cli *c)
 	doctor_pools(&d);
 	doctor_apparmor(&d);
 	doctor_guests(&d);
+	doctor_cosched(&d, c);
 	json_decref(d.status);
 	json_decref(d.slo);
 	policy_free(p);

@@ -33,5 +33,7 @@ void doctor_limits(struct doctor *d);
 void doctor_workers(struct doctor *d);
 void doctor_apparmor(struct doctor *d);
 void doctor_pools(struct doctor *d);
+/* doctor_cosched.c */
+void doctor_cosched(struct doctor *d, const struct cli *c);
 /* doctor_guests.c */
 void doctor_guests(struct doctor *d);

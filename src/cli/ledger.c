@@ -47,30 +47,63 @@ static void print_book(const json_t *book)
 	print_accounts(book);
 }
 
-static json_t *show_params(const struct cli *c)
+/* CPU time is fairlead-cosched's, everything else fairleadd's; either may be alone. */
+#define CPU_BOOK "cpu"
+
+static json_t *show_params(const char *pool)
 {
-	return c->argc ? json_pack("{s:s}", "pool", c->argv[0]) : NULL;
+	return pool ? json_pack("{s:s}", "pool", pool) : NULL;
+}
+
+/* Adds the books of one of the two to `books`. */
+static int add_books(const struct cli *c, bool cosched, const char *pool, json_t *books)
+{
+	struct cli to = *c;
+	json_t *result;
+	int status;
+
+	if (cosched)
+		cli_use_cosched(&to);
+	status = cli_call(&to, "ledger.show", show_params(pool), &result);
+	if (status != CLI_OK)
+		return status;
+	json_array_extend(books, json_object_get(result, "books"));
+	json_decref(result);
+	return CLI_OK;
+}
+
+/* All books, or one. `pool` "cpu" is fairlead-cosched's, if it is there: a pool of that name is shown with the others only. */
+static int find_books(const struct cli *c, const char *pool, json_t *books)
+{
+	bool cpu = cli_has_cosched(c) && !c->control_given;
+	int status = CLI_OK;
+
+	if (pool && cpu && strcmp(pool, CPU_BOOK) == 0)
+		return add_books(c, true, pool, books);
+	if (!cpu || cli_has_daemon(c))
+		status = add_books(c, false, pool, books);
+	if (status == CLI_OK && cpu && !pool)
+		status = add_books(c, true, NULL, books);
+	return status;
 }
 
 int cli_ledger_show(struct cli *c)
 {
-	json_t *result, *book;
-	int status = cli_call(c, "ledger.show", show_params(c), &result);
+	json_t *books = json_array(), *book;
+	int status = find_books(c, c->argc ? c->argv[0] : NULL, books);
 	size_t i;
 
-	if (status != CLI_OK)
-		return status;
-	if (c->json)
-		return cli_print_json(result);
-	json_array_foreach (json_object_get(result, "books"), i, book) {
+	if (status == CLI_OK && c->json)
+		return cli_print_json(json_pack("{s:o}", "books", books));
+	json_array_foreach (books, i, book) {
 		if (i)
 			putchar('\n');
 		print_book(book);
 	}
-	if (json_array_size(json_object_get(result, "books")) == 0)
+	if (status == CLI_OK && json_array_size(books) == 0)
 		puts("no pool is sliced; one that a single worker schedules needs no ledger");
-	json_decref(result);
-	return CLI_OK;
+	json_decref(books);
+	return status;
 }
 
 /* --- logs in files --- */
@@ -105,16 +138,13 @@ static int open_log(struct logs *l, const char *path)
 /* The paths of a running daemon's logs, which are files of its process. */
 static int ask_for_paths(struct cli *c, const char *pool, json_t **ret)
 {
-	json_t *result, *book;
-	int status = cli_call(c, "ledger.show", json_pack("{s:s}", "pool", pool), &result);
+	json_t *books = json_array();
+	int status = find_books(c, pool, books);
 
-	if (status != CLI_OK)
+	*ret = json_incref(json_object_get(json_array_get(books, 0), "logs"));
+	json_decref(books);
+	if (status != CLI_OK || *ret)
 		return status;
-	book = json_array_get(json_object_get(result, "books"), 0);
-	*ret = json_incref(json_object_get(book, "logs"));
-	json_decref(result);
-	if (*ret)
-		return CLI_OK;
 	cli_error("pool %s is not sliced and has no ledger", pool);
 	return CLI_FAILED;
 }

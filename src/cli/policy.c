@@ -242,7 +242,37 @@ static json_t *sources_json(int argc, char **argv, int *status)
 	return NULL;
 }
 
-static int send_sources(struct cli *c, const char *method)
+/* A copy of `params` goes out. */
+static int send_to(struct cli *c, const char *method, const json_t *params, json_t **ret)
+{
+	return cli_call(c, method, params ? json_deep_copy(params) : NULL, ret);
+}
+
+/* fairlead-cosched takes its part of the same policy, where it runs; what both of them tell of is told once. */
+static int send_to_both(struct cli *c, const char *method, const json_t *params, json_t **ret)
+{
+	struct cli cosched = *c;
+	json_t *more = NULL;
+	int status;
+
+	if (!cli_has_cosched(c) || c->control_given)
+		return send_to(c, method, params, ret);
+	cli_use_cosched(&cosched);
+	if (!cli_has_daemon(c))
+		return send_to(&cosched, method, params, ret);
+	status = send_to(c, method, params, ret);
+	if (status != CLI_OK)
+		return status;
+	status = send_to(&cosched, method, params, &more);
+	json_decref(more);
+	if (status != CLI_OK) {
+		cli_error("fairleadd has it, fairlead-cosched has not");
+		json_decref(*ret);
+	}
+	return status;
+}
+
+static int send_sources(struct cli *c, const char *method, int (*send)(struct cli *, const char *, const json_t *, json_t **))
 {
 	json_t *params = NULL, *result;
 	int status = CLI_OK;
@@ -250,16 +280,17 @@ static int send_sources(struct cli *c, const char *method)
 	if (c->argc > 0)
 		params = sources_json(c->argc, c->argv, &status);
 	if (status == CLI_OK)
-		status = cli_call(c, method, params, &result);
+		status = send(c, method, params, &result);
+	json_decref(params);
 	return status == CLI_OK ? show_changes(c, result) : status;
 }
 
 int cli_diff(struct cli *c)
 {
-	return c->argc == 2 ? diff_files(c) : send_sources(c, "policy.diff");
+	return c->argc == 2 ? diff_files(c) : send_sources(c, "policy.diff", send_to);
 }
 
 int cli_apply(struct cli *c)
 {
-	return send_sources(c, "policy.apply");
+	return send_sources(c, "policy.apply", send_to_both);
 }

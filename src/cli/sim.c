@@ -396,8 +396,15 @@ static int simulate(const struct cli *c, const struct sim_spec *spec)
 
 int cli_sim_cosched(struct cli *c)
 {
-	struct sim_spec *spec = calloc(1, sizeof(*spec));
-	int status = spec ? read_spec(c, spec) : EX_OSERR;
+	struct sim_spec *spec;
+	int status;
+
+	if (!cli_value(c, "replay") == (c->argc == 0))
+		return cli_usage(c, "either a file or --replay");
+	if (cli_value(c, "replay"))
+		return cli_sim_replay(c);
+	spec = calloc(1, sizeof(*spec));
+	status = spec ? read_spec(c, spec) : EX_OSERR;
 
 	if (status == CLI_OK)
 		status = record_all(c, spec);

@@ -42,9 +42,9 @@ CO_INLINE void co_params_set(struct co_world *w, const struct co_params *params)
 	if (!other)
 		return;
 	w->bank_ns = 0;
-	CO_FOR(i, CO_ACCOUNTS_MAX)
+	CO_FOR(i, co_n_accounts(w))
 		CO_WRITE(co_account_of(w, i)->purse.credit_ns, 0);
-	CO_FOR(i, CO_MEMBERS_MAX) {
+	CO_FOR(i, co_n_members(w)) {
 		CO_WRITE(co_member_of(w, i)->purse.credit_ns, 0);
 		co_member_of(w, i)->boosted = 0;
 	}
@@ -64,15 +64,17 @@ CO_INLINE int co_account_set(struct co_world *w, __u32 account, bool used, bool 
 		return -EINVAL;
 	if (a->used == used && a->is_group == (used && is_group))
 		return 0;
-	CO_FOR(i, CO_VMS_MAX)
+	CO_FOR(i, co_n_vms(w))
 		if (co_vm_of(w, i)->weight && co_vm_of(w, i)->account == account)
 			return -EBUSY;
 	if (used && !a->used) {
 		a->due_ns = 0;
-		a->total_ran_ns = a->total_waited_ns = a->total_entitled_ns = a->co_ran_ns = 0;
+		a->total_ran_ns = a->total_waited_ns = a->total_entitled_ns = a->total_forfeited_ns = a->co_ran_ns = 0;
 	}
 	a->is_group = used && is_group;
 	CO_WRITE(a->used, used);
+	if (account >= w->n_accounts)
+		CO_WRITE(w->n_accounts, account + 1);
 	return 0;
 }
 
@@ -107,7 +109,7 @@ CO_INLINE bool co_account_has_vm(struct co_world *w, __u32 account)
 	bool has = false;
 	__u32 i;
 
-	CO_FOR(i, CO_VMS_MAX)
+	CO_FOR(i, co_n_vms(w))
 		has = has || (co_vm_of(w, i)->weight && co_vm_of(w, i)->account == account);
 	return has;
 }
@@ -124,7 +126,7 @@ CO_INLINE int co_vm_move(struct co_world *w, __u32 vm, __u32 account)
 
 	if (to->is_group && to->n_members + v->n_members > CO_GROUP_MEMBERS_MAX)
 		return -ENOSPC;
-	CO_FOR(i, CO_MEMBERS_MAX) {
+	CO_FOR(i, co_n_members(w)) {
 		if (co_member_of(w, i)->vm != vm)
 			continue;
 		co_account_leave(w, old, i);
@@ -183,7 +185,7 @@ CO_INLINE __u32 co_home(struct co_world *w, __u32 vm, const __u64 *allowed)
 
 	CO_FOR(i, CO_CPUS_MAX)
 		co_cpu_of(w, i)->home_mates = co_cpu_of(w, i)->home_others = 0;
-	CO_FOR(i, CO_MEMBERS_MAX) {
+	CO_FOR(i, co_n_members(w)) {
 		const struct co_member *m = co_member_of(w, i);
 
 		if (m->vm == CO_NONE)

@@ -19,8 +19,8 @@
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
  * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
- * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than a slice or two periods'
- * due, DEEP for those that owe more than their limit.
+ * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than half a slice or two
+ * periods' due, DEEP for those that owe more than their limit.
  *
  * The files. Here: types, what members do, charging, the flags. settle.h: credits at the end of a period. pick.h: the
  * schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.
@@ -35,13 +35,15 @@
 #include <stdbool.h>
 #endif
 
-/* Powers of two: indices are masked, which the BPF verifier asks for. */
+/* Powers of two: indices are masked, which the BPF verifier asks for. A test that keeps many worlds makes them small. */
+#ifndef CO_CPUS_MAX
 #define CO_CPUS_MAX 256u
 #define CO_MEMBERS_MAX 1024u
 #define CO_ACCOUNTS_MAX 256u
 #define CO_VMS_MAX 256u
 #define CO_GROUP_MEMBERS_MAX 64u /* a group is no larger than the CPUs it may use */
-#define CO_CPU_WORDS (CO_CPUS_MAX / 64)
+#endif
+#define CO_CPU_WORDS ((CO_CPUS_MAX + 63) / 64)
 #define CO_NONE (~0u)
 
 /* With these no product in settle.h exceeds 64 bits: a group's weight is below 2^24, a period's supply below 2^39. */
@@ -55,6 +57,9 @@
 #else
 #define CO_ALONE static inline
 #endif
+
+/* Every access to what several CPUs share goes through these: a test that tries every order of them has its own. */
+#ifndef CO_READ
 #define CO_READ(x) (*(const volatile __typeof__(x) *)&(x))
 #define CO_WRITE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 #define CO_ADD(x, v) __sync_fetch_and_add(&(x), (v))
@@ -62,6 +67,7 @@
 #define CO_AND(x, v) __sync_fetch_and_and(&(x), (v))
 #define CO_SWAP(x, v) __sync_lock_test_and_set(&(x), (v))
 #define CO_CLAIM(x, from, to) (__sync_val_compare_and_swap(&(x), (from), (to)) == (from))
+#endif
 #ifdef __bpf__
 #define CO_FOR(i, n) bpf_for(i, 0, n)
 #else
@@ -72,7 +78,7 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
-	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than a slice */
+	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
@@ -124,7 +130,7 @@ struct co_account {
 	__u32 running;	  /* many writers: its members that run now */
 	__u64 co_since_ns; /* since when two or more of them do */
 	/* Ever; one writer (the settlement). Entitled: weighted max-min of the time that was used, in every mode. */
-	__u64 total_ran_ns, total_waited_ns, total_entitled_ns;
+	__u64 total_ran_ns, total_waited_ns, total_entitled_ns, total_forfeited_ns;
 	__u64 co_ran_ns; /* ever, many writers: time in which two or more ran */
 	/* Ever, many writers: requests for its members, as counted by the CPUs. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
@@ -211,6 +217,26 @@ CO_INLINE struct co_cpu *co_cpu_of(struct co_world *w, __u32 cpu)
 	return &w->cpu[cpu & (CO_CPUS_MAX - 1)];
 }
 
+/* Slots ever used: how far loops over them go. */
+CO_INLINE __u32 co_n_vms(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_vms);
+
+	return n < CO_VMS_MAX ? n : CO_VMS_MAX;
+}
+CO_INLINE __u32 co_n_accounts(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_accounts);
+
+	return n < CO_ACCOUNTS_MAX ? n : CO_ACCOUNTS_MAX;
+}
+CO_INLINE __u32 co_n_members(const struct co_world *w)
+{
+	__u32 n = CO_READ(w->n_members);
+
+	return n < CO_MEMBERS_MAX ? n : CO_MEMBERS_MAX;
+}
+
 CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
 {
 	CO_OR(set[(cpu / 64) & (CO_CPU_WORDS - 1)], 1ull << (cpu & 63));
@@ -291,7 +317,7 @@ CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_accoun
 {
 	__u64 limit = CO_READ(a->due_ns) * 2;
 
-	return limit > w->params.slice_ns ? limit : w->params.slice_ns;
+	return limit > w->params.slice_ns / 2 ? limit : w->params.slice_ns / 2;
 }
 
 /* State by credit alone, of a pooled account. */
@@ -343,6 +369,9 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 	if (vm->cap_ns) {
 		part = co_part_ns(CO_READ(vm->cap_left_ns), vm->n_members);
 		slice = part < slice ? part : slice;
+		/* What several run beyond it before they are charged is half a slice in all. */
+		part = w->params.slice_ns / (2 * (vm->n_members ? vm->n_members : 1));
+		slice = vm->n_members > 1 && part < slice ? part : slice;
 	}
 	return slice > w->params.slice_ns / 32 ? slice : w->params.slice_ns / 32;
 }
@@ -365,8 +394,8 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 /* It is being moved from its list to another of the same CPU. */
 CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
 {
-	co_list_count(w, m->cpu, list, 1);
-	co_list_count(w, m->cpu, m->list, -1);
+	co_list_count(w, CO_READ(m->cpu), list, 1);
+	co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 	CO_WRITE(m->list, list);
 }
 
@@ -408,11 +437,12 @@ CO_INLINE void co_wait(struct co_world *w, struct co_member *m, __u64 again_from
 CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 now_ns)
 {
 	struct co_account *a;
+	__u32 where = CO_READ(m->where);
 
-	if (m->where == CO_RUNNING)
+	if (where == CO_RUNNING)
 		return;
-	if (m->where == CO_QUEUED)
-		co_list_count(w, m->cpu, m->list, -1);
+	if (where == CO_QUEUED)
+		co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 	co_wait(w, m, 0, now_ns);
 	m->account = co_vm_of(w, m->vm)->account;
 	m->started_at_ns = m->running_since_ns = now_ns;
@@ -448,11 +478,12 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
 {
 	struct co_account *a = co_account_of(w, m->account);
+	__u32 where = CO_READ(m->where);
 
-	if (m->where == CO_QUEUED) {
-		co_list_count(w, m->cpu, m->list, -1);
+	if (where == CO_QUEUED) {
+		co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 		co_wait(w, m, 0, now_ns);
-	} else if (m->where == CO_RUNNING && CO_ADD(a->running, -1) == 2) {
+	} else if (where == CO_RUNNING && CO_ADD(a->running, -1) == 2) {
 		CO_ADD(a->co_ran_ns, now_ns - CO_READ(a->co_since_ns));
 	}
 	CO_WRITE(m->where, CO_ASLEEP);
@@ -508,7 +539,7 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
  */
 CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {
-	__u32 i, there, cpu = m->cpu, state = m->list;
+	__u32 i, there, cpu = CO_READ(m->cpu), state = CO_READ(m->list);
 
 	if (!m->displaces || state == CO_STATE_PARKED)
 		return CO_NONE;

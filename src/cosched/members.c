@@ -108,10 +108,11 @@ void members_look_again(struct members *m)
 
 /* --- who came, who left --- */
 
+/* A thread that has only now been given its name comes anew, as what it is. */
 static bool holds(const struct find_list *l, const struct member *m)
 {
 	for (unsigned i = 0; i < l->n; i++)
-		if (l->member[i].tid == m->tid && l->member[i].start == m->start)
+		if (l->member[i].tid == m->tid && l->member[i].start == m->start && l->member[i].vcpu == m->vcpu)
 			return true;
 	return false;
 }
@@ -172,6 +173,11 @@ bool members_is_alive(const struct members *m, const struct member *member)
 	struct procfs_thread t;
 
 	return procfs_thread_read(m->root.proc, member->pid, member->tid, &t) == 0 && t.start == member->start;
+}
+
+int members_cgroup(const struct members *m, const struct member *member, char *ret, size_t size)
+{
+	return procfs_cgroup_read(m->root.proc, member->pid, ret, size);
 }
 
 int members_identify(const struct members *m, struct member *member)

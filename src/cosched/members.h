@@ -69,6 +69,8 @@ void members_see(const struct members *m, unsigned vm, struct members_seen *ret)
 
 /* It is that thread still, and no other of its number. */
 bool members_is_alive(const struct members *m, const struct member *member);
+/* The cgroup that it is in, like "/machine.slice/x.scope": 0 or -errno. */
+int members_cgroup(const struct members *m, const struct member *member, char *ret, size_t size);
 /* Fills in the start time of a thread that somebody else names; -ESRCH: the process has no such thread. */
 int members_identify(const struct members *m, struct member *member);
 

@@ -285,6 +285,13 @@ const struct co_world *cosched_world(const struct cosched *s)
 	return s->world;
 }
 
+void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
+{
+	lock(s);
+	look(s->world, arg);
+	unlock(s);
+}
+
 /* --- configuration --- */
 
 int cosched_params_set(struct cosched *s, const struct co_params *params)

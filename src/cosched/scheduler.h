@@ -43,6 +43,9 @@ void cosched_unload(struct cosched *s);
 /* Live: changed by the kernel while it is read. Slots are the caller's to choose. */
 const struct co_world *cosched_world(const struct cosched *s);
 
+/* Calls `look` while nothing is settled: totals and the bank are as of one settlement. Be quick. */
+void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg);
+
 int cosched_params_set(struct cosched *s, const struct co_params *params);
 /* weight 0 frees the slot. Its purse goes to the bank. */
 int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned weight, uint64_t cap_ns);

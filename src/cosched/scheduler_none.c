@@ -27,6 +27,13 @@ const struct co_world *cosched_world(const struct cosched *s)
 	return NULL;
 }
 
+void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
+{
+	(void)s;
+	(void)look;
+	(void)arg;
+}
+
 int cosched_params_set(struct cosched *s, const struct co_params *params)
 {
 	(void)s;

@@ -30,6 +30,11 @@ CO_INLINE struct co_claim *co_claim_of(struct co_world *w, __u32 i)
 	return &w->claim[i & (CO_CLAIMS_MAX - 1)];
 }
 
+CO_INLINE __u32 co_n_claims(const struct co_world *w)
+{
+	return co_n_vms(w) > co_n_accounts(w) ? co_n_vms(w) : co_n_accounts(w);
+}
+
 /* Volatile, or clang makes a loop of these a memset, which BPF does not have. */
 CO_INLINE void co_claim_set(struct co_claim *c, __u64 weight, __u64 demand_ns)
 {
@@ -42,7 +47,7 @@ CO_INLINE void co_claims_clear(struct co_world *w)
 {
 	__u32 i;
 
-	CO_FOR(i, CO_CLAIMS_MAX)
+	CO_FOR(i, co_n_claims(w))
 		co_claim_set(co_claim_of(w, i), 0, 0);
 }
 
@@ -56,14 +61,14 @@ CO_INLINE __s64 co_fill(struct co_world *w, __s64 supply)
 	__u64 rest = supply > 0 ? supply : 0, weights = 0, due;
 	__u32 i, round, satisfied = 1;
 
-	CO_FOR(i, CO_CLAIMS_MAX)
+	CO_FOR(i, co_n_claims(w))
 		if (co_claim_of(w, i)->demand_ns)
 			weights += co_claim_of(w, i)->weight;
-	CO_FOR(round, CO_CLAIMS_MAX) {
+	CO_FOR(round, co_n_claims(w)) {
 		if (!satisfied)
 			break;
 		satisfied = 0;
-		CO_FOR(i, CO_CLAIMS_MAX) {
+		CO_FOR(i, co_n_claims(w)) {
 			struct co_claim *c = co_claim_of(w, i);
 
 			if (!c->weight || c->due_ns == c->demand_ns || c->demand_ns * weights > rest * c->weight)
@@ -74,7 +79,7 @@ CO_INLINE __s64 co_fill(struct co_world *w, __s64 supply)
 			satisfied = 1;
 		}
 	}
-	CO_FOR(i, CO_CLAIMS_MAX) {
+	CO_FOR(i, co_n_claims(w)) {
 		struct co_claim *c = co_claim_of(w, i);
 
 		if (!c->weight || !weights || c->due_ns == c->demand_ns)
@@ -143,11 +148,14 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
 	if (!pay)
 		return;
+	if (limit < 4 * co_lag_limit_ns(w, a))
+		limit = 4 * co_lag_limit_ns(w, a);
 	credit = CO_ADD(a->purse.credit_ns, claim->due_ns) + (__s64)claim->due_ns;
 	if (credit > limit) {
 		CO_ADD(a->purse.credit_ns, limit - credit);
 		w->bank_ns += credit - limit;
 		w->forfeited_ns += credit - limit;
+		a->total_forfeited_ns += credit - limit;
 	}
 }
 
@@ -224,11 +232,11 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	__u32 i;
 
 	co_claims_clear(w);
-	CO_FOR(i, CO_VMS_MAX)
+	CO_FOR(i, co_n_vms(w))
 		co_vm_of(w, i)->n_active = 0;
-	CO_FOR(i, CO_MEMBERS_MAX)
+	CO_FOR(i, co_n_members(w))
 		co_settle_member(w, i, now_ns);
-	CO_FOR(i, CO_VMS_MAX)
+	CO_FOR(i, co_n_vms(w))
 		supply += co_settle_gather(w, i);
 	if (pooled)
 		supply += w->bank_ns;
@@ -239,19 +247,19 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	rest = co_fill(w, supply);
 	if (pooled)
 		w->bank_ns = rest + beyond;
-	CO_FOR(i, CO_ACCOUNTS_MAX)
+	CO_FOR(i, co_n_accounts(w))
 		co_settle_account(w, i, pooled);
 	if (!pooled) {
 		co_claims_clear(w);
-		CO_FOR(i, CO_VMS_MAX)
+		CO_FOR(i, co_n_vms(w))
 			co_settle_claim(w, i);
 		co_fill(w, w->params.period_ns * w->params.n_cpus);
-		CO_FOR(i, CO_MEMBERS_MAX)
+		CO_FOR(i, co_n_members(w))
 			co_settle_pay(w, i);
 	}
-	CO_FOR(i, CO_VMS_MAX)
+	CO_FOR(i, co_n_vms(w))
 		co_settle_cap(w, i);
-	CO_FOR(i, CO_MEMBERS_MAX)
+	CO_FOR(i, co_n_members(w))
 		co_member_of(w, i)->active = 0;
 	w->settlements++;
 	co_restate(w);

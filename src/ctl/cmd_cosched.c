@@ -15,6 +15,8 @@ const struct ctl_event cosched_events[] = {
 	{ "cosched.left", "a VM's thread has gone, or is scheduled no more" },
 	{ "cosched.refused", "a thread could not be taken in" },
 	{ "cosched.crowded", "a co-group has more members than there are CPUs" },
+	{ "cosched.placement", "others are not kept off the co-scheduled CPUs" },
+	{ "cosched.foreign", "others use much of the co-scheduled CPUs" },
 	{ "cosched.ended", "the kernel has ended the scheduler; all threads are scheduled as before" },
 	{ 0 },
 };
@@ -128,7 +130,7 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error)
 
 int cosched_commands_init(struct cosched_context *c, const char *config)
 {
-	const struct ctl_method *const tables[] = { cmd_cosched, cmd_cosched_trace, policy_methods };
+	const struct ctl_method *const tables[] = { cmd_cosched, cmd_cosched_trace, cmd_cosched_ledger, policy_methods };
 	int err;
 
 	c->loading.config = config;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * disk.*: changes that last, through the overlay.
+ * disk.*: changes that last, through the overlay; and letting go of what is held.
  */
 #include "ctl/commands.h"
+
+#include "base/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -110,6 +112,33 @@ static void resize(struct ctl_call *call, json_t *params, void *context)
 		       policy_overlay_disk_resize(o, text(params, "vm"), text(params, "name"), (uint64_t)size));
 }
 
+#define DRAIN_SECONDS 10
+#define DRAIN_SECONDS_MOST 600
+
+static void drained(void *arg, int result, uint32_t value)
+{
+	struct ctl_call *call = arg;
+
+	(void)value;
+	if (result < 0)
+		ctl_fail(call, CTL_ERROR_FAILED, NULL, "%s", strerror(-result));
+	else
+		ctl_reply(call, json_object());
+}
+
+static void drain(struct ctl_call *call, json_t *params, void *context)
+{
+	struct ctl_context *c = context;
+	json_t *given = json_object_get(params, "seconds");
+	json_int_t seconds = given ? json_integer_value(given) : DRAIN_SECONDS;
+
+	if (seconds < 0 || seconds > DRAIN_SECONDS_MOST)
+		ctl_fail(call, CTL_ERROR_PARAMS, NULL, "seconds: 0 to %u", DRAIN_SECONDS_MOST);
+	else if (find(c, call, params))
+		blk_disk_drain(host_disk_find(c->host, text(params, "vm"), text(params, "name"))->blk,
+			       (uint64_t)seconds * NSEC_PER_SEC, (struct vhost_done){ drained, call });
+}
+
 static const struct ctl_param disk_to_add[] = {
 	{ "vm", CTL_STRING, true, "the VM; made if there is none of that name" },
 	{ "name", CTL_STRING, true, "the disk's name" },
@@ -138,9 +167,17 @@ static const struct ctl_param disk_to_resize[] = {
 	{ 0 },
 };
 
+static const struct ctl_param disk_to_drain[] = {
+	{ "vm", CTL_STRING, true, "the VM" },
+	{ "name", CTL_STRING, true, "the disk" },
+	{ "seconds", CTL_INTEGER, false, "for how long nothing more is held; 10 without it" },
+	{ 0 },
+};
+
 const struct ctl_method cmd_disk[] = {
 	{ "disk.add", disk_to_add, add, "attach a disk, for good" },
 	{ "disk.remove", which_disk, remove_disk, "detach a disk, for good; its image stays" },
 	{ "disk.resize", disk_to_resize, resize, "change a disk's size; a running guest sees it" },
+	{ "disk.drain", disk_to_drain, drain, "let go of what promises hold back of a disk, as a debt: before it is unplugged" },
 	{ 0 },
 };

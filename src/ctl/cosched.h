@@ -40,6 +40,10 @@ void cosched_workers_destroy(struct cosched_workers *w);
 extern const struct ctl_method cmd_cosched_trace[];
 void cosched_tracer_destroy(struct cosched_tracer *t);
 
+/* --- cosched_ledger.c --- */
+
+extern const struct ctl_method cmd_cosched_ledger[];
+
 /* --- cosched_json.c --- */
 
 json_t *cosched_status_json(const struct cohost *h, uint64_t uptime_s);

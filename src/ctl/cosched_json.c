@@ -41,6 +41,21 @@ static json_t *spans_json(const struct cohost_span *s, unsigned threads, bool en
 	return o;
 }
 
+/* Ever, to the end of the last period: what was given out then and what was used then are told together. */
+static json_t *vm_totals_json(const struct co_vm *v)
+{
+	return json_pack("{s:I, s:I}", "ran_ns", (json_int_t)load_relaxed(&v->total_ran_ns), "waited_ns",
+			 (json_int_t)load_relaxed(&v->total_waited_ns));
+}
+
+static json_t *account_totals_json(const struct co_account *a)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "ran_ns", (json_int_t)load_relaxed(&a->total_ran_ns), "waited_ns",
+			 (json_int_t)load_relaxed(&a->total_waited_ns), "entitled_ns",
+			 (json_int_t)load_relaxed(&a->total_entitled_ns), "co_ran_ns",
+			 (json_int_t)load_relaxed(&a->co_ran_ns));
+}
+
 /* --- members --- */
 
 static const char *where_name(const struct co_member *m)
@@ -130,6 +145,10 @@ static json_t *vm_json(const struct cohost *h, unsigned i)
 		      "worker", vm->is_worker, "weight", (int)vm->weight, "cap_percent", (int)vm->cap_percent, "pid",
 		      (int)seen.pid, "why", vm->is_worker && !vm->n ? "fairleadd does not tell of one" : seen.why, "members",
 		      members_json(h, i), "spans", spans_json(&span, vm->n, !a->is_group, false));
+	if (h->sched)
+		json_object_set_new(o, "totals", !a->is_group ?
+				    account_totals_json(&cosched_world(h->sched)->account[vm->account]) :
+				    vm_totals_json(&cosched_world(h->sched)->vm[i]));
 	if (h->sched && !(pooled && a->is_group))
 		add_credit(o, pooled ? account_credit_ns(h, vm->account) : vm_credit_ns(h, i));
 	return o;
@@ -164,6 +183,7 @@ static json_t *group_json(const struct cohost *h, unsigned i)
 	}
 	o = json_pack("{s:s, s:o, s:i, s:i, s:o, s:o}", "name", a->name, "vms", vms, "members", (int)n, "weight", (int)weight,
 		      "spans", spans_json(&a->span, n, true, true), "requests", requests_json(k));
+	json_object_set_new(o, "totals", account_totals_json(k));
 	add_credit(o, account_credit_ns(h, i));
 	return o;
 }
@@ -219,9 +239,9 @@ json_t *cosched_status_json(const struct cohost *h, uint64_t uptime_s)
 		if (h->sched)
 			json_array_append_new(per_cpu, cpu_json(h, h->cpus[i]));
 	}
-	return json_pack("{s:s, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION,
+	return json_pack("{s:s, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION,
 			 "uptime_s", (json_int_t)uptime_s, "mode", policy_cosched_mode_name(p->mode), "algorithm",
 			 policy_cosched_algorithm_name(p->algorithm), "loaded", h->sched != NULL, "rehearsal",
 			 h->options.rehearse, "slice_ns", (json_int_t)p->slice_ns, "period_ns", (json_int_t)COHOST_PERIOD_NS,
-			 "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms, "groups", groups, "per_cpu", per_cpu);
+			 "foreign_percent", h->foreign.percent, "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms, "groups", groups, "per_cpu", per_cpu);
 }

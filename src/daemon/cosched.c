@@ -74,9 +74,9 @@ static const struct argp argp = {
 static void on_told(void *arg, const char *event, const char *name, const char *detail)
 {
 	struct daemon *d = arg;
-	bool bad = strcmp(event, "cosched.refused") == 0 || strcmp(event, "cosched.crowded") == 0;
+	bool usual = strcmp(event, "cosched.joined") == 0 || strcmp(event, "cosched.left") == 0;
 
-	log_line(bad ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "%s: %s: %s", name, strchr(event, '.') + 1, detail);
+	log_line(usual ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s%s%s: %s", name, *name ? ": " : "", strchr(event, '.') + 1, detail);
 	if (d->ctl.server)
 		ctl_server_publish(d->ctl.server, event, json_pack("{s:s, s:s}", "name", name, "detail", detail));
 }
@@ -172,7 +172,7 @@ static int serve(struct daemon *d)
 		return err == -EINVAL || err == -ENOENT ? EX_CONFIG : EX_UNAVAILABLE;
 	}
 	p = &d->ctl.host->policy->daemon;
-	path = d->control ? strdup(d->control) : cohost_control_path(p->control);
+	path = d->control ? strdup(d->control) : cohost_beside(p->control, "cosched.sock");
 	err = path ? ctl_server_listen(d->ctl.server, path, p->socket_mode, p->socket_group) : -ENOMEM;
 	if (err < 0)
 		log_err("control socket %s: %s", path ? path : "", strerror(-err));

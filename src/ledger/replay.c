@@ -11,6 +11,8 @@
  */
 #include "ledger/replay.h"
 
+#include "ledger/cpu.h"
+
 #include "base/clock.h"
 #include "ledger/journal.h"
 
@@ -489,6 +491,8 @@ int ledger_replay_run(const struct ledger_log *const logs[], unsigned n, struct 
 	struct replay rp = { .out = &out };
 	int e = n ? 0 : -EINVAL;
 
+	if (n == 1 && logs[0]->header->resource == LEDGER_RESOURCE_CPU)
+		return ledger_cpu_replay(logs[0], ret);
 	for (unsigned i = 0; i < n && e == 0; i++) {
 		e = logs[i]->header->resource == logs[0]->header->resource ? log_read(&rp, logs[i]) : -EINVAL;
 		out.records = rp.records;

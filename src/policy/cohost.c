@@ -23,12 +23,14 @@ void cohost_tell(struct cohost *h, const char *event, const char *name, const ch
 		h->events.told(h->events.arg, event, name, text);
 }
 
-char *cohost_control_path(const char *fairleadd)
+char *cohost_beside(const char *other, const char *name)
 {
-	const char *slash = strrchr(fairleadd, '/');
+	const char *slash = strrchr(other, '/');
 	char *path;
 
-	return asprintf(&path, "%.*s/cosched.sock", slash ? (int)(slash - fairleadd) : 1, slash ? fairleadd : ".") < 0 ? NULL : path;
+	if (asprintf(&path, "%.*s/%s", slash ? (int)(slash - other) : 1, slash ? other : ".", name) < 0)
+		return NULL;
+	return path;
 }
 
 /* --- members --- */
@@ -83,8 +85,11 @@ void cohost_unload(struct cohost *h)
 		cohost_members_give_all(h, vm);
 	sd_event_source_disable_unref(h->on_sched);
 	h->on_sched = NULL;
+	cohost_ledger_end(h);
 	cosched_unload(h->sched);
 	h->sched = NULL;
+	cohost_place_end(h);
+	h->foreign = (struct cohost_foreign){ 0 };
 }
 
 /* --- every second --- */
@@ -119,6 +124,8 @@ static int on_second(sd_event_source *s, uint64_t usec, void *arg)
 	for (unsigned i = 0; w && i < CO_VMS_MAX; i++)
 		if (h->vm[i].name[0])
 			keep_vm(h, w, i, now_ns);
+	cohost_place_look(h, now_ns);
+	cohost_ledger_settle(h, now_ns);
 	sd_event_source_set_time(s, usec + COHOST_INTERVAL_NS / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

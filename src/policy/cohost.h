@@ -10,6 +10,8 @@
 
 #include "cosched/members.h"
 #include "cosched/scheduler.h"
+#include "cosched/slices.h"
+#include "ledger/cpu.h"
 #include "policy/cohost_span.h"
 #include "policy/policy.h"
 
@@ -54,6 +56,14 @@ struct cohost_options {
 	bool rehearse; /* find, and tell what would be scheduled; load nothing, change nothing */
 	bool trace;
 	const char *proc, *cgroups; /* roots; NULL: the machine's */
+	const char *systemd;	    /* its address, see slices.h; NULL: the machine's; "": there is none */
+};
+
+/* What others use of the co-scheduled CPUs, over the last ten seconds. */
+struct cohost_foreign {
+	uint64_t time_ns, busy_ns, members_ns; /* as of the last look; 0: none yet */
+	double percent;
+	bool told;
 };
 
 struct cohost_events {
@@ -82,6 +92,9 @@ struct cohost {
 	size_t n_cpus;
 	struct members *members;
 	sd_event_source *on_members, *on_sched, *on_look, *on_second;
+	struct slices *slices;	    /* others that are kept off; NULL: nobody is */
+	struct cohost_foreign foreign;
+	struct ledger_cpu_book *book; /* what accounts used and were entitled to; NULL: nothing is loaded */
 	struct cohost_trace *trace; /* NULL: nobody records */
 	unsigned n_members;
 	struct cohost_vm vm[CO_VMS_MAX];
@@ -102,8 +115,8 @@ int cohost_trace_start(struct cohost *h);
 struct cohost_trace *cohost_trace_stop(struct cohost *h);
 void cohost_trace_free(struct cohost_trace *t);
 
-/* The control socket's path when none is given: beside fairleadd's. New; NULL without memory. */
-char *cohost_control_path(const char *fairleadd);
+/* The path of that name beside another file, fairleadd's control socket. New; NULL without memory. */
+char *cohost_beside(const char *other, const char *name);
 
 /* The thread of a group's worker, as fairleadd tells; NULL: it has none (any more). */
 void cohost_worker_is(struct cohost *h, const char *group, const struct member *worker);

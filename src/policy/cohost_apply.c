@@ -264,6 +264,10 @@ static int load(struct cohost *h, const struct policy_cosched *c, const unsigned
 
 	if (err >= 0)
 		err = cohost_watch(h);
+	if (err >= 0)
+		err = cohost_ledger_begin(h);
+	if (err < 0)
+		cohost_unload(h);
 	return err < 0 ? fail(e, err, "%s", why[0] ? why : strerror(-err)) : 0;
 }
 
@@ -278,8 +282,11 @@ static int reload(struct cohost *h, const struct policy *p, const unsigned *cpus
 	if (p->cosched.mode == POLICY_COSCHED_OFF)
 		return 0;
 	err = load(h, &p->cosched, cpus, n, e);
-	if (err < 0 && had && load(h, &h->policy->cosched, h->cpus, h->n_cpus, &again) == 0)
+	if (err < 0 && had && load(h, &h->policy->cosched, h->cpus, h->n_cpus, &again) == 0) {
+		if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
+			cohost_place_begin(h);
 		want_all(h, h->policy);
+	}
 	if (err < 0)
 		cohost_members_take_again(h);
 	return err;
@@ -328,6 +335,8 @@ int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e
 		h->vm[i].wanted = false;
 	for (unsigned i = 0; i < CO_ACCOUNTS_MAX; i++)
 		h->account[i].wanted = false;
+	if (fresh && h->sched && policy->cosched.mode == POLICY_COSCHED_PARTIAL)
+		cohost_place_begin(h);
 	if (policy->cosched.mode != POLICY_COSCHED_OFF)
 		want_all(h, policy);
 	drop_unwanted(h);

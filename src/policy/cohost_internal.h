@@ -14,6 +14,20 @@ int cohost_watch(struct cohost *h);
 /* Ends the scheduler; threads are back on EEVDF, where they were before. Members are as if they had not come. */
 void cohost_unload(struct cohost *h);
 
+/* cohost_place.c */
+void cohost_place_begin(struct cohost *h);
+void cohost_place_end(struct cohost *h);
+/* Its slice must not be kept off. Before it is told where it may run. */
+void cohost_place_member(struct cohost *h, const struct member *m);
+/* Every second. */
+void cohost_place_look(struct cohost *h, uint64_t now_ns);
+
+/* cohost_ledger.c */
+int cohost_ledger_begin(struct cohost *h);
+void cohost_ledger_end(struct cohost *h);
+/* Every second. */
+void cohost_ledger_settle(struct cohost *h, uint64_t now_ns);
+
 /* cohost_trace.c */
 void cohost_trace_drain(struct cohost *h);
 void cohost_trace_member(struct cohost *h, const struct cohost_member *m);

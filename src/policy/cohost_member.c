@@ -84,7 +84,10 @@ static int schedule(struct cohost *h, struct cohost_member *slot)
 {
 	/* Without a word on CPUs, where a thread may run is for others to say. */
 	bool narrow = h->policy->cosched.cpus.n > 0;
-	int err = narrow ? place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before) : 0;
+	int err;
+
+	cohost_place_member(h, &slot->member);
+	err = narrow ? place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before) : 0;
 
 	if (err < 0)
 		return err;

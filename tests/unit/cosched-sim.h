@@ -62,7 +62,8 @@ static struct sim {
 	uint64_t idle_ns;
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
-	double worst_purse[CO_ACCOUNTS_MAX];
+	double rest;
+	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
 	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
 	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
 	uint64_t vm_runnable_ns[CO_VMS_MAX];
@@ -165,6 +166,14 @@ static inline void sim_init(const struct co_params *params, uint64_t seed)
 	sim.settle_at_ns = params->period_ns;
 }
 
+/* Another machine of the same seed. */
+static inline void sim_restart(const struct co_params *params)
+{
+	assert_int_equal(co_params_check(params), 0);
+	sim.w.params = *params;
+	sim.settle_at_ns = params->period_ns;
+}
+
 /* Somebody waits on `cpu` now: who has to look? */
 static inline void sim_kick_for(uint32_t i, uint32_t cpu, uint32_t state)
 {
@@ -243,6 +252,16 @@ static inline void sim_check_pick(uint32_t cpu, const struct co_pick *p)
 			}
 }
 
+/* An idle CPU that was kicked for one member may have taken another: the kick is passed on to the next idle CPU. */
+static inline void sim_pass_on(uint32_t cpu)
+{
+	for (uint32_t k = 0; k < sim.w.params.n_cpus; k++)
+		for (uint32_t s = 0; s < CO_STATE_PARKED && sim.cpu[k].running == CO_NONE && !sim.cpu[k].kicked && k != cpu; s++)
+			for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+				if (co_list_first(&sim.w, c, s, k) != CO_NONE)
+					sim.cpu[k].kicked = true;
+}
+
 /* The schedule step. */
 static inline void sim_schedule(uint32_t cpu)
 {
@@ -270,6 +289,8 @@ static inline void sim_schedule(uint32_t cpu)
 	co_working_set(&sim.w, cpu, m, p.requested);
 	if (prev != CO_NONE && !p.kept)
 		sim_queue(prev, false);
+	if (prev == CO_NONE && m)
+		sim_pass_on(cpu);
 	if (!m)
 		return;
 	c->from_ns = sim.now_ns;
@@ -346,20 +367,29 @@ static inline void sim_member_remove(uint32_t i)
 
 /* --- what must hold --- */
 
-/* Weighted max-min by bisection of the level: not the core's way. */
-static inline void sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
+/* Weighted max-min by bisection of the level: not the core's way. Returns what nobody wants. */
+static inline double sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
 {
-	double low = 0, high = 1e18, level, sum;
+	uint32_t n = sim.w.n_accounts;
+	double low = 0, high = 1, level, sum, due, rest = supply;
 
-	for (int k = 0; k < 200; k++) {
+	for (uint32_t i = 0; i < n; i++)
+		if (weight[i] > 0 && demand[i] / weight[i] > high)
+			high = demand[i] / weight[i];
+
+	for (int k = 0; k < 80; k++) {
 		level = (low + high) / 2;
 		sum = 0;
-		for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		for (uint32_t i = 0; i < n; i++)
 			sum += level * weight[i] < demand[i] ? level * weight[i] : demand[i];
 		*(sum < supply ? &low : &high) = level;
 	}
-	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
-		ret_due[i] += high * weight[i] < demand[i] ? high * weight[i] : demand[i];
+	for (uint32_t i = 0; i < n; i++) {
+		due = high * weight[i] < demand[i] ? high * weight[i] : demand[i];
+		ret_due[i] += due;
+		rest -= due;
+	}
+	return rest;
 }
 
 static inline void sim_check_conservation(void)
@@ -445,9 +475,12 @@ static inline void sim_settle(void)
 		if (sim.cap_level_ns[i] > slice)
 			sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
 	}
-	sim_fill(weight, demand, supply, sim.entitled);
+	sim.rest = sim_fill(weight, demand, supply + sim.rest, sim.entitled);
 	co_settle(&sim.w, sim.now_ns);
 	sim_check_conservation();
+	if (sim.next_params.n_cpus)
+		co_params_set(&sim.w, &sim.next_params);
+	sim.next_params.n_cpus = 0;
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
 		if (sim.cpu[c].running == CO_NONE)
 			sim.cpu[c].kicked = true;

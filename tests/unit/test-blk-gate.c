@@ -6,6 +6,8 @@
  */
 #include "host_run.h"
 
+#include "base/clock.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -347,6 +349,49 @@ static void a_stop_finishes_what_is_held(void **state)
 	host_run_stop(&run);
 }
 
+static void drained(void *arg, int result, uint32_t value)
+{
+	struct host_error none = { .err = result };
+
+	(void)value;
+	host_run_done(arg, &none);
+}
+
+static void drain_now(struct host_run *r, void *arg)
+{
+	(void)arg;
+	blk_disk_drain(host_disk_find(r->host, "a", "d")->blk, 300 * NSEC_PER_SEC, (struct vhost_done){ drained, r });
+}
+
+/* What was held goes, and what comes later is not held; with an owner on this or another worker, and in slices. */
+static void draining_lets_go(void **state)
+{
+	static const char *const policy[] = { held_at_one, held_in_slices };
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 4 << 20 };
+	static struct front_request r[2][HELD];
+	struct host_run run;
+	struct frontend *f;
+
+	(void)state;
+	for (unsigned way = 0; way < ARRAY_SIZE(policy); way++) {
+		host_run_start(&run, policy[way]);
+		f = host_run_attach(&run, "a", "d", &config);
+		submit_held(f, &f->queue[0], r[0]);
+		submit_held(f, &f->queue[1], r[1]);
+		host_run_do(&run, drain_now, NULL);
+		assert_int_equal(run.error.err, 0);
+		for (unsigned again = 0; again < 2; again++)
+			for (unsigned q = 0; q < 2; q++) {
+				all_end_well(&f->queue[q], r[q]);
+				submit_held(f, &f->queue[q], r[q]);
+			}
+		for (unsigned q = 0; q < 2; q++)
+			all_end_well(&f->queue[q], r[q]);
+		frontend_destroy(f);
+		host_run_stop(&run);
+	}
+}
+
 /* The end of the daemon and a front-end that vanishes, with requests held; then they are done after all, exactly once. */
 static void held_requests_outlive_the_daemon(void **state)
 {
@@ -430,6 +475,7 @@ int main(void)
 		cmocka_unit_test(classes_share_over_slices),
 		cmocka_unit_test(lifting_a_limit_lets_go),
 		cmocka_unit_test(a_stop_finishes_what_is_held),
+		cmocka_unit_test(draining_lets_go),
 		cmocka_unit_test(held_requests_outlive_the_daemon),
 		cmocka_unit_test(held_requests_move),
 		cmocka_unit_test(a_policy_that_fails_changes_nothing),

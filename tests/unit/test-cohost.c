@@ -77,6 +77,11 @@ const struct co_world *cosched_world(const struct cosched *s)
 	return &s->world;
 }
 
+void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
+{
+	look(&s->world, arg);
+}
+
 int cosched_params_set(struct cosched *s, const struct co_params *params)
 {
 	s->world.params = *params;
@@ -178,7 +183,7 @@ static struct cohost *host;
 static int begin(void **state)
 {
 	struct cohost_events events = { on_told, on_ended, NULL };
-	struct cohost_options options = { 0 };
+	struct cohost_options options = { .systemd = "" };
 
 	(void)state;
 	memset(&kernel, 0, sizeof(kernel));

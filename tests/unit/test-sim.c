@@ -6,6 +6,7 @@
  */
 #include "base/util.h"
 #include "sim/record.h"
+#include "sim/replay.h"
 #include "sim/report.h"
 
 #include <errno.h>
@@ -240,6 +241,35 @@ static void test_report(void **state)
 
 /* --- traces and pictures --- */
 
+/* What a run decided, it decides again from what its members wanted. */
+static void test_replay(void **state)
+{
+	static const char *const names[] = { "web", "many", "lock" };
+	struct replay *r = calloc(1, sizeof(*r));
+	struct trace t;
+	const char *why;
+
+	assert_non_null(r);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		for (unsigned a = SIM_CREDIT; a <= SIM_POOLED; a++) {
+			read_example(names[i]);
+			spec.duration_ns = UINT64_C(2000000000);
+			assert_int_equal(sim_record(&spec, (enum sim_algorithm)a, 1, 0, UINT64_MAX, &t), 0);
+			assert_int_equal(replay_run(&t, (enum sim_algorithm)a, r, &why), 0);
+			if (r->same_cpu < 0.999)
+				fail_msg("%s, %s: the same for %.4f of the time", names[i], sim_algorithm_words[a], r->same_cpu);
+			assert_true(fabs(r->recorded.ran[0] - r->replayed.ran[0]) < 0.001);
+			trace_free(&t);
+		}
+	read_example("web");
+	spec.duration_ns = UINT64_C(2000000000);
+	assert_int_equal(sim_record(&spec, SIM_CREDIT, 1, UINT64_MAX - 1, UINT64_MAX, &t), 0);
+	assert_int_equal(replay_run(&t, SIM_CREDIT, r, &why), -EBADMSG);
+	assert_string_equal(why, "it holds no events");
+	trace_free(&t);
+	free(r);
+}
+
 static void record_web(struct trace *ret)
 {
 	read_example("web");
@@ -326,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_trace_file),
 		cmocka_unit_test(test_picture),
+		cmocka_unit_test(test_replay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A recorded trace of the real scheduler, once more through the core in virtual time: when each member woke up and how much
+ * CPU time it wanted until it slept are taken from the trace, who ran when is decided anew, and both are compared.
+ */
+#pragma once
+
+#include "sim/sim.h"
+#include "sim/trace.h"
+
+/* Of what was recorded, and of what was replayed. */
+struct replay_side {
+	double ran[SIM_VMS_MAX], waited[SIM_VMS_MAX]; /* by VM, in CPUs */
+	double runs_per_s, asked_per_s, refused_per_s; /* runs: beginnings */
+	double requested, stolen, in_debt;	       /* parts of the runs */
+};
+
+struct replay {
+	double seconds;
+	uint32_t n_cpus; /* that were used */
+	double same_cpu; /* part of CPU time in which a CPU ran the same member in both */
+	double same_set; /* part of CPU time in which the same members ran, wherever */
+	struct replay_side recorded, replayed;
+};
+
+/* 0; -EBADMSG: *ret_why says what is wrong with the trace; -ENOMEM. */
+int replay_run(const struct trace *t, enum sim_algorithm algorithm, struct replay *ret, const char **ret_why);

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Co-scheduling: can the kernel do it, are the CPUs left to it, are the VMs found.
+ */
+#include "cli/doctor.h"
+
+#include "base/cpus.h"
+#include "cosched/preflight.h"
+#include "ctl/client.h"
+
+#include <string.h>
+
+#define FOREIGN_MOST_PERCENT 5.0
+
+static json_t *ask_status(const struct cli *c)
+{
+	struct cli to = *c;
+	struct ctl_client *client;
+	json_t *result = NULL, *error = NULL;
+
+	cli_use_cosched(&to);
+	if (c->control_given || ctl_client_connect(to.control, 30000, &client) < 0)
+		return NULL;
+	if (ctl_client_call(client, "cosched.status", NULL, &result, &error) < 0)
+		result = NULL;
+	json_decref(error);
+	ctl_client_close(client);
+	return result;
+}
+
+static void look_at_kernel(struct doctor *d, const json_t *status)
+{
+	char why[COSCHED_WHY_MAX];
+
+	if (json_is_true(json_object_get(status, "loaded")))
+		return;
+	if (preflight(why) < 0)
+		doctor_add(d, DOCTOR_ERROR, "co-scheduling", "see fairlead-cosched(8), \"Requirements\"", "%s", why);
+	else if (!status)
+		doctor_add(d, DOCTOR_WARNING, "co-scheduling",
+			   "systemctl start fairlead-cosched, and see journalctl -u fairlead-cosched if it does not stay up",
+			   "the policy has it, but fairlead-cosched is not running");
+}
+
+static bool in_list(const char *list, unsigned cpu)
+{
+	static unsigned cpus[CPUS_MAX];
+	int n = list && *list ? cpus_parse(list, cpus, CPUS_MAX) : 0;
+
+	for (int i = 0; i < n; i++)
+		if (cpus[i] == cpu)
+			return true;
+	return false;
+}
+
+static void look_at_cpus(struct doctor *d)
+{
+	const struct policy_cpus *cpus = &d->policy->cosched.cpus, *workers = &d->policy->daemon.workers;
+	cleanup_free char *online = doctor_read("/sys/devices/system/cpu/online");
+	char name[32];
+
+	for (size_t i = 0; i < cpus->n; i++) {
+		snprintf(name, sizeof(name), "CPU %u", cpus->cpu[i]);
+		if (online && *online && !in_list(online, cpus->cpu[i]))
+			doctor_add(d, DOCTOR_ERROR, name, "choose cosched.cpus among the online CPUs",
+				   "it is to be co-scheduled, but only %s are online", online);
+		for (size_t j = 0; j < workers->n; j++)
+			if (workers->cpu[j] == cpus->cpu[i])
+				doctor_add(d, DOCTOR_WARNING, name, "give workers CPUs that are not in cosched.cpus",
+					   "it is co-scheduled, and a worker polls on it, which comes before all VMs");
+	}
+}
+
+static void look_at_members(struct doctor *d, const json_t *status)
+{
+	double foreign = cli_number(status, "foreign_percent");
+	json_t *vm;
+	size_t i;
+
+	json_array_foreach (json_object_get(status, "vms"), i, vm)
+		if (json_array_size(json_object_get(vm, "members")) == 0)
+			doctor_add(d, DOCTOR_NOTE, cli_text(vm, "name"), "see fairlead cosched status",
+				   "none of its threads is found: %s", cli_text(vm, "why"));
+	if (foreign > FOREIGN_MOST_PERCENT && d->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
+		doctor_add(d, DOCTOR_WARNING, "cosched.cpus", "keep others off them (AllowedCPUs=, cpusets), or use mode all",
+			   "others than members use %.0f %% of these CPUs, and come before them", foreign);
+}
+
+void doctor_cosched(struct doctor *d, const struct cli *c)
+{
+	json_t *status;
+
+	if (!d->policy || d->policy->cosched.mode == POLICY_COSCHED_OFF)
+		return;
+	status = ask_status(c);
+	look_at_kernel(d, status);
+	look_at_cpus(d);
+	look_at_members(d, status);
+	json_decref(status);
+}
