@@ -49,7 +49,7 @@ struct sched_cpu {
 #define SCHED_LIST_RESCUE CO_STATES
 #define SCHED_LISTS (CO_STATES + 1)
 
-/* For tests: what the kernel must survive. */
+/* What the kernel must survive; tests set it from outside. */
 enum sched_fault { SCHED_FAULT_NONE, SCHED_FAULT_ERROR, SCHED_FAULT_STALL };
 
 struct sched_exit {
@@ -61,7 +61,7 @@ struct sched_exit {
 
 struct sched_state {
 	__u32 lock;  /* claimed by the loader for changes, by the kernel for a settlement */
-	__u32 fault; /* loader: enum sched_fault */
+	__u32 fault; /* tests: enum sched_fault */
 	__u32 trace; /* loader: events are wanted */
 	__u64 fair_vtime;
 	__u64 due_ns; /* kernel: the next settlement */
