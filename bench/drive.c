@@ -26,7 +26,7 @@ struct options {
 	bool hook, memcpy, crossed;
 };
 
-enum { KEY_OP = 256, KEY_BYTES, KEY_SPAN, KEY_IOPRIO, KEY_RATE, KEY_CALLS, KEY_SECONDS, KEY_WARMUP, KEY_OPS, KEY_PACKED,
+enum { KEY_OP = 256, KEY_BYTES, KEY_SPAN, KEY_IOPRIO, KEY_RATE, KEY_CALLS, KEY_SPIN, KEY_SECONDS, KEY_WARMUP, KEY_OPS, KEY_PACKED,
        KEY_EVENT_IDX, KEY_INDIRECT, KEY_NO_INFLIGHT, KEY_RING, KEY_CPUS, KEY_HUGE, KEY_HOOK, KEY_MEMCPY, KEY_CROSSED };
 
 static const struct argp_option table[] = {
@@ -41,6 +41,7 @@ static const struct argp_option table[] = {
 	{ "ioprio", KEY_IOPRIO, "LIST", 0, "rt/0..7, be/0..7, idle or none for each queue, in turn", 0 },
 	{ "rate", KEY_RATE, "IOPS", 0, "Open loop: requests per second, each queue", 0 },
 	{ "calls", KEY_CALLS, NULL, 0, "Sleep until called instead of polling", 0 },
+	{ "spin", KEY_SPIN, NULL, 0, "Poll without PAUSE, with which a CPU that is emulated gives its turn away", 0 },
 	{ "seconds", KEY_SECONDS, "S", 0, "Measured time (default 1)", 0 },
 	{ "warmup", KEY_WARMUP, "S", 0, "Before that (default 0.2)", 0 },
 	{ "ops", KEY_OPS, "N", 0, "Instead: stop after so many requests, each queue", 0 },
@@ -121,6 +122,7 @@ static error_t parse_flag(int key, struct options *o)
 {
 	switch (key) {
 	case KEY_CALLS: o->load.calls = o->front.calls = true; return 0;
+	case KEY_SPIN: o->load.spin = true; return 0;
 	case KEY_PACKED: o->front.packed = true; return 0;
 	case KEY_EVENT_IDX: o->front.event_idx = true; return 0;
 	case KEY_INDIRECT: o->front.indirect = true; return 0;

@@ -178,7 +178,7 @@ static void idle(struct driver *d, uint64_t *now_ns)
 
 		if (r && r != -ETIMEDOUT)
 			d->error = r;
-	} else {
+	} else if (!d->load.spin) {
 		__builtin_ia32_pause();
 	}
 }

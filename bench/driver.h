@@ -18,6 +18,7 @@ enum driver_phase { DRIVER_WARM_UP, DRIVER_MEASURE, DRIVER_STOP };
 struct driver_load {
 	bool write, random;
 	bool calls;	/* sleep until called instead of polling */
+	bool spin;	/* poll without PAUSE: a CPU that is emulated gives its turn away with it */
 	uint32_t bytes; /* of one request */
 	unsigned depth; /* in flight at most */
 	uint16_t ioprio;

@@ -37,21 +37,24 @@ def null(bench):
             null_rows(bench, depth, got)
 
 
+def trips(results):
+    """The usual round trip of each round: what other processes take from the CPUs shows in the IOPS, but hardly here."""
+    return [r["latency_ns"]["p50"] for r in results]
+
+
 def null_rows(bench, depth, got):
     """Results at one depth."""
     case = f"depth {depth}"
     for name, results in got.items():
         bench.row("null", case, f"{name}, IOPS", iops(results))
-        if depth == 1:
-            bench.row("null", case, f"{name}, latency p50", [r["latency_ns"]["p50"] for r in results], "ns")
+        bench.row("null", case, f"{name}, latency p50", trips(results), "ns")
     ours, qemu = got["fairlead"], got["qemu"]
-    if depth == 1:
-        bench.row("null", case, "latency p50, fairlead/qemu",
-                  ratios([r["latency_ns"]["p50"] for r in ours], [r["latency_ns"]["p50"] for r in qemu]), "", "<= 0.1",
-                  lambda v: v <= 0.1)
-    else:
+    bench.row("null", case, "latency p50, fairlead/qemu", ratios(trips(ours), trips(qemu)), "",
+              *(("<= 0.1", lambda v: v <= 0.1) if depth == 1 else ()))
+    if depth > 1:
         bench.row("null", case, "IOPS, fairlead/qemu", ratios(iops(ours), iops(qemu)), "", ">= 10", lambda v: v >= 10)
     if "spdk" in got:
+        bench.row("null", case, "latency p50, fairlead/spdk", ratios(trips(ours), trips(got["spdk"])))
         bench.row("null", case, "IOPS, fairlead/spdk", ratios(iops(ours), iops(got["spdk"])), "", ">= 1.3", lambda v: v >= 1.3)
 
 
@@ -215,7 +218,7 @@ def instructions_of(bench, cpus, *options):
     """Instructions per request under callgrind, the hook's own included."""
     if not shutil.which("valgrind"):
         raise Unavailable("valgrind is not installed; run tools/setup test")
-    ops, file = 20000, bench.out / "raw" / f"callgrind-{len(cpus)}{''.join(options)}.out"
+    ops, file = 100000, bench.out / "raw" / f"callgrind-{len(cpus)}{''.join(options)}.out"
     command = ["valgrind", "--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no", f"--callgrind-out-file={file}",
                bench.program("fairlead-hook"), "--cpus", ",".join(map(str, cpus)), "--ops", str(ops), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL)
@@ -236,7 +239,7 @@ def instructions(bench):
     if two[0] != two[1]:
         both = instructions_of(bench, two) - hook_alone
         bench.row("instructions", "2 workers", "per request", [both])
-        bench.row("instructions", "2 workers", "2 workers/1 worker", [both / one], "", "= 1", lambda v: abs(v - 1) < 0.002)
+        bench.row("instructions", "2 workers", "2 workers/1 worker", [both / one], "", "= 1", lambda v: abs(v - 1) < 0.01)
     bench.row("instructions", "1 worker, slo: on", "per request", [instructions_of(bench, two[:1], "--slo") - hook_alone])
 
 

@@ -18,12 +18,14 @@ from lib import report
 
 LATENCY_US = 80
 DEPTH = 32
+# (latency, depth) with which a worker always has more to do than it can.
+BUSY = (20, 80)
 # Small, so that copying does not matter: the strawmen copy nothing, and counted instructions overrate string moves.
 BYTES = 512
 # Read over and over, so that no page of the disk is new.
 SPAN = 1 << 20
 RUNGS = {
-    "B0": "one synchronous thread", "B1": "one asynchronous thread, eventfds, a lock", "B2": "one polling thread",
+    "B0": "one thread, a request at a time", "B1": "one asynchronous thread, eventfds, a lock", "B2": "one polling thread",
     "B3": "N polling threads", "B4": "N polling threads, completion affinity",
 }
 
@@ -61,9 +63,31 @@ class Native:
         """Where it is."""
         return self.bench.program(name)
 
+    def place(self, servers, n):
+        """(CPUs of so many serving threads, CPUs of n drivers)."""
+        return self.cpus[:servers], self.cpus[servers:servers + n]
+
     def remove(self):
         """Nothing stays."""
         self.folder.remove()
+
+
+class ManyCpus(CountedGuest):
+    """Boots with one CPU: the kernel's delay loops pause, which ends a CPU's turn on the engine, and the more CPUs there are
+    the more a turn costs (minutes, with 20). The others are plugged in afterwards."""
+
+    def command(self):
+        words = super().command()
+        words[words.index("-smp") + 1] = f"1,maxcpus={self.cpus}"
+        return words
+
+    def boot(self):
+        super().boot()
+        for slot in reversed(self.qmp.execute("query-hotpluggable-cpus")):
+            if "qom-path" not in slot:
+                self.qmp.execute("device_add", driver=slot["type"], **slot["props"])
+        self.run(f"n=1; while [ $n -lt {self.cpus} ]; do f=/sys/devices/system/cpu/cpu$n/online; "
+                 "while ! [ -e $f ]; do sleep 0.01; done; echo 1 >$f || exit 1; n=$((n + 1)); done")
 
 
 class Counted:
@@ -71,15 +95,14 @@ class Counted:
 
     def __init__(self, bench, cpus):
         self.dilation = cpus
-        self.cpus = list(range(1, cpus - 1))
+        self.cpus = list(range(cpus))
         self.path = pathlib.Path("/tmp")
         tools = [bench.program(name) for name in ("fairleadd", "fairlead-drive", "fairlead-strawman", "hog")]
-        self.guest = CountedGuest(cpus=cpus, memory_mib=1024, qemu=bench.options.qemu, accel="tcg", tools=tools,
-                                  cmdline=CMDLINE)
+        self.guest = ManyCpus(cpus=cpus, memory_mib=1024, qemu=bench.options.qemu, accel="tcg", tools=tools,
+                              cmdline=f"{CMDLINE} cpu_init_udelay=10 lpj=4000000")
         self.guest.host_cpu = bench.server_cpu
         try:
             self.guest.boot()
-            self.guest.run(f"/tools/hog {' '.join(map(str, range(cpus)))} >/dev/null 2>&1 &")
         except Broken:
             self.guest.remove()
             raise
@@ -88,15 +111,24 @@ class Counted:
         """Where it is in the guest."""
         return f"/tools/{name}"
 
+    def place(self, servers, n):
+        """(CPUs of so many serving threads, CPUs of n drivers): the later a CPU has its turn the longer it is, so both start
+        in the middle and go to both sides, which leaves them the same on average."""
+        middle, half = (len(self.cpus) - 1) // 2, len(self.cpus) // 2
+        workers = [middle + (i + 1) // 2 * 2 * (1 if i % 2 else -1) for i in range(half)]
+        drivers = [middle + 1 + (i + 1) // 2 * 2 * (-1 if i % 2 else 1) for i in range(half)]
+        return workers[:servers], drivers[:n]
+
     def start(self, command, policy):
         """Starts a back-end and waits for its socket."""
         self.guest.run(f"cat >/tmp/policy.yaml <<'END'\n{policy}END\nrm -f /tmp/s; {shlex.join(map(str, command))} "
                        ">/tmp/log 2>&1 & echo $! >/tmp/pid")
-        self.guest.run("n=0; while ! [ -S /tmp/s ]; do sleep 0.2; n=$((n + 1)); [ $n -lt 600 ] || { cat /tmp/log; exit 1; }; done")
+        self.guest.run("n=0; while ! [ -S /tmp/s ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 600 ] || { cat /tmp/log; exit 1; }; done")
 
     def json(self, command):
-        """Runs a program that prints JSON."""
-        return self.guest.run_json(shlex.join(map(str, command)) + " 2>&1")
+        """Runs a program that prints JSON, on a machine without an idle CPU."""
+        cpus = " ".join(map(str, self.cpus))
+        return self.guest.run_json(f"/tools/hog {cpus} >/dev/null 2>&1 & hog=$!; {shlex.join(map(str, command))} 2>&1; kill -9 $hog")
 
     def stop(self):
         """Ends the back-end."""
@@ -107,39 +139,49 @@ class Counted:
         self.guest.remove()
 
 
-def back_end(machine, rung, n):
-    """(command, policy) of a rung."""
-    socket, latency = machine.path / "s", LATENCY_US * machine.dilation
+def back_end(machine, rung, n, cpus, latency_us):
+    """(command, policy) of a rung, served on these CPUs."""
+    socket, latency = machine.path / "s", latency_us * machine.dilation
     if rung in ("B0", "B1"):
         kind = "sync" if rung == "B0" else "async"
-        pin = ["taskset", "-c", str(machine.cpus[0])] if machine.dilation == 1 else ["taskset", hex(1 << machine.cpus[0])]
+        pin = ["taskset", "-c", str(cpus[0])] if machine.dilation == 1 else ["taskset", hex(1 << cpus[0])]
         return [*pin, machine.program("fairlead-strawman"), kind, latency, socket], ""
-    count = 1 if rung == "B2" else n
-    policy = (f"daemon: {{ control: {machine.path}/control.sock, workers: {machine.cpus[:count]}, poll: always }}\n"
+    policy = (f"daemon: {{ control: {machine.path}/control.sock, workers: {cpus}, poll: always }}\n"
               f"pools: {{ p: {{ type: model, slo: off, channels: 4096, read_latency: {latency}us, write_latency: {latency}us }} }}\n"
-              f"vms: {{ v: {{ disks: [ {{ name: d, pool: p, size: 64MiB, queues: {n}, workers: {count}, socket: {socket} }} ] }} }}\n")
+              f"vms: {{ v: {{ disks: [ {{ name: d, pool: p, size: 64MiB, queues: {n}, workers: {len(cpus)}, socket: {socket} }} ] }} }}\n")
     return [machine.program("fairleadd"), "--config", machine.path / "policy.yaml"], policy
 
 
-def measure(bench, machine, rung, n):
+def measure(bench, machine, rung, n, latency_us=LATENCY_US, depth=DEPTH):
     """IOPS of one rung at N, in the CPUs' own time."""
-    command, policy = back_end(machine, rung, n)
-    servers = n if rung in ("B3", "B4") else 1
-    drivers = ",".join(map(str, machine.cpus[servers:servers + n]))
+    servers, drivers = machine.place(n if rung in ("B3", "B4") else 1, n)
+    command, policy = back_end(machine, rung, n, servers, latency_us)
     options = {"B0": ["--calls"], "B1": ["--calls"], "B3": ["--crossed"]}.get(rung, [])
+    warmup, seconds = 0.05, bench.options.seconds
+    if machine.dilation > 1:
+        options = [*options, "--spin"]
+        warmup, seconds = 0.01 * machine.dilation, seconds / 50 * machine.dilation
     machine.start(command, policy)
     try:
-        result = machine.json([machine.program("fairlead-drive"), "--socket", machine.path / "s", "--queues", n, "--depth", DEPTH,
-                               "--bytes", BYTES, "--span", SPAN, "--cpus", drivers, "--warmup", 0.05 * machine.dilation,
-                               "--seconds", f"{bench.options.seconds / 10 * machine.dilation:g}" if machine.dilation > 1
-                               else bench.options.seconds, *options])
+        result = machine.json([machine.program("fairlead-drive"), "--socket", machine.path / "s", "--queues", n, "--depth", depth,
+                               "--bytes", BYTES, "--span", SPAN, "--cpus", ",".join(map(str, drivers)), "--warmup", f"{warmup:g}",
+                               "--seconds", f"{seconds:g}", *options])
     finally:
         machine.stop()
     result["iops"] *= machine.dilation
-    bench.raw("ladder", rung=rung, n=n, dilation=machine.dilation, result=result)
+    bench.raw("ladder", rung=rung, n=n, dilation=machine.dilation, latency_us=latency_us, depth=depth, result=result)
     if not result["ops"]:
         raise Broken(f"{rung} at N = {n}: not one request in the measured time; the machine is too busy")
     return result["iops"]
+
+
+def speed(bench, machine, n):
+    """What a worker's CPU does on average when N of them and N drivers' are busy, in requests of a driver that answers itself."""
+    workers, drivers = machine.place(n, n)
+    result = machine.json([machine.program("fairlead-drive"), "--hook", "--queues", 2 * n, "--depth", DEPTH, "--bytes", BYTES,
+                           "--cpus", ",".join(map(str, workers + drivers)), "--warmup", 0.1, "--seconds", 0.2, "--spin"])
+    bench.raw("ladder", rung="speed", n=n, dilation=machine.dilation, cpus=workers + drivers, result=result)
+    return sum(queue["iops"] for queue in result["queues"][:n]) / n
 
 
 def chart(bench, got, steps, machine):
@@ -153,29 +195,47 @@ def chart(bench, got, steps, machine):
                 f"plot {lines}\n", bench.out / "ladder.svg")
 
 
-def ladder(bench):
-    """B0 (one synchronous thread) to B4 (N polling threads with completion affinity), N = 1 to 16, on a model device."""
+def choose(bench):
+    """(steps that fit, machine): this one's own CPUs if they suffice or must do, else those of a guest."""
     steps = [int(n) for n in bench.options.ladder_steps.split(",")]
-    fits = [n for n in steps if 2 * n <= len(bench.cpus)]
-    if bench.options.native or fits == steps:
-        steps, machine = fits, Native(bench)
-    else:
-        machine = Counted(bench, 2 * max(steps) + 2)
+    native = bench.options.native or 2 * max(steps) <= len(bench.cpus)
+    cpus = len(bench.cpus) if native else bench.options.ladder_cpus
+    steps = [n for n in steps if 2 * n <= cpus]
     if not steps:
         raise Broken("two CPUs are needed for the smallest step")
-    place = "natively" if machine.dilation == 1 else f"in a guest, dilation {machine.dilation}"
-    got = {rung: {} for rung in RUNGS}
+    return steps, Native(bench) if native else Counted(bench, cpus)
+
+
+def ratio_rows(bench, got, steps, busy, speeds):
+    """What the rungs are to each other."""
+    first, last = steps[0], max(n for n in steps if n <= 10)
+    good = {"target": f">= {0.9 * last:.3g}", "good": lambda v: v >= 0.9 * last}
+    case = f"N = {last}/N = {first}"
+    for rung in ("B3", "B4"):
+        bench.row("ladder", case, rung, [got[rung][last] / got[rung][first]], **good)
+    bench.row("ladder", case, "B4, workers never idle", [busy[last] / busy[first]], **good)
+    bench.row("ladder", case, "speed of a worker's CPU", [speeds[last] / speeds[first]])
+    for n in {last, steps[-1]}:
+        bench.row("ladder", f"N = {n}", "B4/B0 (2018 paper: up to 39.6)", [got["B4"][n] / got["B0"][n]])
+        bench.row("ladder", f"N = {n}", "B4/B1", [got["B4"][n] / got["B1"][n]])
+        bench.row("ladder", f"N = {n}", "B4/B2", [got["B4"][n] / got["B2"][n]])
+
+
+def ladder(bench):
+    """B0 (one synchronous thread) to B4 (N polling threads with completion affinity), N = 1 to 16, on a model device."""
+    steps, machine = choose(bench)
+    place = "natively" if machine.dilation == 1 else f"guest, {machine.dilation} CPUs"
+    got, busy, speeds = {rung: {} for rung in RUNGS}, {}, {}
     try:
         for n in steps:
             for rung in RUNGS:
                 got[rung][n] = measure(bench, machine, rung, n)
                 bench.row("ladder", f"N = {n}, {place}", f"{rung} {RUNGS[rung]}"[:34], [got[rung][n]], "IOPS")
+            # The rungs are limited by their depth and the device's latency; here by what a worker can do.
+            busy[n] = measure(bench, machine, "B4", n, *BUSY)
+            bench.row("ladder", f"N = {n}, {place}", "B4, workers never idle", [busy[n]], "IOPS")
+            speeds[n] = speed(bench, machine, n)
     finally:
         machine.remove()
-    last = max(n for n in steps if n <= 10)
-    for rung in ("B3", "B4"):
-        bench.row("ladder", f"N = {last}/N = 1", rung, [got[rung][last] / got[rung][steps[0]]], "", f">= {0.9 * last:.3g}",
-                  lambda v: v >= 0.9 * last)
-    bench.row("ladder", f"N = {steps[-1]}", "B4/B0 (2018 paper: up to 39.6)", [got["B4"][steps[-1]] / got["B0"][steps[-1]]])
-    bench.row("ladder", f"N = {steps[-1]}", "B4/B1", [got["B4"][steps[-1]] / got["B1"][steps[-1]]])
+    ratio_rows(bench, got, steps, busy, speeds)
     chart(bench, got, steps, machine)

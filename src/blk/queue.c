@@ -1,430 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Theory of operation
- *
- * One turn of the poll loop publishes what completed since the last turn, takes a batch of at most BATCH chains, and sends
- * each on its way: answered at once, to the pool's gate, or straight to the store. Completions, which come from the store
- * while the worker reaps or while it submits, only push into the used ring and mark the queue; the next turn makes them
- * visible in one store and writes the call eventfd at most once. So a busy queue costs the driver one interrupt per batch,
- * and none when it polls.
+ * A queue's life on its worker: attaching and detaching, its file descriptors and memory, and quiescing; path.c is what it does
+ * in between.
  *
  * Everything that changes under a running queue (its memory, its worker, its end) goes through one primitive: quiesce. It
  * stops taking, recalls what the gate holds, waits for what the store has. Held requests know guest addresses only, so they
  * survive a change of memory and a move to another worker.
  */
-#include "blk/queue.h"
-
-#include "blk/gate.h"
+#include "blk/queue_internal.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#define BATCH 32u
-
-static void check_quiet(struct blk_queue *q);
-
-/* --- completion --- */
-
-static struct hist *latency_of(struct blk_queue *q, const struct blk_request *r)
-{
-	if (likely(r->what <= BLK_COUNT_WRITE))
-		return r->what == BLK_COUNT_READ ? &q->counters.read_ns : &q->counters.write_ns;
-	return r->what == BLK_COUNT_FLUSH ? &q->counters.flush_ns : NULL;
-}
-
-static void count_request(struct blk_queue *q, const struct blk_request *r, uint8_t status)
-{
-	unsigned what = r->what;
-	struct hist *latency = latency_of(q, r);
-
-	counter_add(&q->counters.ops[what], 1);
-	if (what <= BLK_COUNT_WRITE)
-		counter_add(&q->counters.bytes[what], r->data_bytes);
-	if (unlikely(status != VIRTIO_BLK_S_OK))
-		counter_add(&q->counters.errors, 1);
-	if (latency)
-		hist_add(latency, worker_now_ns(q->worker) - r->arrival_ns);
-}
-
-/* Pushes the answer. It becomes visible with the next publish. */
-static void answer(struct blk_queue *q, struct blk_request *r, uint8_t status, uint32_t written)
-{
-	if (unlikely(!blk_request_put_status(r, q->map, status)))
-		written = 0;
-	count_request(q, r, status);
-	virtqueue_push(&q->vq, r->chain, written);
-	q->outstanding--;
-	q->unpublished = true;
-}
-
-static uint8_t status_of(int result)
-{
-	if (likely(result == 0))
-		return VIRTIO_BLK_S_OK;
-	return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
-}
-
-static void finish_request(struct blk_queue *q, struct blk_request *r)
-{
-	uint32_t written = r->type == VIRTIO_BLK_T_IN && r->result == 0 ? r->data_bytes + 1 : 1;
-
-	answer(q, r, status_of(r->result), written);
-}
-
-/* One part, maybe the whole, is done. */
-static inline void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
-{
-	if (unlikely(result < 0 && r->result == 0))
-		r->result = result;
-	r->undone_bytes -= bytes;
-	if (part)
-		blk_port_part_done(part, result);
-	else if (r->passed)
-		slo_flow_back(r->passed, r->arrival_ns, worker_now_ns(q->worker));
-	if (r->undone_bytes == 0)
-		finish_request(q, r);
-	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
-	worker_source_wake(&q->source);
-}
-
-/* What the store answers at once is not counted as dispatched: nobody could see it under way. */
-static void sent(struct blk_queue *q)
-{
-	q->dispatched++;
-	worker_source_dispatched(&q->source);
-}
-
-static void came_back(struct blk_queue *q)
-{
-	q->dispatched--;
-	worker_source_completed(&q->source);
-}
-
-static int translate(struct blk_queue *q, struct blk_request *r, struct store_io *io, uint32_t start, uint32_t bytes)
-{
-	return blk_request_translate(r, io, q->map, q->geometry, load_relaxed(q->write_through), start, bytes);
-}
-
-/* What follows at the store on what has just been done: 1, 0 (nothing) or -errno. */
-static int next_step(struct blk_queue *q, struct blk_request *r)
-{
-	int err;
-
-	if (r->range + 1 < r->ranges) {
-		r->range++;
-		err = translate(q, r, &r->io, 0, 0);
-		return err ? err : 1;
-	}
-	/* Zeroes are written through as data are, but stores have no such flag for ranges. */
-	if (r->type == VIRTIO_BLK_T_WRITE_ZEROES && r->io.op != STORE_FLUSH && load_relaxed(q->write_through)) {
-		r->io.op = STORE_FLUSH;
-		r->io.flags = 0;
-		r->io.offset_bytes = r->io.length_bytes = 0;
-		return 1;
-	}
-	return 0;
-}
-
-/* A step of a request dispatched whole is done: the next range of a discard, or the end. */
-static inline void whole_done(struct blk_queue *q, struct blk_request *r, int result)
-{
-	while (unlikely(r->ranges) && result == 0) {
-		result = next_step(q, r);
-		if (result > 0)
-			result = store_start(q->channel, &r->io);
-		else
-			break;
-	}
-	if (result == STORE_LATER)
-		sent(q);
-	else
-		part_done(q, r, r->part, r->undone_bytes, result);
-}
-
-static void store_done(struct store_io *io, int result)
-{
-	struct blk_request *r = container_of(io, struct blk_request, io);
-	struct blk_queue *q = r->queue;
-
-	came_back(q);
-	whole_done(q, r, result);
-	if (unlikely(r->ranges))
-		store_flush_batch(q->channel);
-}
-
-static void slice_done(struct store_io *io, int result)
-{
-	struct blk_slice *s = container_of(io, struct blk_slice, io);
-	struct blk_queue *q = s->request->queue;
-
-	came_back(q);
-	part_done(q, s->request, s->part, (uint32_t)io->length_bytes, result);
-}
-
-/* --- dispatch --- */
-
-void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
-{
-	int result;
-
-	r->part = part;
-	r->undone_bytes = r->data_bytes - r->given_bytes;
-	result = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
-	if (likely(result == 0))
-		result = store_start(q->channel, &r->io);
-	if (result == STORE_LATER)
-		sent(q);
-	else
-		whole_done(q, r, result);
-}
-
-void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct blk_slice *s, uint32_t start, uint32_t bytes)
-{
-	int result;
-
-	if (start == 0)
-		r->undone_bytes = r->data_bytes - r->given_bytes;
-	s->request = r;
-	s->io.disk = q->store;
-	s->io.done = slice_done;
-	result = translate(q, r, &s->io, r->given_bytes + start, bytes);
-	if (likely(result == 0))
-		result = store_start(q->channel, &s->io);
-	if (result == STORE_LATER)
-		sent(q);
-	else
-		part_done(q, r, s->part, bytes, result);
-}
-
-static void send_on(struct blk_queue *q, struct blk_request *r)
-{
-	if (q->port)
-		blk_port_submit(q->port, r);
-	else
-		blk_queue_dispatch(q, r, NULL);
-}
-
-static void end_batch(struct blk_queue *q)
-{
-	if (q->port) {
-		blk_port_lane_book(q->port);
-		blk_port_flush(q->port);
-	}
-	store_flush_batch(q->channel);
-}
-
-/* --- plain requests: nearly all --- */
-
-/* Done at once, in this batch: counted together at its end, as nobody can see them apart. */
-struct instant {
-	uint32_t n[2]; /* reads, writes */
-	uint64_t bytes[2];
-};
-
-static void count_instant(struct blk_queue *q, const struct instant *done)
-{
-	struct hist *latency[2] = { &q->counters.read_ns, &q->counters.write_ns };
-
-	for (unsigned what = BLK_COUNT_READ; what <= BLK_COUNT_WRITE; what++) {
-		if (!done->n[what])
-			continue;
-		counter_add(&q->counters.ops[what], done->n[what]);
-		counter_add(&q->counters.bytes[what], done->bytes[what]);
-		hist_add_many(latency[what], 0, done->n[what]);
-	}
-}
-
-/* What is known of a plain request is written down only if it does not end at once. */
-static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_chain *chain, const struct blk_plain *p,
-		     uint64_t now_ns)
-{
-	q->outstanding++;
-	r->chain = chain;
-	r->arrival_ns = now_ns;
-	r->sector = p->sector;
-	r->status_gpa = chain->seg[2].gpa;
-	r->type = r->what = p->write;
-	r->data_bytes = r->undone_bytes = p->bytes;
-	r->given_bytes = 0;
-	r->result = 0;
-	r->range = r->ranges = 0;
-	r->part = NULL;
-	r->passed = q->lane.flow;
-	if (r->passed)
-		slo_flow_out(r->passed);
-}
-
-/* False: not plain, or the gate has to see it. */
-static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns, struct instant *done)
-{
-	struct blk_request *r = &q->requests[chain->id];
-	struct blk_plain p;
-	int result;
-
-	if (!blk_plain_read(chain, q->map, q->geometry, &p))
-		return false;
-	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.bytes))
-		return false;
-	r->io.op = p.write ? STORE_WRITE : STORE_READ;
-	r->io.flags = p.write && load_relaxed(q->write_through) ? STORE_FUA : 0;
-	r->io.iov[0] = (struct iovec){ .iov_base = p.data, .iov_len = p.bytes };
-	r->io.iovcnt = 1;
-	r->io.offset_bytes = p.sector * STORE_SECTOR;
-	r->io.length_bytes = p.bytes;
-	result = store_start(q->channel, &r->io);
-	if (result == 0) {
-		store_relaxed(p.status, VIRTIO_BLK_S_OK);
-		done->n[p.write]++;
-		done->bytes[p.write] += p.bytes;
-		q->lane.instant++;
-		virtqueue_push(&q->vq, chain, p.write ? 1 : p.bytes + 1);
-		q->unpublished = true;
-		return true;
-	}
-	remember(q, r, chain, &p, now_ns);
-	if (result == STORE_LATER)
-		sent(q);
-	else
-		part_done(q, r, NULL, p.bytes, result);
-	return true;
-}
-
-static void accept_chain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns)
-{
-	struct blk_request *r = &q->requests[chain->id];
-	int todo;
-
-	r->chain = chain;
-	r->arrival_ns = now_ns;
-	q->outstanding++;
-	todo = blk_request_parse(r, q->map, q->geometry);
-	if (likely(todo > 0)) {
-		send_on(q, r);
-	} else if (todo == 0) {
-		answer(q, r, r->status, r->written);
-	} else {
-		/* Nowhere to write a status: returning it with length 0 is all the protocol has. */
-		counter_add(&q->counters.errors, 1);
-		virtqueue_push(&q->vq, chain, 0);
-		q->outstanding--;
-		q->unpublished = true;
-	}
-}
-
-/* --- the poll source --- */
-
-static void publish(struct blk_queue *q)
-{
-	q->unpublished = false;
-	if (!virtqueue_publish(&q->vq)) {
-		counter_add(&q->counters.calls_suppressed, 1);
-		return;
-	}
-	if (q->call_fd >= 0) {
-		uint64_t one = 1;
-
-		counter_add(&q->counters.calls_sent, 1);
-		/* EAGAIN: the counter is full, so the driver has been called already. */
-		if (write(q->call_fd, &one, sizeof(one)) < 0)
-			return;
-	}
-}
-
-/* The front-end's error eventfd, once; the control thread sees the virtqueue's `broken` and says it to people. */
-static void tell_broken(struct blk_queue *q)
-{
-	uint64_t one = 1;
-
-	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
-		return;
-}
-
-static void found_broken(struct blk_queue *q)
-{
-	q->told_broken = true;
-	counter_add(&q->counters.broken, 1);
-	tell_broken(q);
-}
-
-static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
-{
-	struct blk_queue *q = container_of(s, struct blk_queue, source);
-	struct virtq_chain *chain[BATCH];
-	struct instant done = { 0 };
-	unsigned n, published = q->unpublished;
-
-	counter_add(&q->counters.polls, 1);
-	if (q->unpublished)
-		publish(q);
-	if (q->port)
-		blk_port_flush(q->port);
-	if (unlikely(q->state != BLK_QUEUE_SERVING)) {
-		check_quiet(q);
-		return published;
-	}
-	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
-	if (n == 0) {
-		counter_add(&q->counters.polls_empty, 1);
-		if (unlikely(q->vq.broken && !q->told_broken))
-			found_broken(q);
-		return published;
-	}
-	if (unlikely(memmap_faulted(q->map)))
-		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
-	for (unsigned i = 0; i < n; i++)
-		blk_request_prefetch(chain[i], q->map);
-	if (q->port)
-		blk_port_lane_open(q->port);
-	for (unsigned i = 0; i < n; i++)
-		if (!accept_plain(q, chain[i], now_ns, &done))
-			accept_chain(q, chain[i], now_ns);
-	if (q->unpublished)
-		publish(q);
-	end_batch(q);
-	if (q->unpublished)
-		publish(q);
-	count_instant(q, &done);
-	hist_add(&q->counters.batch, n);
-	return n;
-}
-
-static bool queue_arm(struct worker_source *s)
-{
-	struct blk_queue *q = container_of(s, struct blk_queue, source);
-
-	if (q->unpublished)
-		return true;
-	if (q->state != BLK_QUEUE_SERVING)
-		return false;
-	/* Without a kick eventfd nobody would wake us: such a queue is polled for ever (vhost-user, SET_VRING_KICK). */
-	if (q->kick.fd < 0)
-		return true;
-	return virtqueue_kicks_on(&q->vq);
-}
-
-static void queue_disarm(struct worker_source *s)
-{
-	struct blk_queue *q = container_of(s, struct blk_queue, source);
-
-	if (q->state == BLK_QUEUE_SERVING)
-		virtqueue_kicks_off(&q->vq);
-}
-
-static bool queue_pending(const struct worker_source *s)
-{
-	const struct blk_queue *q = container_of(s, struct blk_queue, source);
-
-	return virtqueue_pending(&q->vq);
-}
-
-static const struct worker_source_ops queue_source = {
-	.poll = queue_poll,
-	.pending = queue_pending,
-	.arm = queue_arm,
-	.disarm = queue_disarm,
-};
 
 static void kick_ready(struct worker_watch *watch)
 {
@@ -438,7 +26,7 @@ static void kick_ready(struct worker_watch *watch)
 
 /* --- quiescing --- */
 
-static void check_quiet(struct blk_queue *q)
+void blk_queue_check_quiet(struct blk_queue *q)
 {
 	void (*quiet)(struct blk_queue *, void *) = q->quiet;
 
@@ -446,7 +34,7 @@ static void check_quiet(struct blk_queue *q)
 		return;
 	q->state = BLK_QUEUE_QUIET;
 	if (q->unpublished)
-		publish(q);
+		blk_queue_publish(q);
 	q->quiet = NULL;
 	quiet(q, q->quiet_arg);
 }
@@ -463,7 +51,7 @@ void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(st
 		return;
 	}
 	q->quiet = quiet;
-	check_quiet(q);
+	blk_queue_check_quiet(q);
 }
 
 void blk_queue_take_back(struct blk_queue *q, struct blk_request *r, uint32_t given_bytes)
@@ -478,7 +66,7 @@ void blk_queue_take_back(struct blk_queue *q, struct blk_request *r, uint32_t gi
 void blk_queue_recalled(struct blk_queue *q)
 {
 	q->quiet = q->quiet_later;
-	check_quiet(q);
+	blk_queue_check_quiet(q);
 }
 
 static struct blk_request *take_returned(struct blk_queue *q)
@@ -497,9 +85,9 @@ static void serve(struct blk_queue *q)
 	q->state = BLK_QUEUE_SERVING;
 	for (; r; r = next) {
 		next = r->next;
-		send_on(q, r);
+		blk_queue_send_on(q, r);
 	}
-	end_batch(q);
+	blk_queue_end_batch(q);
 	worker_source_wake(&q->source);
 }
 
@@ -522,7 +110,7 @@ void blk_queue_flush_returned(struct blk_queue *q, void (*quiet)(struct blk_queu
 	store_flush_batch(q->channel);
 	q->quiet_arg = arg;
 	q->quiet = quiet;
-	check_quiet(q);
+	blk_queue_check_quiet(q);
 }
 
 /* --- attaching and detaching --- */
@@ -562,7 +150,7 @@ int blk_queue_attach(struct blk_queue *q, struct worker *w)
 	err = channel_get(q);
 	if (err < 0)
 		return err;
-	q->source.ops = &queue_source;
+	q->source.ops = &blk_queue_source;
 	worker_source_add(w, &q->source);
 	virtqueue_kicks_off(&q->vq);
 	if (q->kick.fd >= 0) {
@@ -627,7 +215,7 @@ void blk_queue_set_err(struct blk_queue *q, int fd)
 		close(q->err_fd);
 	q->err_fd = fd;
 	if (q->told_broken)
-		tell_broken(q);
+		blk_queue_tell_broken(q);
 }
 
 /* --- memory --- */
@@ -651,7 +239,7 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 		r->queue = q;
 		r->io.iov = q->iov + (size_t)i * BLK_IOV_MAX;
 		r->io.disk = q->store;
-		r->io.done = store_done;
+		r->io.done = blk_queue_store_done;
 	}
 	q->state = BLK_QUEUE_DETACHED;
 	take_returned(q);

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define HEADER_BYTES ((uint32_t)sizeof(struct virtio_blk_outhdr))
-_Static_assert(VIRTIO_BLK_T_IN == (int)BLK_COUNT_READ && VIRTIO_BLK_T_OUT == (int)BLK_COUNT_WRITE, "the types are the counts");
 
 /* Copies `len` bytes at `offset` of the segments [first, first+n) between guest and host. */
 static int copy_segments(const struct memmap *map, const struct virtq_seg *seg, unsigned n, uint64_t offset, uint8_t *buf,

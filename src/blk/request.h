@@ -26,6 +26,9 @@ struct slo_flow;
 enum blk_count { BLK_COUNT_READ, BLK_COUNT_WRITE, BLK_COUNT_FLUSH, BLK_COUNT_DISCARD, BLK_COUNT_ZEROES, BLK_COUNT_ID,
 		 BLK_COUNT_OTHER, BLK_COUNTS };
 
+_Static_assert(VIRTIO_BLK_T_IN == (int)BLK_COUNT_READ && VIRTIO_BLK_T_OUT == (int)BLK_COUNT_WRITE &&
+	       VIRTIO_BLK_T_IN == (int)STORE_READ && VIRTIO_BLK_T_OUT == (int)STORE_WRITE, "transfers have one number everywhere");
+
 struct blk_request {
 	struct store_io io; /* io.iov points to BLK_IOV_MAX entries of the queue's array */
 	struct virtq_chain *chain;
@@ -93,8 +96,11 @@ static inline void blk_header_load(const void *from, uint64_t words[2])
  */
 static inline void blk_request_prefetch(const struct virtq_chain *c, const struct memmap *map)
 {
-	__builtin_prefetch(memmap_gpa(map, c->seg[0].gpa, 1), 1);
-	__builtin_prefetch(memmap_gpa(map, c->seg[c->n_seg - 1].gpa, 1), 1);
+	uint64_t first = c->seg[0].gpa, last = c->seg[c->n_seg - 1].gpa;
+
+	__builtin_prefetch(memmap_gpa(map, first, 1), 1);
+	if ((first ^ last) >= CACHE_LINE)
+		__builtin_prefetch(memmap_gpa(map, last, 1), 1);
 }
 
 /*
@@ -107,8 +113,8 @@ struct blk_plain {
 	void *data;
 	uint64_t sector;
 	uint32_t bytes;
+	uint32_t type; /* VIRTIO_BLK_T_IN or _OUT: 0 or 1 */
 	uint16_t ioprio;
-	bool write;
 };
 
 static inline bool blk_plain_read(const struct virtq_chain *c, const struct memmap *map, const struct blk_geometry *g,
@@ -126,8 +132,8 @@ static inline bool blk_plain_read(const struct virtq_chain *c, const struct memm
 	if (unlikely(!header || !ret->data || !ret->status))
 		return false;
 	blk_header_load(header, words);
-	ret->write = (uint32_t)words[0] == VIRTIO_BLK_T_OUT;
-	if (unlikely((uint32_t)words[0] > VIRTIO_BLK_T_OUT || c->n_out != 1 + ret->write || (ret->write && g->read_only)))
+	ret->type = (uint32_t)words[0];
+	if (unlikely(ret->type > VIRTIO_BLK_T_OUT || c->n_out != 1 + ret->type || (ret->type && g->read_only)))
 		return false;
 	ret->ioprio = (uint16_t)(words[0] >> 32);
 	ret->sector = words[1];

@@ -131,6 +131,8 @@ CO_INLINE int co_vm_move(struct co_world *w, __u32 vm, __u32 account)
 			continue;
 		co_account_leave(w, old, i);
 		co_account_join(w, account, i);
+		if (CO_READ(co_member_of(w, i)->queued_entitled_ns) != CO_RAN)
+			CO_WRITE(co_member_of(w, i)->queued_entitled_ns, CO_READ(to->total_entitled_ns));
 	}
 	CO_WRITE(v->account, account);
 	if (!co_account_has_vm(w, old))
@@ -218,7 +220,8 @@ CO_INLINE int co_member_add(struct co_world *w, __u32 member, __u32 tid, __u32 v
 		return -EINVAL;
 	if (m->vm != CO_NONE)
 		return -EEXIST;
-	*m = (struct co_member){ .vm = CO_NONE, .tid = tid, .home = home, .cpu = home, .account = v->account };
+	*m = (struct co_member){ .vm = CO_NONE, .tid = tid, .home = home, .cpu = home, .account = v->account,
+				   .queued_entitled_ns = CO_RAN };
 	rc = co_account_join(w, v->account, member);
 	if (rc < 0)
 		return rc;

@@ -141,6 +141,8 @@ struct co_claim {
 	__u64 weight, demand_ns, due_ns;
 };
 
+#define CO_RAN (~0ull)
+
 enum co_where {
 	CO_ASLEEP,
 	CO_QUEUED,  /* on `cpu`'s queue */
@@ -160,6 +162,7 @@ struct co_member {
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
+	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
 	__u32 active; /* ran or waited in this period */
 	/* Ever. */
 	__u64 total_ran_ns, total_waited_ns, total_runs;
@@ -330,14 +333,29 @@ CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct c
 	return credit > -co_debt_limit_ns(w, a) ? CO_STATE_OVER : CO_STATE_DEEP;
 }
 
+/*
+ * Pooled: whether `m` has waited while its account was due two turns of each member. Others of the account must have had
+ * them, always nearer to a free CPU; now it is its turn, debt or no debt: the account earns twice as much meanwhile.
+ */
+CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *a, const struct co_member *m)
+{
+	__u64 from = CO_READ(m->queued_entitled_ns), due = CO_READ(a->total_entitled_ns);
+
+	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * a->n_members * w->params.slice_ns);
+}
+
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 
 	if (vm->cap_ns && CO_READ(vm->cap_left_ns) <= 0)
 		return CO_STATE_PARKED;
-	if (w->params.mode == CO_MODE_POOLED)
-		return co_state_pooled(w, co_account_of(w, vm->account));
+	if (w->params.mode == CO_MODE_POOLED) {
+		const struct co_account *a = co_account_of(w, vm->account);
+		enum co_state state = co_state_pooled(w, a);
+
+		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
+	}
 	if (m->boosted)
 		return CO_STATE_BOOST;
 	return CO_READ(m->purse.credit_ns) >= 0 ? CO_STATE_UNDER : CO_STATE_OVER;
@@ -415,6 +433,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
+	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));
 	CO_WRITE(m->list, list);
 	CO_WRITE(m->cpu, cpu);
 	CO_WRITE(m->where, CO_QUEUED);
@@ -446,6 +465,7 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 	co_wait(w, m, 0, now_ns);
 	m->account = co_vm_of(w, m->vm)->account;
 	m->started_at_ns = m->running_since_ns = now_ns;
+	CO_WRITE(m->queued_entitled_ns, CO_RAN);
 	m->total_runs++;
 	m->active = 1;
 	CO_WRITE(m->cpu, cpu);

@@ -53,9 +53,9 @@ static json_t *book_json(const struct cohost *h)
 	for (unsigned i = 0; i < CO_ACCOUNTS_MAX; i++)
 		if (h->account[i].name[0])
 			json_array_append_new(accounts, account_json(h, i));
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:[o], s:o}", "pool", "cpu", "tick", (json_int_t)b->ticks,
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:[o], s:o}", "pool", "cpu", "tick", (json_int_t)b->settlements,
 			 "pool_credits", (json_int_t)b->pool, "outstanding", (json_int_t)-b->pool, "plans",
-			 (json_int_t)b->settlements, "plans_late", (json_int_t)0, "unsettled", (json_int_t)0, "records",
+			 (json_int_t)b->ticks, "plans_late", (json_int_t)0, "unsettled", (json_int_t)0, "records",
 			 (json_int_t)b->log.head, "logs", json_sprintf("/proc/%d/fd/%d", (int)getpid(), b->log.fd), "accounts",
 			 accounts);
 }

@@ -60,9 +60,10 @@ static int on_time(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct cosched_workers *w = arg;
 
+	(void)usec;
 	if (wanted(w->host->policy))
 		ctl_asker_ask(w->asker, w->host->policy->daemon.control);
-	sd_event_source_set_time(s, usec + MEMBERS_INTERVAL_NS / NSEC_PER_USEC);
+	sd_event_source_set_time(s, (clock_now_ns() + MEMBERS_INTERVAL_NS) / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

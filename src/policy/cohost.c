@@ -118,6 +118,7 @@ static int on_second(sd_event_source *s, uint64_t usec, void *arg)
 	const struct co_world *w = h->sched ? cosched_world(h->sched) : NULL;
 	uint64_t now_ns = clock_now_ns();
 
+	(void)usec;
 	for (unsigned i = 0; w && i < CO_ACCOUNTS_MAX; i++)
 		if (h->account[i].name[0])
 			keep_account(h, w, i, now_ns);
@@ -126,7 +127,8 @@ static int on_second(sd_event_source *s, uint64_t usec, void *arg)
 			keep_vm(h, w, i, now_ns);
 	cohost_place_look(h, now_ns);
 	cohost_ledger_settle(h, now_ns);
-	sd_event_source_set_time(s, usec + COHOST_INTERVAL_NS / NSEC_PER_USEC);
+	/* From now: who could not run for a while has nothing to catch up with. */
+	sd_event_source_set_time(s, (now_ns + COHOST_INTERVAL_NS) / NSEC_PER_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

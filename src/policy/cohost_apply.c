@@ -264,11 +264,20 @@ static int load(struct cohost *h, const struct policy_cosched *c, const unsigned
 
 	if (err >= 0)
 		err = cohost_watch(h);
-	if (err >= 0)
-		err = cohost_ledger_begin(h);
 	if (err < 0)
 		cohost_unload(h);
 	return err < 0 ? fail(e, err, "%s", why[0] ? why : strerror(-err)) : 0;
+}
+
+/* What goes with a scheduler that has been loaded. */
+static void surround(struct cohost *h)
+{
+	int err = cohost_ledger_begin(h);
+
+	if (err < 0)
+		cohost_tell(h, "cosched.placement", "", "CPU time is not kept in the ledger: %s", strerror(-err));
+	if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
+		cohost_place_begin(h);
 }
 
 /* The kernel has one at a time, so the old one goes first; if the new one is refused, the old one comes back. */
@@ -283,8 +292,7 @@ static int reload(struct cohost *h, const struct policy *p, const unsigned *cpus
 		return 0;
 	err = load(h, &p->cosched, cpus, n, e);
 	if (err < 0 && had && load(h, &h->policy->cosched, h->cpus, h->n_cpus, &again) == 0) {
-		if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
-			cohost_place_begin(h);
+		surround(h);
 		want_all(h, h->policy);
 	}
 	if (err < 0)
@@ -335,8 +343,8 @@ int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e
 		h->vm[i].wanted = false;
 	for (unsigned i = 0; i < CO_ACCOUNTS_MAX; i++)
 		h->account[i].wanted = false;
-	if (fresh && h->sched && policy->cosched.mode == POLICY_COSCHED_PARTIAL)
-		cohost_place_begin(h);
+	if (fresh && h->sched)
+		surround(h);
 	if (policy->cosched.mode != POLICY_COSCHED_OFF)
 		want_all(h, policy);
 	drop_unwanted(h);

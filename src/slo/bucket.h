@@ -25,6 +25,12 @@ static inline uint64_t slo_limit_time(const struct slo_limit *l, uint64_t units)
 	return (uint64_t)((double)units * l->ns_per_unit) + 1;
 }
 
+/* The time that a burst takes, for a piece that takes `time`. */
+static inline uint64_t slo_limit_burst_ns(const struct slo_limit *l, uint64_t time)
+{
+	return l->burst_ns ? max_u64(l->burst_ns, time) : time + max_u64(time / 2, SLO_BURST_LEAST_NS);
+}
+
 /* When `units` may go; at or before now: at once. */
 static inline uint64_t slo_limit_ready_ns(const struct slo_limit *l, uint64_t units)
 {
@@ -34,8 +40,21 @@ static inline uint64_t slo_limit_ready_ns(const struct slo_limit *l, uint64_t un
 		return 0;
 	time = slo_limit_time(l, units);
 	full = l->tag_ns + time;
-	time = l->burst_ns ? max_u64(l->burst_ns, time) : time + max_u64(time / 2, SLO_BURST_LEAST_NS);
+	time = slo_limit_burst_ns(l, time);
 	return full > time ? full - time : 0;
+}
+
+/* How many pieces of `units` each may go now, one after the other. */
+static inline uint64_t slo_limit_room(const struct slo_limit *l, uint64_t units, uint64_t now)
+{
+	uint64_t time, burst, until_full;
+
+	if (l->ns_per_unit == 0)
+		return UINT64_MAX;
+	time = slo_limit_time(l, units);
+	burst = slo_limit_burst_ns(l, time);
+	until_full = l->tag_ns > now ? l->tag_ns - now : 0;
+	return burst > until_full ? (burst - until_full) / time : 0;
 }
 
 static inline void slo_limit_charge(struct slo_limit *l, uint64_t units, uint64_t now)

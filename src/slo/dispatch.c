@@ -77,8 +77,8 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 }
 
 /*
- * Going lightly. While nobody waits, and neither class nor VM has a promise that counts requests, all that has to be known of
- * one more request is that it is in flight. One in LIGHT_RUN, and at least one in LIGHT_NS, is accounted for in full: it
+ * Going lightly. While nobody waits, and neither class nor VM has a reservation or is near its limit, all that has to be known
+ * of one more request is that it is in flight. One in LIGHT_RUN, and at least one in LIGHT_NS, is accounted for in full: it
  * teaches the cost model and books the others.
  */
 #define LIGHT_RUN 63u
@@ -97,28 +97,47 @@ void slo_flow_settle(struct slo_flow *f, uint64_t now)
 	f->light_requests = f->light_bytes = 0;
 }
 
+/* Requests of unknown size that the limits of class and VM let go now. */
+static uint64_t limits_room(const struct slo_node *class, uint64_t now)
+{
+	uint64_t room = UINT64_MAX;
+
+	for (const struct slo_node *n = class; n->parent; n = n->parent) {
+		if (!n->limited)
+			continue;
+		room = min_u64(room, slo_limit_room(&n->limit[SLO_IOPS], 1000, now));
+		room = min_u64(room, slo_limit_room(&n->limit[SLO_BANDWIDTH], n->sched->split_bytes, now));
+	}
+	return room;
+}
+
 unsigned slo_flow_room(const struct slo_flow *f, uint64_t now)
 {
 	const struct slo_node *class = f->node.parent;
 	const struct slo_sched *s = f->node.sched;
+	uint64_t room;
 
-	if (!f->light_left || now >= f->light_until_ns || class->rated || class->parent->rated || class->held_back ||
+	if (!f->light_left || now >= f->light_until_ns || class->due.any || class->parent->due.any || class->held_back ||
 	    s->targets || s->expect.n || s->anticipation.node || s->root.held || s->root.in_flight >= s->window.size)
 		return 0;
-	return (unsigned)min_u64(f->light_left, s->window.size - s->root.in_flight);
+	room = min_u64(f->light_left, s->window.size - s->root.in_flight);
+	return (unsigned)(class->rated || class->parent->rated ? min_u64(room, limits_room(class, now)) : room);
 }
 
 void slo_flow_passed(struct slo_flow *f, unsigned n, unsigned instant, uint64_t bytes, uint64_t now)
 {
-	struct slo_class_state *class = f->node.parent->class;
+	struct slo_node *class = f->node.parent;
+	struct slo_amount a = { { n * UINT64_C(1000), bytes } };
 
+	if (class->rated || class->parent->rated)
+		slo_charge_rates(f, &a, false, false, now);
 	f->node.sched->now_ns = now;
 	f->node.sched->fast += n;
 	f->light_left -= (unsigned)min_u64(n, f->light_left);
 	f->light_requests += n;
 	f->light_bytes += bytes;
-	hist_add_many(&class->queue_time, 0, n);
-	hist_add_many(&class->device_time, 0, instant);
+	hist_add_many(&class->class->queue_time, 0, n);
+	hist_add_many(&class->class->device_time, 0, instant);
 }
 
 void slo_flow_out(struct slo_flow *f)

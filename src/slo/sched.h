@@ -138,8 +138,8 @@ static inline void slo_req_init(struct slo_req *r, enum slo_op op, uint64_t offs
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
 
 /*
- * The way past all that, for batches. While nobody waits and no promise of the flow's class and VM counts requests, all that
- * has to be known of most requests is how many there were. `room`: so many may go without being admitted one by one (reads and
+ * The way past all that, for batches. While nobody waits and the flow's class and VM have no reservation and are not near a
+ * limit, all that has to be known of most requests is how many there were. `room`: so many may go without being admitted one by one (reads and
  * writes, none larger than `split`); 0: admit or enqueue the next one, which may open the way for more. It holds until
  * anything else is called for the scheduler. `passed`: books what went, `bytes` together; of these, `instant` are done already.
  * Each of the others is reported by `out`, and by `back` when it is done.

@@ -140,20 +140,25 @@ void store_channel_close(struct store_channel *c);
 /* What callers have promised; asserted in debug builds. */
 void store_check_request(const struct store_channel *c, const struct store_io *io);
 
+static inline void store_count(struct store_channel *c, enum store_op op, uint64_t n, uint64_t bytes)
+{
+	counter_add(&c->counters->ops[op], n);
+	counter_add(&c->counters->bytes[op], bytes);
+}
+
 /*
  * Range, alignment to 512 and read-only have been checked by the device model; everything goes through this one call.
- * Counts, then hands on. STORE_LATER: `done` will be called; else this is the result, and it will not: what a store answers at
- * once (memory) is answered without a detour. A disk may shrink between the device model's check and this one.
+ * STORE_LATER: `done` will be called; else this is the result, and it will not: what a store answers at once (memory) is
+ * answered without a detour. The caller counts it, one by one or in batches. A disk may shrink between the device model's
+ * check and this one.
  */
-static inline int store_start(struct store_channel *c, struct store_io *io)
+static inline int store_start_uncounted(struct store_channel *c, struct store_io *io)
 {
 	uint64_t size = load_relaxed(&io->disk->size_bytes);
 	int result = -EIO;
 
 	debug_only(store_check_request(c, io));
 	io->channel = c;
-	counter_add(&c->counters->ops[io->op], 1);
-	counter_add(&c->counters->bytes[io->op], io->length_bytes);
 	if (likely(io->length_bytes <= size && io->offset_bytes <= size - io->length_bytes) || io->op == STORE_FLUSH)
 		result = c->pool->ops->submit(c, io);
 	if (result == STORE_LATER)
@@ -161,6 +166,12 @@ static inline int store_start(struct store_channel *c, struct store_io *io)
 	else if (unlikely(result < 0))
 		counter_add(&c->counters->errors, 1);
 	return result;
+}
+
+static inline int store_start(struct store_channel *c, struct store_io *io)
+{
+	store_count(c, io->op, 1, io->length_bytes);
+	return store_start_uncounted(c, io);
 }
 
 /* The same for who wants `done` called in any case, maybe before this returns. */

@@ -35,7 +35,7 @@ static inline void inflight_split_batch(struct virtqueue *q)
 	uint16_t before = load_relaxed(&r->last_batch_head);
 
 	for (; d < end; d++) {
-		uint16_t head = d->chain->id;
+		uint16_t head = d->id;
 
 		inflight_store(&r->desc[head].next, before);
 		inflight_store(&r->last_batch_head, head);
@@ -49,7 +49,7 @@ static inline void inflight_split_published(struct virtqueue *q)
 	struct virtq_inflight_split *r = q->inflight;
 
 	for (const struct virtq_done *d = q->done, *end = d + q->n_done; d < end; d++)
-		inflight_store(&r->desc[d->chain->id].inflight, 0);
+		inflight_store(&r->desc[d->id].inflight, 0);
 	inflight_store(&r->used_idx, q->used_idx);
 }
 
@@ -107,7 +107,7 @@ static inline void inflight_packed_batch(struct virtqueue *q, uint16_t used_idx,
 	union virtq_inflight_used u = { .word = load_relaxed(&r->used.word) };
 
 	for (unsigned i = 0; i < q->n_done; i++) {
-		uint16_t first = q->inflight_entry[q->done[i].chain->id];
+		uint16_t first = q->inflight_entry[q->done[i].id];
 		uint16_t last = load_relaxed(&r->desc[first].last);
 
 		if (unlikely(last >= q->size)) {
@@ -129,7 +129,7 @@ static inline void inflight_packed_published(struct virtqueue *q)
 	union virtq_inflight_used u = { .word = load_relaxed(&r->used.word) };
 
 	for (unsigned i = 0; i < q->n_done; i++)
-		inflight_store(&r->desc[q->inflight_entry[q->done[i].chain->id]].inflight, 0);
+		inflight_store(&r->desc[q->inflight_entry[q->done[i].id]].inflight, 0);
 	inflight_store(&r->old_free_head, load_relaxed(&r->free_head));
 	u.old_used_idx = u.used_idx;
 	u.old_used_wrap = u.used_wrap;

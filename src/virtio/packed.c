@@ -68,12 +68,13 @@ static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struc
 static inline enum virtqueue_fault chain_settle(struct virtqueue *q, const struct chain_build *b, uint16_t id,
 						uint16_t descs, struct virtq_chain **ret)
 {
+	unsigned n = (unsigned)(b->at - b->seg);
 	struct virtq_seg *seg;
 
 	if (unlikely(id >= q->size || q->chain[id].seg))
 		return VIRTQUEUE_HEAD;
-	seg = b->n <= VIRTQUEUE_SEGS_FEW ? segs_few(q, id) : segs_many(q, id);
-	for (unsigned i = 0; i < b->n; i++)
+	seg = n <= VIRTQUEUE_SEGS_FEW ? segs_few(q, id) : segs_many(q, id);
+	for (unsigned i = 0; i < n; i++)
 		seg[i] = b->seg[i];
 	*ret = &q->chain[id];
 	return chain_finish(b, *ret, id, descs, seg);
@@ -83,7 +84,7 @@ static inline enum virtqueue_fault chain_take(struct virtqueue *q, struct virtq_
 {
 	const struct virtq_packed_desc *ring = q->desc;
 	struct virtq_seg few[VIRTQUEUE_SEGS_FEW];
-	struct chain_build b = { .seg = few };
+	struct chain_build b = chain_begin(few);
 	struct inflight_chain record = { 0 };
 	struct desc_copy d;
 	enum virtqueue_fault f;
@@ -120,7 +121,7 @@ enum virtqueue_fault packed_reparse(struct virtqueue *q, uint16_t entry, struct 
 {
 	const struct virtq_inflight_packed *r = q->inflight;
 	struct virtq_seg few[VIRTQUEUE_SEGS_FEW];
-	struct chain_build b = { .seg = few };
+	struct chain_build b = chain_begin(few);
 	uint16_t num = load_relaxed(&r->desc[entry].num), at = entry, descs = 0;
 	struct desc_copy d;
 	enum virtqueue_fault f;

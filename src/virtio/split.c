@@ -32,17 +32,15 @@ static inline uint16_t used_event(const struct virtqueue *q)
 }
 
 /*
- * Walks one table by `next`; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others).
+ * Walks one table by `next`, from an entry that is in it; an indirect descriptor may only end the ring's own table (`indirect` is NULL in others).
  */
-static always_inline enum virtqueue_fault walk(struct chain_build *b, struct virtq_seg *many,
+static always_inline enum virtqueue_fault walk(const struct virtqueue *q, uint16_t head, struct chain_build *b,
 					       const struct virtq_desc *table, uint32_t n, uint32_t at, struct desc_copy *indirect)
 {
 	for (;;) {
 		struct desc_copy d;
 		enum virtqueue_fault f;
 
-		if (unlikely(at >= n))
-			return indirect ? VIRTQUEUE_HEAD : VIRTQUEUE_INDIRECT;
 		d = desc_load(&table[at]);
 		if (d.flags & VIRTQ_DESC_F_INDIRECT) {
 			if (unlikely(!indirect || (d.flags & VIRTQ_DESC_F_NEXT)))
@@ -51,26 +49,27 @@ static always_inline enum virtqueue_fault walk(struct chain_build *b, struct vir
 			return VIRTQUEUE_OK;
 		}
 		/* A loop ends at VIRTQUEUE_CHAIN_MAX at the latest. */
-		f = chain_append(b, many, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, segs_many(q, head), d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 		if (!(d.flags & VIRTQ_DESC_F_NEXT))
 			return VIRTQUEUE_OK;
 		at = d.id;
+		if (unlikely(at >= n))
+			return indirect ? VIRTQUEUE_HEAD : VIRTQUEUE_INDIRECT;
 	}
 }
 
-static inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
+static always_inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret)
 {
 	struct virtq_chain *c = &q->chain[head];
-	struct virtq_seg *many = segs_many(q, head);
-	struct chain_build b = { .seg = segs_few(q, head) };
+	struct chain_build b = chain_begin(segs_few(q, head));
 	struct desc_copy indirect = { 0 };
 	enum virtqueue_fault f;
 
 	if (unlikely(c->seg))
 		return VIRTQUEUE_HEAD;
-	f = walk(&b, many, q->desc, q->size, head, &indirect);
+	f = walk(q, head, &b, q->desc, q->size, head, &indirect);
 	if (unlikely(f))
 		return f;
 	if (indirect.flags) {
@@ -80,7 +79,7 @@ static inline enum virtqueue_fault parse(struct virtqueue *q, uint16_t head, str
 		if (unlikely(!table))
 			return VIRTQUEUE_INDIRECT;
 		q->last_table = table;
-		f = walk(&b, many, table, n, 0, NULL);
+		f = walk(q, head, &b, table, n, 0, NULL);
 		if (unlikely(f))
 			return f;
 	}
@@ -217,13 +216,13 @@ bool split_publish(struct virtqueue *q)
 	for (unsigned i = 0; i < n; i++) {
 		struct virtq_used_elem *e = &used->ring[(uint16_t)(first + i) & mask];
 
-		shared_store(&e->id, q->done[i].chain->id);
+		shared_store(&e->id, q->done[i].id);
 		shared_store(&e->len, q->done[i].written);
 	}
 	if (q->inflight)
 		inflight_split_batch(q);
 	q->used_idx = first + n;
-	q->last_id = q->done[n - 1].chain->id;
+	q->last_id = q->done[n - 1].id;
 	/* Pairs with the driver's read barrier after its load of idx: it sees the elements and the data. */
 	shared_store_release(&used->idx, q->used_idx);
 	if (q->inflight)

@@ -71,32 +71,44 @@ static always_inline struct desc_copy desc_load(const void *from)
 
 /* A chain while it is read: lives in registers, and moves to the queue's table when it is whole. */
 struct chain_build {
-	struct virtq_seg *seg;
-	unsigned n, n_out;
-	uint64_t out_bytes, in_bytes; /* at most VIRTQUEUE_CHAIN_MAX x 4 GiB: checked once, at the end */
+	struct virtq_seg *seg, *at, *end; /* the first; the next; behind the last that there is room for */
+	struct virtq_seg *out_end;	  /* behind the last device-readable one */
+	uint64_t out_bytes, in_bytes;	  /* at most VIRTQUEUE_CHAIN_MAX x 4 GiB: checked once, at the end */
 };
 
-/* `many`: where the segments go when there are more than a few. */
+static always_inline struct chain_build chain_begin(struct virtq_seg *few)
+{
+	return (struct chain_build){ .seg = few, .at = few, .end = few + VIRTQUEUE_SEGS_FEW, .out_end = few };
+}
+
+/* More than a few segments: they move to `many`, where there is room for as many as there may be. */
+static inline enum virtqueue_fault chain_grow(struct chain_build *b, struct virtq_seg *many)
+{
+	if (b->end - b->seg == VIRTQUEUE_CHAIN_MAX)
+		return VIRTQUEUE_CHAIN_LOOP;
+	b->out_end = many + (b->out_end - b->seg);
+	b->at = many + (b->at - b->seg);
+	b->seg = memcpy(many, b->seg, VIRTQUEUE_SEGS_FEW * sizeof(*many));
+	b->end = many + VIRTQUEUE_CHAIN_MAX;
+	return VIRTQUEUE_OK;
+}
+
 static always_inline enum virtqueue_fault chain_append(struct chain_build *b, struct virtq_seg *many, uint64_t addr,
 						       uint32_t len, bool write)
 {
-	if (unlikely(b->n >= VIRTQUEUE_SEGS_FEW)) {
-		if (b->n == VIRTQUEUE_CHAIN_MAX)
-			return VIRTQUEUE_CHAIN_LOOP;
-		if (b->n == VIRTQUEUE_SEGS_FEW)
-			b->seg = memcpy(many, b->seg, VIRTQUEUE_SEGS_FEW * sizeof(*many));
-	}
+	if (unlikely(b->at == b->end) && chain_grow(b, many) != VIRTQUEUE_OK)
+		return VIRTQUEUE_CHAIN_LOOP;
+	b->at->gpa = addr;
+	b->at->len = len;
 	if (write) {
 		b->in_bytes += len;
-	} else {
-		if (unlikely(b->n_out != b->n))
-			return VIRTQUEUE_ORDER;
-		b->out_bytes += len;
-		b->n_out++;
+		b->at++;
+		return VIRTQUEUE_OK;
 	}
-	b->seg[b->n].gpa = addr;
-	b->seg[b->n].len = len;
-	b->n++;
+	if (unlikely(b->out_end != b->at))
+		return VIRTQUEUE_ORDER;
+	b->out_bytes += len;
+	b->out_end = ++b->at;
 	return VIRTQUEUE_OK;
 }
 
@@ -106,7 +118,7 @@ static inline enum virtqueue_fault chain_finish(const struct chain_build *b, str
 	if (unlikely((b->out_bytes | b->in_bytes) > UINT32_MAX))
 		return VIRTQUEUE_LENGTH;
 	*c = (struct virtq_chain){
-		.id = id, .descs = descs, .n_seg = b->n, .n_out = b->n_out,
+		.id = id, .descs = descs, .n_seg = (uint16_t)(b->at - b->seg), .n_out = (uint16_t)(b->out_end - b->seg),
 		.out_bytes = b->out_bytes, .in_bytes = b->in_bytes, .seg = seg,
 	};
 	return VIRTQUEUE_OK;

@@ -13,6 +13,7 @@
 struct virtq_done {
 	struct virtq_chain *chain;
 	uint32_t written;
+	uint16_t id; /* the chain's */
 };
 
 struct virtqueue {
@@ -62,5 +63,5 @@ struct virtqueue {
 static inline void virtqueue_push(struct virtqueue *q, struct virtq_chain *chain, uint32_t written)
 {
 	/* A chain is in flight once, so there is always room. */
-	q->done[q->n_done++] = (struct virtq_done){ .chain = chain, .written = written };
+	q->done[q->n_done++] = (struct virtq_done){ .chain = chain, .written = written, .id = chain->id };
 }

@@ -84,6 +84,23 @@ expect 0 '"field": "reservation.iops"' "$fairlead" diff --json "$dir/fairlead.ya
 expect 69 "is fairleadd running?" "$fairlead" --control "$dir/control.sock" status
 expect 1 "systemctl start fairleadd" "$fairlead" doctor --control "$dir/control.sock" "$dir/fairlead.yaml"
 expect 1 "mistakes in it" "$fairlead" doctor --control "$dir/control.sock" "$dir/bad.yaml"
+cat >"$dir/sim.yaml" <<END
+vms: { driver: { batch: 8 }, web: , adder: { runs: hog, copies: 7 } }
+groups: { shop: { vms: [driver, web] } }
+chains: { calls: { clients: 9, path: [ { vm: driver, cost: 200us }, { vm: web, cost: 1ms } ] } }
+END
+sim="sim cosched $dir/sim.yaml --duration 1s --seeds 2"
+expect 64 "either a file or --replay" "$fairlead" sim cosched
+expect 64 "not a list of" "$fairlead" $sim --algorithms fare
+expect 66 "No such file" "$fairlead" sim cosched "$dir/none.yaml"
+expect 78 "bad-sim.yaml:1:13: error: a VM has no key 'run'" sh -c "echo 'vms: { adder: { run: hog } }' | sed s/adder/a/ >$dir/bad-sim.yaml; $fairlead sim cosched $dir/bad-sim.yaml"
+expect 0 "adder (7)" "$fairlead" $sim --csv "$dir/sim.csv" --svg "$dir/sim.svg" --trace "$dir/sim.trace" --algorithms pooled,fair
+expect 0 '"ms_per_request"' "$fairlead" --json $sim
+expect 0 "pooled,2,machine,,kicks_per_s," cat "$dir/sim.csv"
+expect 0 "</svg>" cat "$dir/sim-pooled.svg"
+expect 0 "any CPU 100.0 %" "$fairlead" sim cosched --replay "$dir/sim-pooled.trace"
+expect 0 '"same_cpu"' "$fairlead" --json sim cosched --replay "$dir/sim-pooled.trace" --algorithms credit
+expect 66 "not a trace" "$fairlead" sim cosched --replay "$dir/sim.csv"
 expect 64 "no completion" "$fairlead" completion fish
 expect 0 '"disk add"' "$fairlead" help --json
 

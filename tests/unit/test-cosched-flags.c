@@ -71,7 +71,7 @@ static struct state {
 	uint8_t list[CPUS][CO_STATES][MEMBERS], n[CPUS][CO_STATES];
 	uint32_t running[CPUS];
 	bool kicked[CPUS], asleep[MEMBERS];
-	uint8_t slices[CPUS], sleeps, wakes;   /* how many may still end, happen */
+	uint8_t slices, sleeps, wakes; /* how many may still end, happen */
 	uint32_t claimed[CPUS], taken[CPUS];   /* for the checks */
 	uint32_t working_writes[CPUS];
 	struct thread thread[THREADS];
@@ -193,11 +193,11 @@ static void check_access(enum access kind, size_t offset, uint64_t old, uint64_t
 static uint64_t access_do(enum access kind, const volatile void *at, unsigned size, uint64_t a, uint64_t b)
 {
 	size_t offset = kind >= FIRST ? 0 : (size_t)((const volatile char *)at - (const volatile char *)&now.view);
-	struct thread *t = &s.thread[now.t];
+	struct thread *t = now.t == CO_NONE ? NULL : &s.thread[now.t];
 	volatile char *real;
 	uint64_t old, new;
 
-	if (now.t == CO_NONE) { /* while the world is made: at once */
+	if (!t) { /* while the world is made: at once */
 		old = load(at, size);
 		store((volatile void *)(uintptr_t)at, size, result_of(kind, size, old, a, b));
 		return old;
@@ -459,8 +459,8 @@ static void explore_cpu(const struct state *before, uint32_t c)
 		explore_after(before);
 		return;
 	}
-	if (s.kicked[c] || s.slices[c]) {
-		s.slices[c] -= !s.kicked[c];
+	if (s.kicked[c] || s.slices) {
+		s.slices -= !s.kicked[c];
 		begin(c, SCHEDULE, 0);
 		explore_after(before);
 	}
@@ -518,7 +518,10 @@ static void explore(void)
 	seen.open[seen_find(k)] = 0;
 }
 
-/* `n` CPUs, each the home of a member of the group (slots 0..n-1) and of another (n..2n-1). */
+/*
+ * `n` CPUs, each the home of a member of the group (slots 0..n-1) and of another (n..2n-1); members of the group may be
+ * `asleep` (bits), then only CPU 0 begins by itself.
+ */
 static void start(uint32_t n, enum co_mode mode, uint8_t slices, uint8_t sleeps, uint8_t wakes, uint32_t asleep)
 {
 	struct co_params params = { .mode = mode, .n_cpus = n, .ask_on_wake = 1, .period_ns = 1000, .slice_ns = 1000,
@@ -548,12 +551,12 @@ static void start(uint32_t n, enum co_mode mode, uint8_t slices, uint8_t sleeps,
 	}
 	for (uint32_t c = 0; c < CPUS; c++) {
 		s.running[c] = CO_NONE;
-		s.kicked[c] = c < n;
-		s.slices[c] = c < n ? slices : 0;
+		s.kicked[c] = c < n && (asleep == 0 || c == 0);
 	}
 	/* The first member of the group is asked for from outside, so that something happens. */
 	s.world.cpu[0].request = GROUP + 1;
 	s.claimed[0] = 1;
+	s.slices = slices;
 	s.sleeps = sleeps;
 	s.wakes = wakes;
 	free(seen.key);
@@ -564,17 +567,16 @@ static void start(uint32_t n, enum co_mode mode, uint8_t slices, uint8_t sleeps,
 	assert_non_null(seen.open);
 	seen.n = seen.depth = seen.deepest = 0;
 	explore();
-	print_message("%u CPUs, mode %u, %u slices each, %u sleeps, %u wake-ups: %u states, %u steps at most, %u asked late\n", n, mode,
+	print_message("%u CPUs, mode %u, %u slices, %u sleeps, %u wake-ups: %u states, %u steps at most, %u asked late\n", n, mode,
 		      slices, sleeps, wakes, seen.n, seen.deepest, late);
 }
 
 static void test_two(void **context)
 {
 	(void)context;
-	start(2, CO_MODE_CO_CREDIT, 1, 0, 0, 0);
+	start(2, CO_MODE_CO_CREDIT, 2, 0, 0, 0);
 	start(2, CO_MODE_CO_CREDIT, 0, 1, 1, 0);
-	start(2, CO_MODE_POOLED, 0, 0, 1, 2);
-	start(2, CO_MODE_POOLED, 0, 1, 1, 2);
+	start(2, CO_MODE_POOLED, 1, 1, 1, 2);
 }
 
 static void test_three(void **context)

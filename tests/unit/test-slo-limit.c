@@ -184,6 +184,103 @@ static void drained_is_owed(void **state)
 	slo_sched_destroy(s);
 }
 
+static void watch_add(struct watch *w, uint64_t now, uint64_t units)
+{
+	assert_true(w->n < DISPATCHES);
+	w->at[w->n] = now;
+	w->units[w->n++] = units;
+}
+
+/* A queue that always wants 32 more, each done at once: what may pass it lets pass, the next one it asks for. */
+static void batch_case(struct slo_promise p, bool on_vm, double rate, double burst)
+{
+	static struct watch w;
+	struct slo_sched *s = sim_sched(64);
+	struct slo_node *vm = sim_vm(s, on_vm ? p : (struct slo_promise){ 0 });
+	struct slo_node *class = sim_class(vm, on_vm ? (struct slo_promise){ 0 } : p);
+	struct slo_flow *f = sim_flow(class);
+	uint64_t unit = p.limit.bandwidth ? 4096 : 1, total = 0, passed = 0;
+	struct slo_report report;
+
+	w.n = 0;
+	for (uint64_t now = NSEC_PER_SEC; now < 3 * NSEC_PER_SEC; now += 200 * NSEC_PER_USEC) {
+		unsigned n = (unsigned)min_u64(slo_flow_room(f, now), 32);
+		struct slo_piece piece;
+		struct slo_req r;
+
+		slo_flow_passed(f, n, n, n * 4096ul, now);
+		slo_req_init(&r, SLO_READ, 0, 4096);
+		passed += n;
+		if (n < 32 && slo_admit_fast(f, &r, now, &piece)) {
+			assert_true(slo_complete(&piece, now, 0));
+			n++;
+		}
+		if (n)
+			watch_add(&w, now, n * unit);
+		total += n * unit;
+	}
+	/* What passed last is booked when somebody looks: in the second in which it went. */
+	slo_node_report(class, 3 * NSEC_PER_SEC - 1, &report);
+	slo_node_report(class, 3 * NSEC_PER_SEC, &report);
+	print_message("  batches, %s limit %.0f/s: most in 1 s %llu, mean %.1f/s, %.1f %% passed\n", on_vm ? "VM" : "class", rate,
+		      (unsigned long long)most_in(&w, NSEC_PER_SEC), (double)total / 2,
+		      100.0 * (double)(passed * unit) / (double)total);
+	assert_true((double)most_in(&w, NSEC_PER_SEC) <= rate + burst);
+	assert_true((double)most_in(&w, 10 * NSEC_PER_MSEC) <= rate / 100 + burst + 1);
+	assert_true((double)total >= rate * 2 * 0.98);
+	assert_true(passed * unit > total / 2);
+	assert_int_equal(report.attained[SLO_SPAN_10S].requests, total / unit);
+	assert_int_equal(report.attained[SLO_SPAN_10S].bytes, total / unit * 4096);
+	slo_sched_destroy(s);
+}
+
+static void batches_keep_limits(void **state)
+{
+	(void)state;
+	/* By default a burst is what goes in 10 ms, and one. */
+	batch_case((struct slo_promise){ .limit = { .milli_iops = 50000000 } }, false, 50000, 501);
+	batch_case((struct slo_promise){ .limit = { .milli_iops = 50000000 } }, true, 50000, 501);
+	batch_case((struct slo_promise){ .limit = { .milli_iops = 50000000 }, .burst_milli_requests = 100000 }, false, 50000, 100);
+	batch_case((struct slo_promise){ .limit = { .bandwidth = 200000000 } }, false, 2e8, 2e6 + 131072);
+}
+
+/* What a flow owes or waits for leaves no room: nothing passes what is held, a reservation, or a full window. */
+static void no_room_when_somebody_waits(void **state)
+{
+	struct slo_sched *s = sim_sched(4);
+	struct slo_node *vm = sim_vm(s, (struct slo_promise){ 0 }), *class = sim_class(vm, (struct slo_promise){ 0 });
+	struct slo_flow *f = sim_flow(class), *other = sim_flow(sim_class(vm, (struct slo_promise){ .limit = { 1000 } }));
+	struct slo_req r[4];
+	struct slo_piece p[4];
+	uint64_t now = NSEC_PER_SEC;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
+		slo_req_init(&r[i], SLO_READ, 0, 4096);
+	assert_int_equal(slo_flow_room(f, now), 0); /* one has to be accounted for in full first */
+	assert_true(slo_admit_fast(f, &r[0], now, &p[0]));
+	assert_int_equal(slo_flow_room(f, now), 3);
+	slo_flow_passed(f, 3, 0, 3 * 4096, now);
+	for (unsigned i = 0; i < 3; i++)
+		slo_flow_out(f);
+	assert_int_equal(slo_flow_room(f, now), 0);
+	assert_int_equal(slo_flow_in_flight(f), 4);
+	slo_flow_back(f, now, now + 1000);
+	assert_int_equal(slo_flow_room(f, now), 1);
+	slo_enqueue(other, &r[1], now);
+	assert_int_equal(slo_flow_room(f, now), 0);
+	assert_true(slo_dispatch(s, now, &p[1]));
+	assert_true(slo_complete(&p[1], now + 1000, 0));
+	assert_int_equal(slo_flow_room(f, now + 1000), 1);
+	assert_int_equal(slo_update(class, &(struct slo_promise){ .reservation = { 1000 } }, now + 1000), 0);
+	assert_int_equal(slo_flow_room(f, now + 1000), 0);
+	for (unsigned i = 0; i < 2; i++)
+		slo_flow_back(f, now, now + 1000);
+	assert_true(slo_complete(&p[0], now + 1000, 0));
+	assert_int_equal(slo_in_flight(s), 0);
+	slo_sched_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +288,8 @@ int main(void)
 		cmocka_unit_test(low_limit_is_reached_on_a_busy_disk),
 		cmocka_unit_test(reports_name_the_limit),
 		cmocka_unit_test(drained_is_owed),
+		cmocka_unit_test(batches_keep_limits),
+		cmocka_unit_test(no_room_when_somebody_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The way of requests through a queue, on the worker that it is attached to: what a poll takes from the ring, where it is sent,
+ * how it comes back.
+ *
+ * One turn publishes what completed since the last one, takes a batch of at most BATCH chains, and sends each on its way:
+ * answered at once, to the pool's gate, or straight to the store. Completions, which come from the store while the worker reaps
+ * or while it submits, only push into the used ring and mark the queue; the next turn makes them visible in one store and writes
+ * the call eventfd at most once. So a busy queue costs the driver one interrupt per batch, and none when it polls.
+ *
+ * Nearly all requests are plain transfers for a store that answers at once or keeps them, and nobody waits at the gate: those go
+ * through accept_plain() from descriptors to used entry, and are counted together once the driver can see them. Everything else
+ * takes the long way (request.c, port.c), which decides the same.
+ */
+#include "blk/queue_internal.h"
+
+#define BATCH 32u
+
+/* --- completion --- */
+
+static struct hist *latency_of(struct blk_queue *q, const struct blk_request *r)
+{
+	if (likely(r->what <= BLK_COUNT_WRITE))
+		return r->what == BLK_COUNT_READ ? &q->counters.read_ns : &q->counters.write_ns;
+	return r->what == BLK_COUNT_FLUSH ? &q->counters.flush_ns : NULL;
+}
+
+static void count_request(struct blk_queue *q, const struct blk_request *r, uint8_t status)
+{
+	unsigned what = r->what;
+	struct hist *latency = latency_of(q, r);
+
+	counter_add(&q->counters.ops[what], 1);
+	if (what <= BLK_COUNT_WRITE)
+		counter_add(&q->counters.bytes[what], r->data_bytes);
+	if (unlikely(status != VIRTIO_BLK_S_OK))
+		counter_add(&q->counters.errors, 1);
+	if (latency)
+		hist_add(latency, worker_now_ns(q->worker) - r->arrival_ns);
+}
+
+/* Pushes the answer. It becomes visible with the next publish. */
+static void answer(struct blk_queue *q, struct blk_request *r, uint8_t status, uint32_t written)
+{
+	if (unlikely(!blk_request_put_status(r, q->map, status)))
+		written = 0;
+	count_request(q, r, status);
+	virtqueue_push(&q->vq, r->chain, written);
+	q->outstanding--;
+	q->unpublished = true;
+}
+
+static uint8_t status_of(int result)
+{
+	if (likely(result == 0))
+		return VIRTIO_BLK_S_OK;
+	return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+static void finish_request(struct blk_queue *q, struct blk_request *r)
+{
+	uint32_t written = r->type == VIRTIO_BLK_T_IN && r->result == 0 ? r->data_bytes + 1 : 1;
+
+	answer(q, r, status_of(r->result), written);
+}
+
+/* One part, maybe the whole, is done. */
+static inline void part_done(struct blk_queue *q, struct blk_request *r, struct blk_part *part, uint32_t bytes, int result)
+{
+	if (unlikely(result < 0 && r->result == 0))
+		r->result = result;
+	r->undone_bytes -= bytes;
+	if (part)
+		blk_port_part_done(part, result);
+	else if (r->passed)
+		slo_flow_back(r->passed, r->arrival_ns, worker_now_ns(q->worker));
+	if (r->undone_bytes == 0)
+		finish_request(q, r);
+	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
+	worker_source_wake(&q->source);
+}
+
+/* What the store answers at once is not counted as dispatched: nobody could see it under way. */
+static void sent(struct blk_queue *q)
+{
+	q->dispatched++;
+	worker_source_dispatched(&q->source);
+}
+
+static void came_back(struct blk_queue *q)
+{
+	q->dispatched--;
+	worker_source_completed(&q->source);
+}
+
+static int translate(struct blk_queue *q, struct blk_request *r, struct store_io *io, uint32_t start, uint32_t bytes)
+{
+	return blk_request_translate(r, io, q->map, q->geometry, load_relaxed(q->write_through), start, bytes);
+}
+
+/* What follows at the store on what has just been done: 1, 0 (nothing) or -errno. */
+static int next_step(struct blk_queue *q, struct blk_request *r)
+{
+	int err;
+
+	if (r->range + 1 < r->ranges) {
+		r->range++;
+		err = translate(q, r, &r->io, 0, 0);
+		return err ? err : 1;
+	}
+	/* Zeroes are written through as data are, but stores have no such flag for ranges. */
+	if (r->type == VIRTIO_BLK_T_WRITE_ZEROES && r->io.op != STORE_FLUSH && load_relaxed(q->write_through)) {
+		r->io.op = STORE_FLUSH;
+		r->io.flags = 0;
+		r->io.offset_bytes = r->io.length_bytes = 0;
+		return 1;
+	}
+	return 0;
+}
+
+/* A step of a request dispatched whole is done: the next range of a discard, or the end. */
+static inline void whole_done(struct blk_queue *q, struct blk_request *r, int result)
+{
+	while (unlikely(r->ranges) && result == 0) {
+		result = next_step(q, r);
+		if (result > 0)
+			result = store_start(q->channel, &r->io);
+		else
+			break;
+	}
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, r->part, r->undone_bytes, result);
+}
+
+void blk_queue_store_done(struct store_io *io, int result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+	struct blk_queue *q = r->queue;
+
+	came_back(q);
+	whole_done(q, r, result);
+	if (unlikely(r->ranges))
+		store_flush_batch(q->channel);
+}
+
+static void slice_done(struct store_io *io, int result)
+{
+	struct blk_slice *s = container_of(io, struct blk_slice, io);
+	struct blk_queue *q = s->request->queue;
+
+	came_back(q);
+	part_done(q, s->request, s->part, (uint32_t)io->length_bytes, result);
+}
+
+/* --- dispatch --- */
+
+void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
+{
+	int result;
+
+	r->part = part;
+	r->undone_bytes = r->data_bytes - r->given_bytes;
+	result = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
+	if (likely(result == 0))
+		result = store_start(q->channel, &r->io);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		whole_done(q, r, result);
+}
+
+void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct blk_slice *s, uint32_t start, uint32_t bytes)
+{
+	int result;
+
+	if (start == 0)
+		r->undone_bytes = r->data_bytes - r->given_bytes;
+	s->request = r;
+	s->io.disk = q->store;
+	s->io.done = slice_done;
+	result = translate(q, r, &s->io, r->given_bytes + start, bytes);
+	if (likely(result == 0))
+		result = store_start(q->channel, &s->io);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, s->part, bytes, result);
+}
+
+void blk_queue_send_on(struct blk_queue *q, struct blk_request *r)
+{
+	if (q->port)
+		blk_port_submit(q->port, r);
+	else
+		blk_queue_dispatch(q, r, NULL);
+}
+
+void blk_queue_end_batch(struct blk_queue *q)
+{
+	if (q->port) {
+		blk_port_lane_book(q->port);
+		blk_port_flush(q->port);
+	}
+	store_flush_batch(q->channel);
+}
+
+/* --- plain requests: nearly all --- */
+
+/* Done at once, in this batch: counted together at its end, as nobody can see them apart. */
+struct instant {
+	uint32_t n[2]; /* reads, writes */
+	uint64_t bytes[2];
+};
+
+static void count_instant(struct blk_queue *q, const struct instant *done)
+{
+	struct hist *latency[2] = { &q->counters.read_ns, &q->counters.write_ns };
+
+	for (unsigned what = BLK_COUNT_READ; what <= BLK_COUNT_WRITE; what++) {
+		if (!done->n[what])
+			continue;
+		counter_add(&q->counters.ops[what], done->n[what]);
+		counter_add(&q->counters.bytes[what], done->bytes[what]);
+		store_count(q->channel, (enum store_op)what, done->n[what], done->bytes[what]);
+		hist_add_many(latency[what], 0, done->n[what]);
+	}
+}
+
+/* What is known of a plain request is written down only if it does not end at once. */
+static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_chain *chain, uint64_t now_ns)
+{
+	q->outstanding++;
+	r->chain = chain;
+	r->arrival_ns = now_ns;
+	r->sector = r->io.offset_bytes / STORE_SECTOR;
+	r->status_gpa = chain->seg[2].gpa;
+	r->type = r->io.op;
+	r->what = (uint8_t)r->io.op;
+	r->data_bytes = r->undone_bytes = (uint32_t)r->io.length_bytes;
+	r->given_bytes = 0;
+	r->result = 0;
+	r->range = r->ranges = 0;
+	r->part = NULL;
+	r->passed = q->lane.flow;
+	if (r->passed)
+		slo_flow_out(r->passed);
+}
+
+/* False: not plain, or the gate has to see it. */
+static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns, struct instant *done)
+{
+	struct blk_request *r = &q->requests[chain->id];
+	struct blk_plain p;
+	int result;
+
+	if (!blk_plain_read(chain, q->map, q->geometry, &p))
+		return false;
+	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.bytes))
+		return false;
+	r->io.op = (enum store_op)p.type; /* STORE_READ, STORE_WRITE */
+	r->io.flags = p.type && load_relaxed(q->write_through) ? STORE_FUA : 0;
+	r->io.iov[0] = (struct iovec){ .iov_base = p.data, .iov_len = p.bytes };
+	r->io.iovcnt = 1;
+	r->io.offset_bytes = p.sector * STORE_SECTOR;
+	r->io.length_bytes = p.bytes;
+	result = store_start_uncounted(q->channel, &r->io);
+	if (result == 0) {
+		store_relaxed(p.status, VIRTIO_BLK_S_OK);
+		done->n[p.type]++;
+		done->bytes[p.type] += p.bytes;
+		q->lane.instant++;
+		virtqueue_push(&q->vq, chain, p.type ? 1 : p.bytes + 1);
+		q->unpublished = true;
+		return true;
+	}
+	store_count(q->channel, r->io.op, 1, p.bytes);
+	remember(q, r, chain, now_ns);
+	if (result == STORE_LATER)
+		sent(q);
+	else
+		part_done(q, r, NULL, p.bytes, result);
+	return true;
+}
+
+static void accept_chain(struct blk_queue *q, struct virtq_chain *chain, uint64_t now_ns)
+{
+	struct blk_request *r = &q->requests[chain->id];
+	int todo;
+
+	r->chain = chain;
+	r->arrival_ns = now_ns;
+	q->outstanding++;
+	todo = blk_request_parse(r, q->map, q->geometry);
+	if (likely(todo > 0)) {
+		blk_queue_send_on(q, r);
+	} else if (todo == 0) {
+		answer(q, r, r->status, r->written);
+	} else {
+		/* Nowhere to write a status: returning it with length 0 is all the protocol has. */
+		counter_add(&q->counters.errors, 1);
+		virtqueue_push(&q->vq, chain, 0);
+		q->outstanding--;
+		q->unpublished = true;
+	}
+}
+
+/* --- the poll source --- */
+
+void blk_queue_publish(struct blk_queue *q)
+{
+	q->unpublished = false;
+	if (!virtqueue_publish(&q->vq)) {
+		counter_add(&q->counters.calls_suppressed, 1);
+		return;
+	}
+	if (q->call_fd >= 0) {
+		uint64_t one = 1;
+
+		counter_add(&q->counters.calls_sent, 1);
+		/* EAGAIN: the counter is full, so the driver has been called already. */
+		if (write(q->call_fd, &one, sizeof(one)) < 0)
+			return;
+	}
+}
+
+void blk_queue_tell_broken(struct blk_queue *q)
+{
+	uint64_t one = 1;
+
+	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static void found_broken(struct blk_queue *q)
+{
+	q->told_broken = true;
+	counter_add(&q->counters.broken, 1);
+	blk_queue_tell_broken(q);
+}
+
+static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+	struct virtq_chain *chain[BATCH];
+	struct instant done = { 0 };
+	unsigned n, published = q->unpublished;
+
+	counter_add(&q->counters.polls, 1);
+	if (q->unpublished)
+		blk_queue_publish(q);
+	if (q->port)
+		blk_port_flush(q->port);
+	if (unlikely(q->state != BLK_QUEUE_SERVING)) {
+		blk_queue_check_quiet(q);
+		return published;
+	}
+	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
+	if (n == 0) {
+		counter_add(&q->counters.polls_empty, 1);
+		if (unlikely(q->vq.broken && !q->told_broken))
+			found_broken(q);
+		return published;
+	}
+	if (unlikely(memmap_faulted(q->map)))
+		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
+	for (unsigned i = 0; i < n; i++)
+		blk_request_prefetch(chain[i], q->map);
+	if (q->port)
+		blk_port_lane_open(q->port);
+	for (unsigned i = 0; i < n; i++)
+		if (!accept_plain(q, chain[i], now_ns, &done))
+			accept_chain(q, chain[i], now_ns);
+	if (q->unpublished)
+		blk_queue_publish(q);
+	blk_queue_end_batch(q);
+	if (q->unpublished)
+		blk_queue_publish(q);
+	count_instant(q, &done);
+	hist_add(&q->counters.batch, n);
+	return n;
+}
+
+static bool queue_arm(struct worker_source *s)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	if (q->unpublished)
+		return true;
+	if (q->state != BLK_QUEUE_SERVING)
+		return false;
+	/* Without a kick eventfd nobody would wake us: such a queue is polled for ever (vhost-user, SET_VRING_KICK). */
+	if (q->kick.fd < 0)
+		return true;
+	if (!virtqueue_kicks_on(&q->vq))
+		return false;
+	/* It stays polled: kicks that were left on would come with every request from now on. */
+	virtqueue_kicks_off(&q->vq);
+	return true;
+}
+
+static void queue_disarm(struct worker_source *s)
+{
+	struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	if (q->state == BLK_QUEUE_SERVING)
+		virtqueue_kicks_off(&q->vq);
+}
+
+static bool queue_pending(const struct worker_source *s)
+{
+	const struct blk_queue *q = container_of(s, struct blk_queue, source);
+
+	return virtqueue_pending(&q->vq);
+}
+
+const struct worker_source_ops blk_queue_source = {
+	.poll = queue_poll,
+	.pending = queue_pending,
+	.arm = queue_arm,
+	.disarm = queue_disarm,
+};
