@@ -67,8 +67,6 @@ struct sched_state {
 	__u64 due_ns; /* kernel: the next settlement */
 	__u32 n_cpus; /* kernel: numbers of CPUs that there are, or may come */
 	__u64 settle_late; /* kernel: settlements that found the lock taken */
-	__u64 displaced; /* kernel: of settlements' looks at CPUs: members waited there, a thread of a higher class ran */
-	__u64 looks;
 	__u64 events_lost; /* kernel, many writers */
 	struct sched_exit exit;
 	struct sched_slot slot[CO_MEMBERS_MAX];
