@@ -2,8 +2,8 @@
 /*
  * Runs a spec under each of its algorithms and seeds and reduces what came out. Called by the CLI and by tests.
  *
- * Seeds are paired: a seed draws the same homes under every algorithm, so the ratio of two runs of a seed says more than that
- * of two averages. The interval is Student's, over the logarithms of the ratios.
+ * Seeds are paired: a seed draws the same homes under every algorithm, so the ratio of two runs of a seed says more than
+ * that of two averages. The interval is Student's, over the logarithms of the ratios.
  */
 #include "sim/report.h"
 

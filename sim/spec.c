@@ -12,17 +12,20 @@
 #define MS UINT64_C(1000000)
 #define SECOND (1000 * MS)
 
-const char *const sim_algorithm_words[] = { "credit", "credit+boost", "co-credit", "pooled", "pooled-mute", "fair", NULL };
+const char *const sim_algorithm_words[] = { "credit", "credit+boost", "co-credit", "pooled",
+					    "pooled-mute", "fair", NULL };
 static const char *const runs_words[] = { "serve", "poll", "hog", "idle", "sleeper", "locker", NULL };
 static const char *const off_words[] = { "off", "on", NULL };
 static const char *const spread_words[] = { "fixed", "uniform", "exponential", NULL };
 
-#define COUNT(k, type, member, init, low, high) \
-	{ .key = k, .kind = YAML_QUANTITY, .offset = offsetof(type, member), .units = UNITS_COUNT, .initial = init, .least = low, .most = high }
-#define TIME(k, type, member, init, low, high) \
-	{ .key = k, .kind = YAML_QUANTITY, .offset = offsetof(type, member), .units = UNITS_DURATION, .initial = init, .least = low, .most = high }
-#define LIST(k, what, type, member, n, max, element) \
-	{ .key = k, .kind = what, .offset = offsetof(type, member), .count_offset = offsetof(type, n), .count_most = max, .object = element }
+#define QUANTITY(k, type, member, unit, init, low, high)                                                     \
+	{ .key = k, .kind = YAML_QUANTITY, .offset = offsetof(type, member), .units = unit, .initial = init, \
+	  .least = low, .most = high }
+#define COUNT(k, type, member, init, low, high) QUANTITY(k, type, member, UNITS_COUNT, init, low, high)
+#define TIME(k, type, member, init, low, high) QUANTITY(k, type, member, UNITS_DURATION, init, low, high)
+#define LIST(k, what, type, member, n, max, element)                                                               \
+	{ .key = k, .kind = what, .offset = offsetof(type, member), .count_offset = offsetof(type, n), .count_most = max, \
+	  .object = element }
 
 static const struct yaml_field vm_fields[] = {
 	{ .key = "runs", .kind = YAML_WORD, .offset = offsetof(struct sim_vm_spec, runs), .words = runs_words },

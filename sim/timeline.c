@@ -37,7 +37,8 @@ struct drawing {
 };
 
 /* Members of groups, then everybody else: dark enough for white letters; light enough for dark ones. */
-static const char *const strong[] = { "#c8102e", "#1769aa", "#e07a00", "#2e8b57", "#7b3fa0", "#b8860b", "#008b8b", "#c2185b" };
+static const char *const strong[] = { "#c8102e", "#1769aa", "#e07a00", "#2e8b57",
+				      "#7b3fa0", "#b8860b", "#008b8b", "#c2185b" };
 static const char *const pale[] = { "#dfe5ec", "#ebe3d6", "#dde9dd", "#e8deea", "#d9e8ea", "#efe6c9", "#e6e6e6", "#f0dcdc" };
 
 /* --- events into runs --- */
@@ -231,7 +232,8 @@ static void draw_key(struct drawing *d, double y)
 		"<path d=\"M%.1f,%.1f l26,-10\" stroke=\"#111\" stroke-width=\"1.2\" fill=\"none\" marker-end=\"url(#head)\"/>\n",
 		LEFT + 110, y);
 	text_at(d->out, LEFT + 144, y, "quiet", "asks another CPU to run the group");
-	fprintf(d->out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"26\" height=\"12\" fill=\"%s\" stroke=\"#111\" stroke-width=\"1.6\"/>\n",
+	fprintf(d->out,
+		"<rect x=\"%.1f\" y=\"%.1f\" width=\"26\" height=\"12\" fill=\"%s\" stroke=\"#111\" stroke-width=\"1.6\"/>\n",
 		LEFT + 392, y - 10, strong[0]);
 	text_at(d->out, LEFT + 426, y, "quiet", "runs because it was asked for");
 }
@@ -291,7 +293,8 @@ static void draw_run(struct drawing *d, const struct run *r)
 	fprintf(d->out, " on CPU %u: %.3f to %.3f ms, waited %.3f ms%s%s%s</title>", r->cpu,
 		(double)(r->from_ns - t->from_ns) / 1e6, (double)(r->to_ns - t->from_ns) / 1e6, (double)r->waited_ns / 1e6,
 		asked ? ", asked for" : "", r->flags & CO_RUN_OVER ? ", in debt" : "", r->flags & CO_RUN_STOLEN ? ", stolen" : "");
-	fprintf(d->out, "<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"%s\" stroke=\"%s\" stroke-width=\"%s\"/>",
+	fprintf(d->out,
+		"<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"%s\" stroke=\"%s\" stroke-width=\"%s\"/>",
 		x, y, width < 0.3 ? 0.3 : width, height, colour, asked ? "#111" : "#fff", asked ? "1.6" : width < 3 ? "0" : "0.6");
 	if (r->flags & CO_RUN_OVER && grouped)
 		fprintf(d->out, "<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"url(#over)\"/>", x, y, width,

@@ -216,6 +216,7 @@ enum {
 	OPT_HUNGRY,
 	OPT_SPIN,
 	OPT_WINDOW,
+	OPT_BATCH,
 	OPT_DRIVER_US,
 	OPT_STAGE_US,
 	OPT_LOCK_US,
@@ -227,14 +228,23 @@ enum {
 };
 
 static const struct option options[] = {
-	{ "cpus", 1, NULL, OPT_CPUS },		 { "adders", 1, NULL, OPT_ADDERS },
-	{ "chain", 1, NULL, OPT_CHAIN },	 { "groups", 1, NULL, OPT_GROUPS },
-	{ "idle", 1, NULL, OPT_IDLE },		 { "hungry", 1, NULL, OPT_HUNGRY },
-	{ "spin", 1, NULL, OPT_SPIN },		 { "window", 1, NULL, OPT_WINDOW },
-	{ "driver-us", 1, NULL, OPT_DRIVER_US }, { "stage-us", 1, NULL, OPT_STAGE_US },
-	{ "lock-us", 1, NULL, OPT_LOCK_US },	 { "outside-us", 1, NULL, OPT_OUTSIDE_US },
-	{ "jitter", 1, NULL, OPT_JITTER },	 { "seed", 1, NULL, OPT_SEED },
-	{ "insns-per-us", 1, NULL, OPT_INSNS_PER_US }, { "pit", 1, NULL, OPT_PIT },
+	{ "cpus", 1, NULL, OPT_CPUS },
+	{ "adders", 1, NULL, OPT_ADDERS },
+	{ "chain", 1, NULL, OPT_CHAIN },
+	{ "groups", 1, NULL, OPT_GROUPS },
+	{ "idle", 1, NULL, OPT_IDLE },
+	{ "hungry", 1, NULL, OPT_HUNGRY },
+	{ "spin", 1, NULL, OPT_SPIN },
+	{ "window", 1, NULL, OPT_WINDOW },
+	{ "batch", 1, NULL, OPT_BATCH },
+	{ "driver-us", 1, NULL, OPT_DRIVER_US },
+	{ "stage-us", 1, NULL, OPT_STAGE_US },
+	{ "lock-us", 1, NULL, OPT_LOCK_US },
+	{ "outside-us", 1, NULL, OPT_OUTSIDE_US },
+	{ "jitter", 1, NULL, OPT_JITTER },
+	{ "seed", 1, NULL, OPT_SEED },
+	{ "insns-per-us", 1, NULL, OPT_INSNS_PER_US },
+	{ "pit", 1, NULL, OPT_PIT },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -252,6 +262,7 @@ static bool option_set(struct coload *c, int option, const char *value)
 	case OPT_HUNGRY: shape.hungry = count; break;
 	case OPT_SPIN: shape.spin = count; break;
 	case OPT_WINDOW: c->window = count; break;
+	case OPT_BATCH: c->batch = count; break;
 	case OPT_DRIVER_US: c->cost_driver_us = number; break;
 	case OPT_STAGE_US: c->cost_stage_us = number; break;
 	case OPT_LOCK_US: c->cost_lock_us = number; break;
@@ -273,16 +284,17 @@ static int run(const char *file, int argc, char **argv)
 
 	c->pid = getpid();
 	c->cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-	c->window = 100;
-	c->cost_driver_us = c->cost_stage_us = 100;
+	c->window = c->batch = 100;
+	c->cost_driver_us = 200;
+	c->cost_stage_us = 1000;
 	c->cost_lock_us = 20;
 	c->cost_outside_us = 80;
 	c->jitter = 0.5;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
 		if (!option_set(c, option, optarg ? optarg : "0"))
 			return 64;
-	if (c->window >= RING_SIZE || shape.groups > GROUPS_MAX || !c->cpus || (shape.groups && !shape.chain)) {
-		fprintf(stderr, "coload: a window below %u, at most %u groups, at least one CPU, a chain of one VM or more\n",
+	if (c->window >= RING_SIZE || !c->batch || c->batch > c->window || shape.groups > GROUPS_MAX || !c->cpus || (shape.groups && !shape.chain)) {
+		fprintf(stderr, "coload: a window below %u and a batch no larger, at most %u groups, at least one CPU, a chain of one VM or more\n",
 			RING_SIZE, GROUPS_MAX);
 		return 64;
 	}

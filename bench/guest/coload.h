@@ -61,7 +61,7 @@ struct coload {
 	pid_t pid;
 	uint32_t ready, n_vcpus; /* how many have begun; 0 until all have */
 	double steps_per_us;
-	unsigned cpus, window, n_vms, n_groups, seed;
+	unsigned cpus, window, batch, n_vms, n_groups, seed;
 	double cost_driver_us, cost_stage_us, cost_lock_us, cost_outside_us, jitter;
 	struct vm vm[VMS_MAX];
 	struct group group[GROUPS_MAX];

@@ -89,27 +89,47 @@ static void sleep_unless_rung(struct vm *vm, uint32_t seen)
 
 /* --- kinds --- */
 
-/* In the order of arrival: a request of a client goes to the first stage, one that is done goes back, and a new one comes. */
-static bool driver_step(const struct self *s)
+/* The next one in the order of arrival: false when there is none. */
+static bool driver_take(const struct self *s, struct request *ret, bool *ret_done)
 {
 	struct group *g = &s->c->group[s->vm->group];
 	const struct request *done = ring_peek(&s->vm->in), *fresh = ring_peek(&g->fresh);
-	uint64_t born_ns;
 
 	if (!done && !fresh)
 		return false;
-	if (fresh && (!done || fresh->arrived_ns < done->arrived_ns)) {
-		born_ns = ring_pop(&g->fresh).born_ns;
-		work(s, s->c->cost_driver_us);
-		send_to(&s->c->vm[s->vm->next], born_ns);
-		return true;
-	}
-	born_ns = ring_pop(&s->vm->in).born_ns;
-	work(s, s->c->cost_driver_us);
-	hist_add(&g->latency, coload_now_ns() - born_ns);
+	*ret_done = done && (!fresh || done->arrived_ns <= fresh->arrived_ns);
+	*ret = ring_pop(*ret_done ? &s->vm->in : &g->fresh);
+	return true;
+}
+
+/* A client has its answer, and sends the next request. */
+static void driver_answer(const struct self *s, const struct request *q)
+{
+	struct group *g = &s->c->group[s->vm->group];
+
+	hist_add(&g->latency, coload_now_ns() - q->born_ns);
 	s->vcpu->work++;
 	ring_push(&g->fresh, coload_now_ns());
-	return true;
+}
+
+/* An event loop: it takes what is there, up to a batch, works on it, and hands all of it on. */
+static bool driver_step(const struct self *s)
+{
+	struct request q[RING_SIZE];
+	bool done[RING_SIZE];
+	unsigned n = 0;
+
+	while (n < s->c->batch && driver_take(s, &q[n], &done[n]))
+		n++;
+	for (unsigned i = 0; i < n; i++)
+		work(s, s->c->cost_driver_us);
+	for (unsigned i = 0; i < n; i++) {
+		if (done[i])
+			driver_answer(s, &q[i]);
+		else
+			send_to(&s->c->vm[s->vm->next], q[i].born_ns);
+	}
+	return n > 0;
 }
 
 static bool stage_step(const struct self *s)

@@ -35,10 +35,10 @@ def shade(gain):
 
 def cell(x, y, record):
     """One cell: the gain, below it what the others lose; a bold frame if chosen, a corner if shares are off."""
-    dark = ' fill="#fff"' if abs(record["gain"]) > 32 else ""
+    dark = ' style="fill: #fff"' if abs(record["gain"]) > 32 else ""
     parts = [f'<rect x="{x}" y="{y}" width="{CELL_W - 2}" height="{CELL_H - 2}" fill="{shade(record["gain"])}" '
              f'stroke="{"#111" if record["chosen"] else "#ddd"}" stroke-width="{2.4 if record["chosen"] else 0.6}"/>',
-             f'<text x="{x + CELL_W / 2 - 1}" y="{y + 17}" class="gain"{dark}>{record["gain"]:.0f}</text>',
+             f'<text x="{x + CELL_W / 2 - 1}" y="{y + 17}" class="gain"{dark}>{round(record["gain"])}</text>',
              f'<text x="{x + CELL_W / 2 - 1}" y="{y + 30}" class="loss"{dark}>{record["others_loss"]:+.1f}</text>']
     if record["worst_share_error"] > 1:
         parts.append(f'<path d="M{x + CELL_W - 12},{y} h10 v10 z" fill="#b2182b"/>')
@@ -69,11 +69,11 @@ def heat(records, x_name, y_name, xs, ys, path):
     parts.append(text(34, TOP + len(ys) * CELL_H / 2, y_name, "middle", -90))
     key = bottom + 64
     parts += [f'<rect x="{LEFT}" y="{key - 12}" width="16" height="14" fill="none" stroke="#111" stroke-width="2.4"/>',
-              text(LEFT + 24, key, "chosen on plain credit alone: 34.87 % ought to be had at 7.75 %", "quiet"),
-              f'<path d="M{LEFT + 470},{key - 12} h12 v12 z" fill="#b2182b"/>',
-              text(LEFT + 490, key, "a share is off by more than 1 %", "quiet")]
+              text(LEFT + 24, key, "chosen on plain credit alone: 34.87 % ought to be had at no more than 7.75 %", "quiet"),
+              f'<path d="M{LEFT + 540},{key - 12} h12 v12 z" fill="#b2182b"/>',
+              text(LEFT + 560, key, "a share is off by more than 1 %", "quiet")]
     width = LEFT + 2 * wide + 80
-    path.write_text(document(max(width, 860), key + 24, parts))
+    path.write_text(document(max(width, 900), key + 24, parts))
 
 
 def frontier(records, gain, loss, path):
@@ -82,14 +82,14 @@ def frontier(records, gain, loss, path):
     most_x = 15
 
     def at(x, y):
-        return left + (width - left - 40) * x / most_x, bottom - (bottom - top) * (y + 5) / 65
+        return left + (width - left - 40) * x / most_x, bottom - (bottom - top) * (y + 5) / 75
 
     parts = [text(left, 32, "What a group gains, and what the others pay", "title"),
              text(left, 52, "each point: one load of the maps, 8 seeds, against plain credit", "quiet")]
     for x in range(0, most_x + 1, 3):
         px, py = at(x, -5)
         parts += [f'<path d="M{px:.1f},{top} V{bottom}" stroke="#eee"/>', text(px, py + 18, f"{x}", "quiet middle")]
-    for y in range(0, 61, 10):
+    for y in range(0, 71, 10):
         px, py = at(0, y)
         parts += [f'<path d="M{px:.1f},{py:.1f} H{width - 40}" stroke="#eee"/>', text(px - 10, py + 4, f"{y}", "quiet end")]
     px, py = at(loss, gain)

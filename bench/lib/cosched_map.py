@@ -2,9 +2,10 @@
 """Where co-scheduling gains, simulated: maps over the shape of the load, and what the others pay for it.
 
 A map's cells are first run under plain credit alone, with seeds of their own. From that it is decided, and frozen, in which of
-them the paper's claim ought to hold for `pooled`: what the group would save if it got what it is entitled to, and what the
-others would lose then, both follow from shares under credit. Only then is everything run under every algorithm.
+them the paper's claim ought to hold for `pooled`: what the group would save if it got what its weight entitles it to, and what
+the others would lose then, both follow from its share under credit. Only then is everything run under every algorithm.
 """
+import concurrent.futures
 import csv
 import json
 import subprocess
@@ -36,11 +37,11 @@ def maps():
     """Every map: name, what its axes are, their values, and the load of a cell."""
     return [
         ("adders", "adders", "driver's CPU time for each 1 of the web server", [5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 21],
-         [0.05, 0.1, 0.2, 0.3, 0.5, 1.0], lambda x, y: load(adders=x, ratio=y)),
+         [0.05, 0.1, 0.2, 0.3, 0.5, 1.0], lambda x, y: {"adders": x, "ratio": y}),
         ("requests", "requests on their way", "CPU time of a request, ms", [1, 3, 10, 30, 100, 300], [0.1, 0.3, 1, 3, 10, 30],
-         lambda x, y: load(adders=11, ratio=0.2, clients=x, cost_us=y * 1000)),
+         lambda x, y: {"adders": 11, "ratio": 0.2, "clients": x, "cost_us": y * 1000}),
         ("members", "adders", "members of the group", [5, 7, 9, 11, 14, 17], [2, 3, 4],
-         lambda x, y: load(adders=x, chain=y - 1, ratio=0.2)),
+         lambda x, y: {"adders": x, "chain": y - 1, "ratio": 0.2}),
     ]
 
 
@@ -54,18 +55,11 @@ def simulate(bench, text, algorithms, seed, duration=SECONDS):
     return {a["name"]: a for a in json.loads(done.stdout)["algorithms"]}
 
 
-def promises(credit):
-    """What is to be expected if the group gets its entitlement, from plain credit alone: gain and the others' loss."""
-    ran, entitled = (credit["account"]["shop"][key]["mean"] for key in ("ran", "entitled"))
-    idle = credit["machine"]["idle"]["mean"]
-    others = CPUS - idle - ran
-    return 100 * (1 - ran / entitled), 100 * (others / (others - (entitled - ran)) - 1)
-
-
-def is_chosen(credit):
-    """Whether the paper's claim ought to hold."""
-    gain, loss = promises(credit)
-    return gain >= PAPER_GAIN and loss <= PAPER_LOSS
+def is_chosen(credit, members, adders):
+    """Whether the paper's claim ought to hold, from plain credit alone."""
+    ran, entitled = credit["account"]["shop"]["ran"]["mean"], CPUS * members / (members + adders)
+    gain, loss = 1 - ran / entitled, (CPUS - ran) / (CPUS - entitled) - 1
+    return 100 * gain >= PAPER_GAIN and 100 * loss <= PAPER_LOSS
 
 
 def change(value, default=0.0):
@@ -88,12 +82,17 @@ def record(name, x, y, chosen, a):
 
 def run_map(bench, name, xs, ys, cell):
     """All records of a map: the choice first, on credit alone."""
-    chosen = {(x, y): is_chosen(simulate(bench, cell(x, y), ["credit"], SELECT_SEED)["credit"]) for x in xs for y in ys}
-    records = []
-    for (x, y), is_in in chosen.items():
-        result = simulate(bench, cell(x, y), ALGORITHMS, SEED)
-        records += [record(name, x, y, is_in, result[a]) for a in ALGORITHMS]
-    return records
+    places = [(x, y) for x in xs for y in ys]
+
+    def choose(place):
+        shape = cell(*place)
+        credit = simulate(bench, load(**shape), ["credit"], SELECT_SEED)["credit"]
+        return is_chosen(credit, shape.get("chain", 1) + 1, shape.get("adders", 7))
+
+    with concurrent.futures.ThreadPoolExecutor(len(bench.cpus)) as pool:
+        chosen = list(pool.map(choose, places))
+        results = list(pool.map(lambda place: simulate(bench, load(**cell(*place)), ALGORITHMS, SEED), places))
+    return [record(name, *place, is_in, result[a]) for place, is_in, result in zip(places, chosen, results) for a in ALGORITHMS]
 
 
 def claim(bench, records):

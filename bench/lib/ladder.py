@@ -63,6 +63,10 @@ class Native:
         """Where it is."""
         return self.bench.program(name)
 
+    def place(self, servers, n):
+        """(CPUs of so many serving threads, CPUs of n drivers)."""
+        return self.cpus[:servers], self.cpus[servers:servers + n]
+
     def remove(self):
         """Nothing stays."""
         self.folder.remove()
@@ -91,8 +95,7 @@ class Counted:
 
     def __init__(self, bench, cpus):
         self.dilation = cpus
-        # The last ones first: CPU 0 has the interrupts, so it is the last that becomes a worker's.
-        self.cpus = list(range(cpus - 1, -1, -1))
+        self.cpus = list(range(cpus))
         self.path = pathlib.Path("/tmp")
         tools = [bench.program(name) for name in ("fairleadd", "fairlead-drive", "fairlead-strawman", "hog")]
         self.guest = ManyCpus(cpus=cpus, memory_mib=1024, qemu=bench.options.qemu, accel="tcg", tools=tools,
@@ -107,6 +110,14 @@ class Counted:
     def program(self, name):
         """Where it is in the guest."""
         return f"/tools/{name}"
+
+    def place(self, servers, n):
+        """(CPUs of so many serving threads, CPUs of n drivers): the later a CPU has its turn the longer it is, so both start
+        in the middle and go to both sides, which leaves them the same on average."""
+        middle, half = (len(self.cpus) - 1) // 2, len(self.cpus) // 2
+        workers = [middle + (i + 1) // 2 * 2 * (1 if i % 2 else -1) for i in range(half)]
+        drivers = [middle + 1 + (i + 1) // 2 * 2 * (-1 if i % 2 else 1) for i in range(half)]
+        return workers[:servers], drivers[:n]
 
     def start(self, command, policy):
         """Starts a back-end and waits for its socket."""
@@ -128,25 +139,23 @@ class Counted:
         self.guest.remove()
 
 
-def back_end(machine, rung, n, latency_us):
-    """(command, policy) of a rung."""
+def back_end(machine, rung, n, cpus, latency_us):
+    """(command, policy) of a rung, served on these CPUs."""
     socket, latency = machine.path / "s", latency_us * machine.dilation
     if rung in ("B0", "B1"):
         kind = "sync" if rung == "B0" else "async"
-        pin = ["taskset", "-c", str(machine.cpus[0])] if machine.dilation == 1 else ["taskset", hex(1 << machine.cpus[0])]
+        pin = ["taskset", "-c", str(cpus[0])] if machine.dilation == 1 else ["taskset", hex(1 << cpus[0])]
         return [*pin, machine.program("fairlead-strawman"), kind, latency, socket], ""
-    count = 1 if rung == "B2" else n
-    policy = (f"daemon: {{ control: {machine.path}/control.sock, workers: {machine.cpus[:count]}, poll: always }}\n"
+    policy = (f"daemon: {{ control: {machine.path}/control.sock, workers: {cpus}, poll: always }}\n"
               f"pools: {{ p: {{ type: model, slo: off, channels: 4096, read_latency: {latency}us, write_latency: {latency}us }} }}\n"
-              f"vms: {{ v: {{ disks: [ {{ name: d, pool: p, size: 64MiB, queues: {n}, workers: {count}, socket: {socket} }} ] }} }}\n")
+              f"vms: {{ v: {{ disks: [ {{ name: d, pool: p, size: 64MiB, queues: {n}, workers: {len(cpus)}, socket: {socket} }} ] }} }}\n")
     return [machine.program("fairleadd"), "--config", machine.path / "policy.yaml"], policy
 
 
 def measure(bench, machine, rung, n, latency_us=LATENCY_US, depth=DEPTH):
     """IOPS of one rung at N, in the CPUs' own time."""
-    command, policy = back_end(machine, rung, n, latency_us)
-    servers = n if rung in ("B3", "B4") else 1
-    drivers = ",".join(map(str, machine.cpus[servers:servers + n]))
+    servers, drivers = machine.place(n if rung in ("B3", "B4") else 1, n)
+    command, policy = back_end(machine, rung, n, servers, latency_us)
     options = {"B0": ["--calls"], "B1": ["--calls"], "B3": ["--crossed"]}.get(rung, [])
     warmup, seconds = 0.05, bench.options.seconds
     if machine.dilation > 1:
@@ -155,7 +164,7 @@ def measure(bench, machine, rung, n, latency_us=LATENCY_US, depth=DEPTH):
     machine.start(command, policy)
     try:
         result = machine.json([machine.program("fairlead-drive"), "--socket", machine.path / "s", "--queues", n, "--depth", depth,
-                               "--bytes", BYTES, "--span", SPAN, "--cpus", drivers, "--warmup", f"{warmup:g}",
+                               "--bytes", BYTES, "--span", SPAN, "--cpus", ",".join(map(str, drivers)), "--warmup", f"{warmup:g}",
                                "--seconds", f"{seconds:g}", *options])
     finally:
         machine.stop()
@@ -167,12 +176,12 @@ def measure(bench, machine, rung, n, latency_us=LATENCY_US, depth=DEPTH):
 
 
 def speed(bench, machine, n):
-    """What each of the CPUs that N threads use does, in requests of a driver that answers itself."""
-    command = [machine.program("fairlead-drive"), "--hook", "--queues", 2 * n, "--depth", DEPTH, "--bytes", BYTES, "--cpus",
-               ",".join(map(str, machine.cpus[:2 * n])), "--warmup", 0.1, "--seconds", 0.2, "--spin"]
-    result = machine.json(command)
-    bench.raw("ladder", rung="speed", n=n, dilation=machine.dilation, result=result)
-    return result["iops"] / (2 * n)
+    """What a worker's CPU does on average when N of them and N drivers' are busy, in requests of a driver that answers itself."""
+    workers, drivers = machine.place(n, n)
+    result = machine.json([machine.program("fairlead-drive"), "--hook", "--queues", 2 * n, "--depth", DEPTH, "--bytes", BYTES,
+                           "--cpus", ",".join(map(str, workers + drivers)), "--warmup", 0.1, "--seconds", 0.2, "--spin"])
+    bench.raw("ladder", rung="speed", n=n, dilation=machine.dilation, cpus=workers + drivers, result=result)
+    return sum(queue["iops"] for queue in result["queues"][:n]) / n
 
 
 def chart(bench, got, steps, machine):
@@ -205,7 +214,7 @@ def ratio_rows(bench, got, steps, busy, speeds):
     for rung in ("B3", "B4"):
         bench.row("ladder", case, rung, [got[rung][last] / got[rung][first]], **good)
     bench.row("ladder", case, "B4, workers never idle", [busy[last] / busy[first]], **good)
-    bench.row("ladder", case, "speed of a CPU", [speeds[last] / speeds[first]])
+    bench.row("ladder", case, "speed of a worker's CPU", [speeds[last] / speeds[first]])
     for n in {last, steps[-1]}:
         bench.row("ladder", f"N = {n}", "B4/B0 (2018 paper: up to 39.6)", [got["B4"][n] / got["B0"][n]])
         bench.row("ladder", f"N = {n}", "B4/B1", [got["B4"][n] / got["B1"][n]])

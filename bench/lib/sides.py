@@ -6,6 +6,7 @@ import pathlib
 import signal
 import statistics
 import subprocess
+import time
 
 from harness import Broken, Unavailable, packages
 from harness.process import Folder, Process, wait_until
@@ -65,10 +66,12 @@ def show(value):
 
 
 class Side:
-    """A back-end: a process that listens at `socket`. Frozen unless thawed."""
+    """A back-end: a process that listens at `socket`. Frozen unless thawed. settle_s: before it is frozen, to end a session in
+    peace (SPDK gives up one whose end takes longer than some seconds of anybody's time)."""
 
-    def __init__(self, name, command, socket, env=None):
+    def __init__(self, name, command, socket, env=None, settle_s=0):
         self.folder = Folder()
+        self.settle_s = settle_s
         self.name = name
         self.socket = pathlib.Path(str(socket).replace("@", str(self.folder.path)))
         self.log = self.folder.path / "log"
@@ -82,6 +85,7 @@ class Side:
 
     def freeze(self):
         """Stops it: it costs nothing while another is measured."""
+        time.sleep(self.settle_s)
         self.process.signal(signal.SIGSTOP)
 
     def thaw(self):
@@ -148,7 +152,7 @@ def spdk(bench, method="bdev_null_create", mib=1024, name="spdk"):
         return [root / "build/bin/vhost", "-S", folder, "-r", folder / "rpc.sock", "-m", hex(1 << bench.server_cpu), "-s", "768",
                 "--no-huge", "--no-pci", "--disable-cpumask-locks", "-c", folder / "config.json"]
 
-    return Side(name, command, "@/0.sock")
+    return Side(name, command, "@/0.sock", settle_s=0.5)
 
 
 def rounds(bench, sides, measure):

@@ -393,7 +393,11 @@ static bool queue_arm(struct worker_source *s)
 	/* Without a kick eventfd nobody would wake us: such a queue is polled for ever (vhost-user, SET_VRING_KICK). */
 	if (q->kick.fd < 0)
 		return true;
-	return virtqueue_kicks_on(&q->vq);
+	if (!virtqueue_kicks_on(&q->vq))
+		return false;
+	/* It stays polled: kicks that were left on would come with every request from now on. */
+	virtqueue_kicks_off(&q->vq);
+	return true;
 }
 
 static void queue_disarm(struct worker_source *s)

@@ -144,10 +144,14 @@ static void slot_unlock(__u32 slot)
 	CO_SWAP(sched_slot_of(slot)->busy, 0);
 }
 
-/* Some must not leave their CPU now, whatever their mask says. */
+/* Some must not leave their CPU now, whatever their mask says. The kernel counts this program's own stay for its `current`. */
+static bool is_pinned(struct task_struct *p)
+{
+	return p->migration_disabled > 1 || (p->migration_disabled && bpf_get_current_task_btf() != p);
+}
 static bool may_run(struct task_struct *p, __u32 cpu)
 {
-	return bpf_cpumask_test_cpu(cpu_number(cpu), p->cpus_ptr) && (!p->migration_disabled || cpu_of(p) == cpu);
+	return bpf_cpumask_test_cpu(cpu_number(cpu), p->cpus_ptr) && (!is_pinned(p) || cpu_of(p) == cpu);
 }
 
 static void set_slice(struct task_struct *p, __u64 slice)
@@ -173,13 +177,13 @@ static __u64 fair_used(struct task_struct *p)
 	return left < config.fair_slice_ns ? (config.fair_slice_ns - left) * 100 / weight : 0;
 }
 
-/* Who runs on `cpu` pays for it, whichever kind it is. On that CPU only. */
+/* Who runs on `cpu` pays for it, whichever kind it is; since_ns is 0 when nobody does. On that CPU only. */
 BPF_ALONE int charge(__u32 cpu, __u64 now)
 {
 	struct sched_cpu *c = sched_cpu_of(cpu);
 	__u64 ran = now - c->since_ns;
 
-	if ((__s64)ran <= 0)
+	if (!c->since_ns || (__s64)ran <= 0)
 		return 0;
 	c->since_ns = now;
 	if (!c->running) {

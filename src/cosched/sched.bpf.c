@@ -96,7 +96,7 @@ static void enqueue_fair(struct task_struct *p, __u64 enq_flags)
 
 	if ((__s64)(vtime - (fair - config.fair_slice_ns)) < 0 || (__s64)(vtime - fair) > FAIR_LAG_MAX_NS)
 		vtime = fair - config.fair_slice_ns;
-	if (p->nr_cpus_allowed == 1 || p->migration_disabled) {
+	if (p->nr_cpus_allowed == 1 || is_pinned(p)) {
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, config.fair_slice_ns, enq_flags | (behind ? SCX_ENQ_PREEMPT : 0));
 		return;
 	}
@@ -304,6 +304,7 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 	struct co_member *m;
 
 	charge(cpu, now);
+	c->since_ns = 0;
 	if (!c->running) {
 		set_vtime(p, p->scx.dsq_vtime + fair_used(p));
 		return;

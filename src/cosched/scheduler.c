@@ -456,6 +456,20 @@ void cosched_member_remove(struct cosched *s, unsigned member)
 
 /* --- watching --- */
 
+void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret)
+{
+	const struct sched_cpu *c = &s->state->cpu[cpu & (CO_CPUS_MAX - 1)];
+
+	*ret = (struct cosched_counters){
+		.dispatches = load_relaxed(&c->dispatches), .kicks_idle = load_relaxed(&c->kicks_idle),
+		.kicks_preempt = load_relaxed(&c->kicks_preempt), .kicks_asked = load_relaxed(&c->kicks_asked),
+		.rescued = load_relaxed(&c->rescued), .fair_picks = load_relaxed(&c->fair_picks),
+		.misplaced = load_relaxed(&c->misplaced), .passed_over = load_relaxed(&c->passed_over),
+		.lost_moves = load_relaxed(&c->lost_moves), .moved_off = load_relaxed(&c->moved_off),
+		.member_ns = load_relaxed(&c->member_ns), .fair_ns = load_relaxed(&c->fair_ns),
+	};
+}
+
 int cosched_trace_set(struct cosched *s, bool on)
 {
 	CO_WRITE(s->state->trace, on);

@@ -56,6 +56,21 @@ int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_
 /* Gives it back to EEVDF. Fine when the thread is gone already. */
 void cosched_member_remove(struct cosched *s, unsigned member);
 
+/* What a CPU counted beside struct co_cpu. */
+struct cosched_counters {
+	uint64_t dispatches;	/* schedule steps */
+	uint64_t kicks_idle, kicks_preempt, kicks_asked; /* sent by it: to idle CPUs, to displace somebody, for requests */
+	uint64_t rescued;	/* members run for a moment before the kernel's watchdog would have ended all */
+	uint64_t fair_picks;	/* threads that are no members */
+	uint64_t misplaced;	/* members queued away from home, which they may not use */
+	uint64_t passed_over;	/* members on lists that may not run here */
+	uint64_t lost_moves;	/* races for a member that another CPU won */
+	uint64_t moved_off;	/* members taken off it when it had gone offline */
+	uint64_t member_ns, fair_ns; /* CPU time of members and of others; who waits is made good for what the other had more */
+};
+/* `cpu`: a position in the configuration's `cpus`. */
+void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret);
+
 /* Events are recorded, or not; off costs a look at one flag each. */
 int cosched_trace_set(struct cosched *s, bool on);
 /* Readable when something has happened: events, the scheduler's end. */

@@ -109,3 +109,10 @@ void cosched_fault(struct cosched *s, enum cosched_fault fault)
 	(void)s;
 	(void)fault;
 }
+
+void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret)
+{
+	(void)s;
+	(void)cpu;
+	*ret = (struct cosched_counters){0};
+}

@@ -193,11 +193,11 @@ static void check_access(enum access kind, size_t offset, uint64_t old, uint64_t
 static uint64_t access_do(enum access kind, const volatile void *at, unsigned size, uint64_t a, uint64_t b)
 {
 	size_t offset = kind >= FIRST ? 0 : (size_t)((const volatile char *)at - (const volatile char *)&now.view);
-	struct thread *t = &s.thread[now.t];
+	struct thread *t = now.t == CO_NONE ? NULL : &s.thread[now.t];
 	volatile char *real;
 	uint64_t old, new;
 
-	if (now.t == CO_NONE) { /* while the world is made: at once */
+	if (!t) { /* while the world is made: at once */
 		old = load(at, size);
 		store((volatile void *)(uintptr_t)at, size, result_of(kind, size, old, a, b));
 		return old;

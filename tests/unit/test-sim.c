@@ -191,6 +191,21 @@ static void test_idle_member_costs_nothing(void **state)
 	assert_true(with.chain[0].ms_per_request < 1.02 * result.chain[0].ms_per_request);
 }
 
+/* An I/O worker that polls never sleeps either: it serves its requests and spins beside. */
+static void test_polling_member(void **state)
+{
+	read_example("web");
+	spec.vm[0].runs = SIM_RUNS_POLL;
+	for (unsigned a = 0; a < SIM_ALGORITHMS; a++) {
+		assert_int_equal(sim_run(&spec, (enum sim_algorithm)a, 1, NULL, &result), 0);
+		check_conserved("web, polling", (enum sim_algorithm)a);
+		assert_true(result.chain[0].done > 1000);
+		assert_true(result.vm[0].spun > 0 && result.vm[0].spun < result.vm[0].worked);
+		if (a == SIM_POOLED)
+			check_shares("web, polling");
+	}
+}
+
 static void test_caps_and_weights(void **state)
 {
 	char *errors = NULL;
@@ -352,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_same_seed_same_bytes),
 		cmocka_unit_test(test_never_sleeping_member_gains_nothing),
 		cmocka_unit_test(test_idle_member_costs_nothing),
+		cmocka_unit_test(test_polling_member),
 		cmocka_unit_test(test_caps_and_weights),
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_trace_file),

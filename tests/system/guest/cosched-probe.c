@@ -103,15 +103,22 @@ static void print_threads(const struct co_world *w, unsigned n, unsigned long lo
 	printf("], ");
 }
 
-static void print_cpus(const struct co_world *w, unsigned n)
+static void print_cpus(const struct cosched *s, unsigned n)
 {
+	const struct co_world *w = cosched_world(s);
+	struct cosched_counters k;
+
 	printf("\"settlements\": %llu, \"cpus\": [", (unsigned long long)w->settlements);
 	for (unsigned i = 0; i < n; i++) {
 		const struct co_cpu *c = &w->cpu[i];
 
+		cosched_counters(s, i, &k);
 		printf("%s{\"sent\": %llu, \"honoured\": %llu, \"refused\": %llu, \"void\": %llu, \"steals\": %llu, \"under\": %llu, "
-		       "\"over\": %llu, \"boost\": %llu, \"idles\": %llu}", i ? ", " : "", c->requests_sent, c->requests_honoured,
-		       c->requests_refused, c->requests_void, c->steals, c->picks_under, c->picks_over, c->picks_boost, c->idles);
+		       "\"over\": %llu, \"boost\": %llu, \"idles\": %llu, \"dispatches\": %lu, \"kicks_idle\": %lu, \"kicks_preempt\": %lu, "
+		       "\"kicks_asked\": %lu, \"rescued\": %lu, \"fair_picks\": %lu, \"lost\": %lu, \"fair_ms\": %llu, \"member_ms\": %llu}", i ? ", " : "", c->requests_sent, c->requests_honoured,
+		       c->requests_refused, c->requests_void, c->steals, c->picks_under, c->picks_over, c->picks_boost, c->idles,
+		       k.dispatches, k.kicks_idle, k.kicks_preempt, k.kicks_asked, k.rescued, k.fair_picks, k.lost_moves, k.fair_ns / MS,
+		       k.member_ns / MS);
 	}
 	printf("], ");
 }
@@ -165,7 +172,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < n; i++)
 		threads[i].ran = now_ns(threads[i].clock) - threads[i].began;
 	print_threads(cosched_world(s), n, took);
-	print_cpus(cosched_world(s), n_cpus);
+	print_cpus(s, n_cpus);
 	for (unsigned i = 0; i < n; i++)
 		cosched_member_remove(s, threads[i].member);
 	cosched_unload(s);

@@ -22,8 +22,9 @@ class Load:
     spin: int = 0
     adders: int = 7
     window: int = 100
-    driver_us: float = 20
-    stage_us: float = 40
+    batch: int = 100
+    driver_us: float = 200
+    stage_us: float = 1000
     lock_us: float = 20
     outside_us: float = 80
     jitter: float = 0.5

@@ -5,8 +5,10 @@ happens in them happens in the same way each time, on a machine of any load.
 All CPUs of such a guest take turns on one engine: a CPU gets 1/n of the time in which it is counted, and whoever sleeps makes
 the others faster.
 """
+import concurrent.futures
 import functools
 import os
+import threading
 
 from . import Broken, initramfs, packages
 from .guest import Guest
@@ -33,9 +35,50 @@ def options(seed=1):
     return ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", str(seed)]
 
 
-def host_cpu():
+def default_host_cpu():
     """The CPU that such a guest stays on: one engine has no use for two."""
     return sorted(os.sched_getaffinity(0))[-1]
+
+
+class Rehearsals:
+    """Several at a time, on CPUs that take turns. Whoever leaves early ends them all."""
+
+    def __init__(self, cpus=None):
+        self.cpus = list(cpus or sorted(os.sched_getaffinity(0)))
+        self.pool = concurrent.futures.ThreadPoolExecutor(len(self.cpus))
+        self.lock, self.running, self.number, self.ended = threading.Lock(), set(), 0, False
+
+    def _run(self, cpu, arguments, hang_s):
+        made = Rehearsal(host_cpu=cpu, **arguments)
+        with self.lock:
+            if self.ended:
+                made.remove()
+                raise Broken("ended before it began")
+            self.running.add(made.start())
+        try:
+            return made.finish(hang_s)
+        finally:
+            self.running.discard(made)
+
+    def submit(self, hang_s=7200, **arguments):
+        """Queues one; returns a future of what its script says."""
+        self.number += 1
+        return self.pool.submit(self._run, self.cpus[self.number % len(self.cpus)], arguments, hang_s)
+
+    def close(self):
+        """Ends what runs, forgets what does not yet."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        with self.lock:
+            self.ended = True
+            for made in list(self.running):
+                made.kill()
+        self.pool.shutdown()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 class CountedGuest(Guest):
@@ -55,11 +98,13 @@ class Rehearsal:
 
     The script's output is the result. `files`: {path in the guest: text}; `tools`: programs for /tools."""
 
-    def __init__(self, script, suite="sid", cpus=4, memory_mib=512, tools=(), files=None, cmdline="", counted=True, drives=()):
+    def __init__(self, script, suite="sid", cpus=4, memory_mib=512, tools=(), files=None, cmdline="", counted=True, drives=(),
+                 host_cpu=None):
         self.folder = Folder()
         self.kernel = packages.kernel(suite)
         self.cpus, self.memory_mib, self.cmdline, self.counted = cpus, memory_mib, cmdline, counted
         self.drives = list(drives)
+        self.host_cpu = default_host_cpu() if host_cpu is None else host_cpu
         self.programs = programs()
         self.console, self.output = self.folder.path / "console.log", self.folder.path / "output"
         self.initrd = self.folder.path / "initrd"
@@ -82,7 +127,7 @@ class Rehearsal:
         for index, path in enumerate(self.drives):
             words += ["-drive", f"if=none,id=d{index},file={path},format=raw,readonly=on",
                       "-device", f"virtio-blk-pci,drive=d{index}"]
-        return ["taskset", "-c", str(host_cpu()), *words, *options()] if self.counted else words
+        return ["taskset", "-c", str(self.host_cpu), *words, *options()] if self.counted else words
 
     def start(self):
         """Begins."""
@@ -109,8 +154,12 @@ class Rehearsal:
         """What helps to understand a failure."""
         return f"--- guest console\n{tail(self.console)}\n--- QEMU\n{tail(self.folder.path / 'qemu.log', 15)}"
 
-    def remove(self):
-        """Ends it and removes all its files."""
+    def kill(self):
+        """Ends it at once."""
         if self.process and self.process.alive():
             self.process.kill()
+
+    def remove(self):
+        """Ends it and removes all its files."""
+        self.kill()
         self.folder.remove()
