@@ -5,7 +5,7 @@
  */
 #include "base/clock.h"
 #include "base/util.h"
-#include "policy/cohost.h"
+#include "ctl/cosched.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -519,6 +519,73 @@ static void a_worker_comes_and_goes(void **state)
 	assert_true(CPU_EQUAL(&before, &after));
 }
 
+/* --- what is told --- */
+
+static const json_t *named(const json_t *list, const char *name)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach (list, i, o)
+		if (strcmp(json_string_value(json_object_get(o, "name")), name) == 0)
+			return o;
+	return NULL;
+}
+
+static void has_keys(const json_t *o, const char *const keys[])
+{
+	assert_true(json_is_object(o));
+	for (; *keys; keys++)
+		if (!json_object_get(o, *keys))
+			fail_msg("no %s", *keys);
+}
+
+static void check_status(bool loaded)
+{
+	static const char *const all[] = { "mode", "algorithm", "loaded", "slice_ns", "cpus", "foreign_percent", "vms", "groups",
+					   "per_cpu", NULL };
+	static const char *const of_vm[] = { "name", "worker", "weight", "cap_percent", "why", "members", "spans", NULL };
+	static const char *const of_group[] = { "name", "vms", "members", "weight", "spans", "requests", "credit_ns", "debt_ns", NULL };
+	json_t *s = cosched_status_json(host, 1);
+
+	has_keys(s, all);
+	assert_int_equal(json_is_true(json_object_get(s, "loaded")), loaded);
+	has_keys(named(json_object_get(s, "vms"), "a"), of_vm);
+	has_keys(named(json_object_get(s, "vms"), "g/worker"), of_vm);
+	has_keys(named(json_object_get(s, "groups"), "g"), of_group);
+	assert_int_equal(json_array_size(json_object_get(s, "per_cpu")), loaded ? json_array_size(json_object_get(s, "cpus")) : 0);
+	json_decref(s);
+}
+
+static void all_is_told(void **state)
+{
+	static const char *const policy =
+		"cosched: { mode: all, algorithm: %s }\npools: { r: { type: ram } }\n"
+		"vms: { a: { disks: [{ name: d, pool: r, size: 1MiB }] }, b: { cpu: { process: nobody } } }\n"
+		"cogroups: { g: { vms: [a], workers: true } }\n";
+	static const char *const algorithms[] = { "pooled", "co-credit", "credit", "credit+boost" };
+	struct member m = { .pid = getpid(), .tid = gettid(), .vcpu = -1 };
+	char text[512];
+
+	(void)state;
+	assert_int_equal(members_identify(host->members, &m), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(algorithms); i++) {
+		snprintf(text, sizeof(text), policy, algorithms[i]);
+		apply(text);
+		cohost_worker_is(host, "g", &m);
+		check_status(true);
+	}
+	host->options.rehearse = true;
+	apply("cosched: { mode: off }\n");
+	cohost_destroy(host);
+	begin(NULL);
+	host->options.rehearse = true;
+	snprintf(text, sizeof(text), policy, "pooled");
+	apply(text);
+	cohost_worker_is(host, "g", &m);
+	check_status(false);
+}
+
 static void seconds_are_kept(void **state)
 {
 	struct cohost_span s = { .n = 0 };
@@ -550,6 +617,7 @@ int main(void)
 		TEST(the_end_is_told),
 		TEST(threads_are_taken_and_given_back),
 		TEST(a_worker_comes_and_goes),
+		TEST(all_is_told),
 		TEST(seconds_are_kept),
 	};
 
