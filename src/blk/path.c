@@ -315,22 +315,17 @@ void blk_queue_publish(struct blk_queue *q)
 		counter_add(&q->counters.calls_suppressed, 1);
 		return;
 	}
-	if (q->call_fd >= 0) {
-		uint64_t one = 1;
-
-		counter_add(&q->counters.calls_sent, 1);
-		/* EAGAIN: the counter is full, so the driver has been called already. */
-		if (write(q->call_fd, &one, sizeof(one)) < 0)
-			return;
-	}
+	if (q->caller.fd < 0)
+		return;
+	counter_add(&q->counters.calls_sent, 1);
+	if (unlikely(!worker_caller_call(&q->caller)))
+		q->vq.call_owed = q->unpublished = true;
 }
 
 void blk_queue_tell_broken(struct blk_queue *q)
 {
-	uint64_t one = 1;
-
-	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
-		return;
+	if (q->err_fd >= 0)
+		worker_caller_call_other(&q->caller, q->err_fd);
 }
 
 static void found_broken(struct blk_queue *q)

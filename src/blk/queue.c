@@ -14,13 +14,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/*
+ * Its counter is not read back: the poll reports each kick as an event of its own, and a read could wait for ever, for the
+ * front-end can empty the counter before us and take O_NONBLOCK away.
+ */
 static void kick_ready(struct worker_watch *watch)
 {
 	struct blk_queue *q = container_of(watch, struct blk_queue, kick);
-	uint64_t n;
 
-	if (read(watch->fd, &n, sizeof(n)) == sizeof(n))
-		counter_add(&q->counters.kicks, 1);
+	counter_add(&q->counters.kicks, 1);
 	worker_source_wake(&q->source);
 }
 
@@ -199,14 +201,9 @@ void blk_queue_detach(struct blk_queue *q, void (*detached)(struct blk_queue *, 
 
 void blk_queue_set_call(struct blk_queue *q, int fd)
 {
-	uint64_t one = 1;
-
-	if (q->call_fd >= 0)
-		close(q->call_fd);
-	q->call_fd = fd;
+	(void)worker_caller_set(&q->caller, fd);
 	/* A call that went to the old fd may have been lost with it. */
-	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
-		return;
+	(void)worker_caller_call(&q->caller);
 }
 
 void blk_queue_set_err(struct blk_queue *q, int fd)
@@ -225,14 +222,13 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 	q->requests = calloc(size, sizeof(*q->requests));
 	if (!q->requests)
 		return -ENOMEM;
+	if (worker_caller_init(&q->caller) < 0)
+		goto fail;
 	q->iov_bytes = (size_t)size * BLK_IOV_MAX * sizeof(struct iovec);
 	/* Untouched pages cost nothing, so an idle queue has none of them. */
 	q->iov = mmap(NULL, q->iov_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (q->iov == MAP_FAILED) {
-		free(q->requests);
-		q->requests = NULL;
-		return -ENOMEM;
-	}
+	if (q->iov == MAP_FAILED)
+		goto fail;
 	for (unsigned i = 0; i < size; i++) {
 		struct blk_request *r = &q->requests[i];
 
@@ -247,8 +243,13 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 	/* The first publish calls the driver if whoever served the ring before us died owing it that. */
 	q->unpublished = true;
 	q->told_broken = false;
-	q->kick.fd = q->call_fd = q->err_fd = -1;
+	q->kick.fd = q->err_fd = -1;
 	return 0;
+fail:
+	worker_caller_fini(&q->caller);
+	free(q->requests);
+	q->requests = NULL;
+	return -ENOMEM;
 }
 
 static void close_fd(int *fd)
@@ -266,6 +267,6 @@ void blk_queue_fini(struct blk_queue *q)
 	free(q->requests);
 	q->requests = NULL;
 	close_fd(&q->kick.fd);
-	close_fd(&q->call_fd);
 	close_fd(&q->err_fd);
+	worker_caller_fini(&q->caller);
 }

@@ -15,6 +15,7 @@
 #include "blk/gate.h"
 #include "blk/request.h"
 #include "virtio/virtqueue_struct.h"
+#include "worker/caller.h"
 
 enum blk_queue_state { BLK_QUEUE_DETACHED, BLK_QUEUE_SERVING, BLK_QUEUE_QUIESCING, BLK_QUEUE_QUIET };
 
@@ -77,7 +78,8 @@ struct blk_queue {
 	void (*quiet_later)(struct blk_queue *, void *arg);
 	void *quiet_arg;
 	struct worker_watch kick;
-	int call_fd, err_fd;
+	struct worker_caller caller;
+	int err_fd;
 	void (*detached)(struct blk_queue *, void *arg);
 	void *detached_arg;
 
@@ -115,7 +117,7 @@ void blk_queue_flush_returned(struct blk_queue *q, void (*quiet)(struct blk_queu
 /* QUIET -> DETACHED; requests that came back stay in `returned` (a move) or in the inflight region (a stop). */
 void blk_queue_detach(struct blk_queue *q, void (*detached)(struct blk_queue *, void *arg), void *arg);
 
-/* Attached: a new call eventfd (-1: none), taken over; the old one is closed. */
+/* A new call eventfd (-1: none), taken over; the old one is closed. */
 void blk_queue_set_call(struct blk_queue *q, int fd);
 void blk_queue_set_err(struct blk_queue *q, int fd);
 

@@ -254,7 +254,7 @@ static int prepare_start(struct blk_op *op)
 	q->log = op->log;
 	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);
 	q->kick.fd = take_fd(&op->kick_fd);
-	q->call_fd = take_fd(&op->call_fd);
+	(void)worker_caller_set(&q->caller, take_fd(&op->call_fd)); /* the session has seen that it is an eventfd */
 	q->err_fd = take_fd(&op->err_fd);
 	return 0;
 }
@@ -316,7 +316,7 @@ void blk_slot_init(struct blk_slot *s, struct blk_pool *pool, struct store_disk 
 	s->queue.geometry = geometry;
 	s->queue.write_through = write_through;
 	s->queue.index = index;
-	s->queue.kick.fd = s->queue.call_fd = s->queue.err_fd = -1;
+	s->queue.kick.fd = s->queue.err_fd = -1;
 }
 
 struct blk_op *blk_op_new(enum blk_op_kind kind, struct vhost_done done)

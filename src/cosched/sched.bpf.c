@@ -405,7 +405,6 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
 	list_rescue(cpu, CO_STATE_OVER, now);
 	list_rescue(cpu, CO_STATE_DEEP, now);
 	list_rescue(cpu, CO_STATE_PARKED, now);
-	state.looks++;
 	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_IDLE);
 	return 0;
 }

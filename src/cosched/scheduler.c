@@ -503,8 +503,3 @@ bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX])
 	snprintf(why, COSCHED_WHY_MAX, "%s%s%s", e->reason, e->message[0] ? ": " : "", e->message);
 	return true;
 }
-
-void cosched_fault(struct cosched *s, enum cosched_fault fault)
-{
-	CO_WRITE(s->state->fault, fault);
-}

@@ -77,9 +77,5 @@ int cosched_trace_set(struct cosched *s, bool on);
 int cosched_fd(const struct cosched *s);
 /* Hands over what was traced; returns how many events, lost ones in *ret_lost. */
 int cosched_trace_read(struct cosched *s, void (*event)(const struct co_event *, void *), void *context, uint64_t *ret_lost);
-/* For tests: makes the scheduler err, or stall until the kernel's watchdog ends it. */
-enum cosched_fault { COSCHED_FAULT_NONE, COSCHED_FAULT_ERROR, COSCHED_FAULT_STALL };
-void cosched_fault(struct cosched *s, enum cosched_fault fault);
-
 /* True: the kernel has ended the scheduler, for the reason in `why`. */
 bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX]);

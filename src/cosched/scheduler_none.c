@@ -104,12 +104,6 @@ bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX])
 	return false;
 }
 
-void cosched_fault(struct cosched *s, enum cosched_fault fault)
-{
-	(void)s;
-	(void)fault;
-}
-
 void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret)
 {
 	(void)s;

@@ -49,7 +49,7 @@ struct sched_cpu {
 #define SCHED_LIST_RESCUE CO_STATES
 #define SCHED_LISTS (CO_STATES + 1)
 
-/* For tests: what the kernel must survive. */
+/* What the kernel must survive; tests set it from outside. */
 enum sched_fault { SCHED_FAULT_NONE, SCHED_FAULT_ERROR, SCHED_FAULT_STALL };
 
 struct sched_exit {
@@ -61,14 +61,12 @@ struct sched_exit {
 
 struct sched_state {
 	__u32 lock;  /* claimed by the loader for changes, by the kernel for a settlement */
-	__u32 fault; /* loader: enum sched_fault */
+	__u32 fault; /* tests: enum sched_fault */
 	__u32 trace; /* loader: events are wanted */
 	__u64 fair_vtime;
 	__u64 due_ns; /* kernel: the next settlement */
 	__u32 n_cpus; /* kernel: numbers of CPUs that there are, or may come */
 	__u64 settle_late; /* kernel: settlements that found the lock taken */
-	__u64 displaced; /* kernel: of settlements' looks at CPUs: members waited there, a thread of a higher class ran */
-	__u64 looks;
 	__u64 events_lost; /* kernel, many writers */
 	struct sched_exit exit;
 	struct sched_slot slot[CO_MEMBERS_MAX];

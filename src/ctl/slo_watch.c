@@ -24,6 +24,7 @@ struct promise_state {
 	enum promise_kind kind;
 	bool violated;	    /* as told last */
 	uint64_t told_ns;
+	unsigned look; /* that saw it last */
 };
 
 struct slo_watch {
@@ -32,6 +33,7 @@ struct slo_watch {
 	sd_event_source *timer;
 	struct list promises;
 	bool looking, dead;
+	unsigned look;
 };
 
 static struct promise_state *state_of(struct slo_watch *w, const char *pool, const struct slo_seen *s, enum promise_kind kind)
@@ -74,11 +76,25 @@ static void judge(struct slo_watch *w, const struct slo_pool_seen *pool, const s
 	struct promise_state *p = state_of(w, pool->name, s, kind);
 	uint64_t now = clock_now_ns();
 
+	if (p)
+		p->look = w->look;
 	if (!p || p->violated == !v->kept || (p->told_ns && now - p->told_ns < QUIET_NS))
 		return;
 	p->violated = !v->kept;
 	p->told_ns = now;
 	tell(w, p, s, v);
+}
+
+/* Promises that this look has not seen: of VMs, classes and pools that are gone, or promised nothing any more. */
+static void forget_gone(struct slo_watch *w)
+{
+	struct promise_state *p, *next;
+
+	list_for_each_safe(p, next, &w->promises, node)
+		if (p->look != w->look) {
+			list_remove(&p->node);
+			free(p);
+		}
 }
 
 static void free_watch(struct slo_watch *w)
@@ -97,6 +113,7 @@ static void looked(void *arg, struct slo_snapshot *snapshot)
 	struct slo_watch *w = arg;
 
 	w->looking = false;
+	w->look++;
 	for (unsigned i = 0; !w->dead && snapshot && i < snapshot->n; i++)
 		for (unsigned k = 0; k < snapshot->pool[i].n; k++) {
 			const struct slo_seen *s = &snapshot->pool[i].seen[k];
@@ -106,6 +123,8 @@ static void looked(void *arg, struct slo_snapshot *snapshot)
 			if (s->promise.p50_ns || s->promise.p99_ns)
 				judge(w, &snapshot->pool[i], s, PROMISE_LATENCY);
 		}
+	if (!w->dead && snapshot)
+		forget_gone(w);
 	slo_snapshot_free(snapshot);
 	if (w->dead)
 		free_watch(w);

@@ -71,12 +71,25 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* A disk that keeps all of this stays attached; its size may change under it. */
-static bool same_disk(const struct policy *p, const struct policy_disk *a, const struct policy *q, const struct policy_disk *b)
+/* A disk that keeps all of this stays attached; its size may change under it. The first key that differs; NULL: none. */
+static const char *disk_differs(const struct policy *p, const struct policy_disk *a, const struct policy *q,
+				const struct policy_disk *b)
 {
-	return strcmp(p->pools[a->pool].name, q->pools[b->pool].name) == 0 && same_text(a->image, b->image) &&
-	       a->queues == b->queues && a->workers == b->workers && a->ioprio == b->ioprio && a->read_only == b->read_only &&
-	       same_text(a->socket, b->socket) && a->connect == b->connect;
+	if (strcmp(p->pools[a->pool].name, q->pools[b->pool].name) != 0)
+		return "pool";
+	if (!same_text(a->image, b->image))
+		return "image";
+	if (a->queues != b->queues)
+		return "queues";
+	if (a->workers != b->workers)
+		return "workers";
+	if (a->ioprio != b->ioprio)
+		return "ioprio";
+	if (a->read_only != b->read_only)
+		return "read_only";
+	if (!same_text(a->socket, b->socket))
+		return "socket";
+	return a->connect != b->connect ? "connect" : NULL;
 }
 
 /* Name of the first key that differs and cannot change while the pool is there; NULL: none. */
@@ -115,7 +128,7 @@ static bool stays(const struct host_change *c, const struct host_disk *d)
 	const struct policy_disk *was = spec_find(c->host->policy, d->vm, d->name);
 	const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
 
-	return was && will && same_disk(c->host->policy, was, c->policy, will);
+	return was && will && !disk_differs(c->host->policy, was, c->policy, will);
 }
 
 static bool socket_is_leaving(const struct host_change *c, const char *socket)
@@ -145,6 +158,31 @@ static int check_pools(struct host_change *c)
 		host_error_set(&c->error, -EBUSY,
 			       "pool %s: `%s` cannot change while the daemon runs; give the pool another name, or restart fairleadd",
 			       pool->name, key);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/*
+ * A disk that changes is made anew beside the old one, which its image survives in a file. In memory the name stands for the
+ * data, and there cannot be two of it.
+ */
+static int check_disks(struct host_change *c)
+{
+	struct host_disk *d;
+
+	list_for_each(d, &c->host->disks, node) {
+		const struct policy_disk *was = d->removing ? NULL : spec_find(c->host->policy, d->vm, d->name);
+		const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
+		const char *key = was && will ? disk_differs(c->host->policy, was, c->policy, will) : NULL;
+		enum policy_pool_type type = was ? c->host->policy->pools[was->pool].type : POLICY_POOL_NULL;
+
+		if (!key || strcmp(key, "pool") == 0 || (type != POLICY_POOL_RAM && type != POLICY_POOL_MODEL))
+			continue;
+		host_error_set(&c->error, -EBUSY,
+			       "disk %s/%s: `%s` cannot change while it is there, for its data is in memory; remove it and apply, "
+			       "then add it anew",
+			       d->vm, d->name, key);
 		return -EBUSY;
 	}
 	return 0;
@@ -422,6 +460,8 @@ static void prepare(struct host_change *c)
 		err = host_workers_check(c->host, c->policy, &c->error);
 	if (err == 0)
 		err = check_pools(c);
+	if (err == 0)
+		err = check_disks(c);
 	if (err == 0)
 		err = make_pools(c);
 	if (err < 0) {

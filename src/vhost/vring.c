@@ -354,7 +354,7 @@ int vhost_get_vring_base(struct vhost_session *s, struct vhost_message *m)
 	return VHOST_WAITS;
 }
 
-/* A peer's eventfd could be anything that blocks a worker which writes to it: only real ones, and never blocking. */
+/* A peer's eventfd could be anything: only real ones. That they do not block is for others' sake: the peer can change it. */
 static int eventfd_check(int fd)
 {
 	char path[32], target[32];

@@ -22,7 +22,8 @@ NASTY = [job("reads", "rt/0", 64, most=256 << 10, **CLAIM), job("small", "rt/0",
 
 
 def test_adversary_gains_nothing(lab, capsys):
-    classes = {"gold": {"ioprio": ["rt", "hint/77"], "shares": 10000, "latency": {"p99": f"{TARGET_MS}ms"}}, "rest": {"ioprio": ["be", "idle"]}}
+    classes = {"gold": {"ioprio": ["rt", "hint/77"], "shares": 10000, "latency": {"p99": f"{TARGET_MS}ms"}},
+               "rest": {"ioprio": ["be", "idle"]}}
     daemon = lab.daemon({"pools": {"p": DEVICE}, "classes": classes,
                          "vms": {vm: {"default_class": "rest", "disks": [{"name": "disk", "pool": "p", "size": "64MiB"}]}
                                  for vm in ("neighbour", "adversary")}})
@@ -41,11 +42,12 @@ def test_adversary_gains_nothing(lab, capsys):
     part = spent["adversary"] / sum(spent.values())
     calm = reads["late_us"] <= CALM_MS * 1000
     with capsys.disabled():
-        ops = ", ".join(f"{name} {sum(t['ops'] for t in threads if t['name'] == name)}" for name in dict.fromkeys(t["name"] for t in threads))
-        print(f"\n    adversary: {part:.1%} of the device time given out, its envelope 50 % ({ops}); the neighbour left {lent:.1%} of "
-              f"the time unasked for; device busy {sum(spent.values()) / CHANNELS:.1%}\n    neighbour: p50 {reads['p50_us'] / 1000:.1f} ms, "
-              f"p99 {reads['p99_us'] / 1000:.1f} ms of {TARGET_MS}, {reads['ops']} reads; itself late by up to {reads['late_us'] / 1000:.1f} "
-              f"ms; {nodes[('neighbour', 'gold')]['verdicts']['latency']['10s']}")
+        names = dict.fromkeys(t["name"] for t in threads)
+        ops = ", ".join(f"{name} {sum(t['ops'] for t in threads if t['name'] == name)}" for name in names)
+        print(f"\n    adversary: {part:.1%} of the device time given out, its envelope 50 % ({ops}); the neighbour left "
+              f"{lent:.1%} of the time unasked for; device busy {sum(spent.values()) / CHANNELS:.1%}\n"
+              f"    neighbour: p50 {reads['p50_us'] / 1000:.1f} ms, p99 {reads['p99_us'] / 1000:.1f} ms of {TARGET_MS}, "
+              f"{reads['ops']} reads; itself late by up to {reads['late_us'] / 1000:.1f} ms; {nodes[('neighbour', 'gold')]['verdicts']['latency']['10s']}")
     for thread in (reads, *threads):
         assert thread["errors"] == 0 and not thread["error"], thread
     assert part <= 0.5 * 1.05 + lent, (part, lent)

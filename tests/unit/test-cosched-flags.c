@@ -574,8 +574,10 @@ static void start(uint32_t n, enum co_mode mode, uint8_t slices, uint8_t sleeps,
 static void test_two(void **context)
 {
 	(void)context;
+#ifndef UNDER_SANITIZER /* one thread: what it visits is the same in every build */
 	start(2, CO_MODE_CO_CREDIT, 2, 0, 0, 0);
 	start(2, CO_MODE_CO_CREDIT, 0, 1, 1, 0);
+#endif
 	start(2, CO_MODE_POOLED, 1, 1, 1, 2);
 }
 
@@ -583,7 +585,9 @@ static void test_three(void **context)
 {
 	(void)context;
 	start(3, CO_MODE_CO_CREDIT, 0, 0, 0, 0);
+#ifndef UNDER_SANITIZER
 	start(3, CO_MODE_POOLED, 0, 0, 1, 4);
+#endif
 }
 
 static int teardown(void **context)

@@ -194,7 +194,7 @@ static void run_one(uint64_t seed)
 
 static void test_random(void **context)
 {
-	uint64_t seed = number("FAIRLEAD_SEED", 1), runs = number("FAIRLEAD_RUNS", 10000);
+	uint64_t seed = number("FAIRLEAD_SEED", 1), runs = number("FAIRLEAD_RUNS", 10000 / SIM_FEWER);
 
 	(void)context;
 	print_message("seeds %llu to %llu\n", (unsigned long long)seed, (unsigned long long)(seed + runs - 1));

@@ -98,7 +98,7 @@ static void run_shares(enum load load, double slices, uint64_t runs)
 	uint64_t seed = number("FAIRLEAD_SEED", 1);
 	double worst = 0, exact = 0;
 
-	runs = number("FAIRLEAD_RUNS", runs);
+	runs = number("FAIRLEAD_RUNS", runs / SIM_FEWER);
 	for (uint64_t k = seed; k < seed + runs; k++) {
 		machine_start(k, CO_MODE_POOLED, load);
 		if (load == HOGS)
@@ -166,7 +166,7 @@ static void check_waits(void)
 
 static void test_waits(void **context)
 {
-	uint64_t seed = number("FAIRLEAD_SEED", 1), runs = number("FAIRLEAD_RUNS", 12);
+	uint64_t seed = number("FAIRLEAD_SEED", 1), runs = number("FAIRLEAD_RUNS", 20 / SIM_FEWER);
 
 	(void)context;
 	for (uint64_t k = seed; k < seed + runs; k++)

@@ -137,12 +137,30 @@ static void an_image_is_not_cut_unasked(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+/* Its data has no other place; and the way that the message names works. */
+static void a_disk_in_memory_says_what_cannot_change(void **state)
+{
+	struct host_run run;
+
+	(void)state;
+	host_run_start(&run, "pools: { ram: { type: ram } }\nvms: { a: { disks: [ { name: d, pool: ram, size: 1MiB, queues: 1 } ] } }\n");
+	host_run_apply(&run, "pools: { ram: { type: ram } }\nvms: { a: { disks: [ { name: d, pool: ram, size: 1MiB, queues: 2 } ] } }\n");
+	assert_int_equal(run.error.err, -EBUSY);
+	assert_non_null(strstr(run.error.text, "a/d: `queues` cannot change"));
+	host_run_apply(&run, "pools: { ram: { type: ram } }\n");
+	assert_int_equal(run.error.err, 0);
+	host_run_apply(&run, "pools: { ram: { type: ram } }\nvms: { a: { disks: [ { name: d, pool: ram, size: 1MiB, queues: 2 } ] } }\n");
+	assert_int_equal(run.error.err, 0);
+	host_run_stop(&run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(disks_of_one_name_are_each_vms_own),
 		cmocka_unit_test(a_size_that_fails_changes_none),
 		cmocka_unit_test(an_image_is_not_cut_unasked),
+		cmocka_unit_test(a_disk_in_memory_says_what_cannot_change),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

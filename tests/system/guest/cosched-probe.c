@@ -3,18 +3,23 @@
  * Loads the co-scheduler in a guest, lets busy threads run under it and prints one JSON line: who got how much, what the
  * CPUs counted, how it ended. VMs of one spinning thread each; the first GROUP of them are a co-group.
  *
- *   cosched-probe MODE PLACEMENT SECONDS VMS [GROUP [FAULT]]
- *     MODE: credit boost co-credit pooled   PLACEMENT: partial all   FAULT: error stall
+ *   cosched-probe MODE PLACEMENT SECONDS VMS [GROUP]
+ *   cosched-probe hold MODE PLACEMENT SECONDS PID...    takes in the threads of these processes, a VM each; says when it has
+ *   cosched-probe fault error|stall                     breaks whatever scheduler is loaded, in its memory
+ *     MODE: credit boost co-credit pooled   PLACEMENT: partial all
  */
 #include "cosched/scheduler.h"
 #include "cosched/shared.h"
 
+#include <bpf/bpf.h>
+#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,45 +139,113 @@ static void wait_end(struct cosched *s, unsigned long long until, char why[COSCH
 	}
 }
 
-int main(int argc, char **argv)
+static struct cosched *load(const char *mode, const char *placement)
 {
 	static const char *const modes[] = {"credit", "boost", "co-credit", "pooled", NULL};
 	static const char *const placements[] = {"partial", "all", NULL};
-	static const char *const faults[] = {"none", "error", "stall", NULL};
-	unsigned cpus[CO_CPUS_MAX], n_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), n, group;
+	unsigned cpus[CO_CPUS_MAX], n_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	struct cosched_config config = {.cpus = cpus, .n_cpus = n_cpus, .params = {.period_ns = 30 * MS, .slice_ns = 30 * MS,
 		.floor_ns = 30 * MS, .debt_limit_ns = 30 * MS, .credit_limit_ns = 300 * MS, .boost_ns = 10 * MS}};
 	char why[COSCHED_WHY_MAX] = "";
-	unsigned long long began, took;
 	struct cosched *s;
 	int error;
 
-	if (argc < 5)
-		return 64;
-	config.params.mode = (unsigned)word(argv[1], modes);
-	config.placement = (enum cosched_placement)word(argv[2], placements);
-	n = (unsigned)atoi(argv[4]);
-	group = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
+	config.params.mode = (unsigned)word(mode, modes);
+	config.placement = (enum cosched_placement)word(placement, placements);
 	for (unsigned i = 0; i < n_cpus; i++)
 		cpus[i] = i;
 	error = cosched_load(&config, &s, why);
 	if (error) {
 		printf("{\"error\": %d, \"why\": \"%s\"}\n", error, why);
-		return 1;
+		exit(1);
 	}
-	start(n > THREADS_MAX ? THREADS_MAX : n);
+	return s;
+}
+
+/* --- one that is broken from outside --- */
+
+static int fault(const char *which)
+{
+	static const char *const faults[] = {"none", "error", "stall", NULL};
+	size_t size = (sizeof(struct sched_state) + 4095) & ~4095ul;
+	struct sched_state *state = MAP_FAILED;
+	struct bpf_map_info info;
+	__u32 id = 0, length;
+
+	while (state == MAP_FAILED && !bpf_map_get_next_id(id, &id)) {
+		int fd = bpf_map_get_fd_by_id(id);
+
+		length = sizeof(info);
+		memset(&info, 0, sizeof(info));
+		if (fd >= 0 && !bpf_map_get_info_by_fd(fd, &info, &length) && !strcmp(info.name, SCHED_MAP_STATE))
+			state = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		close(fd);
+	}
+	if (state == MAP_FAILED)
+		return 1;
+	CO_WRITE(state->fault, (__u32)word(which, faults));
+	return 0;
+}
+
+/* --- one that schedules others' threads --- */
+
+static void hold_process(struct cosched *s, int pid, unsigned vm)
+{
+	char path[64];
+	struct dirent *entry;
+	unsigned member;
+	DIR *tasks;
+	int error;
+
+	cosched_account_set(s, vm, true, false);
+	cosched_vm_set(s, vm, vm, 256, 0);
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		error = atoi(entry->d_name) > 0 ? cosched_member_add(s, atoi(entry->d_name), vm, &member) : 0;
+		if (error)
+			printf("{\"thread\": %s, \"error\": %d}\n", entry->d_name, error);
+	}
+	if (tasks)
+		closedir(tasks);
+}
+
+static int hold(int n, char **words)
+{
+	char why[COSCHED_WHY_MAX] = "";
+	struct cosched *s = load(words[0], words[1]);
+
+	for (int i = 3; i < n; i++)
+		hold_process(s, atoi(words[i]), (unsigned)i);
+	printf("{\"held\": %d}\n", n - 3);
+	fflush(stdout);
+	wait_end(s, now_ns(CLOCK_MONOTONIC) + (unsigned long long)atoi(words[2]) * 1000 * MS, why);
+	cosched_unload(s);
+	printf("{\"ended\": \"%s\"}\n", why);
+	return 0;
+}
+
+/* --- one with threads of its own --- */
+
+static int run(int argc, char **argv)
+{
+	unsigned n = (unsigned)atoi(argv[4]), group = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
+	char why[COSCHED_WHY_MAX] = "";
+	unsigned long long began, took;
+	struct cosched *s = load(argv[1], argv[2]);
+
+	n = n > THREADS_MAX ? THREADS_MAX : n;
+	start(n);
 	take_in(s, n, group);
 	began = now_ns(CLOCK_MONOTONIC);
 	for (unsigned i = 0; i < n; i++)
 		threads[i].began = now_ns(threads[i].clock);
-	if (argc > 6)
-		cosched_fault(s, (enum cosched_fault)word(argv[6], faults));
 	wait_end(s, began + (unsigned long long)atoi(argv[3]) * 1000 * MS, why);
 	took = now_ns(CLOCK_MONOTONIC) - began;
 	for (unsigned i = 0; i < n; i++)
 		threads[i].ran = now_ns(threads[i].clock) - threads[i].began;
 	print_threads(cosched_world(s), n, took);
-	print_cpus(s, n_cpus);
+	print_cpus(s, cosched_world(s)->params.n_cpus);
 	for (unsigned i = 0; i < n; i++)
 		cosched_member_remove(s, threads[i].member);
 	cosched_unload(s);
@@ -181,4 +254,13 @@ int main(int argc, char **argv)
 		pthread_join(threads[i].thread, NULL);
 	printf("\"ended\": \"%s\"}\n", why);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "fault"))
+		return fault(argv[2]);
+	if (argc > 5 && !strcmp(argv[1], "hold"))
+		return hold(argc - 2, argv + 2);
+	return argc >= 5 ? run(argc, argv) : 64;
 }
