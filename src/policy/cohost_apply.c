@@ -156,7 +156,10 @@ static int want_vm(struct cohost *h, const char *name, unsigned account, unsigne
 static void want_threads(struct cohost *h, unsigned slot, const struct policy_vm *vm)
 {
 	const struct policy_cpu *c = &vm->cpu;
-	enum members_way way = c->qmp ? MEMBERS_BY_QMP : c->process ? MEMBERS_BY_PROCESS : c->cgroup ? MEMBERS_BY_CGROUP : MEMBERS_BY_GUEST;
+	enum members_way way = c->qmp	  ? MEMBERS_BY_QMP :
+			       c->process ? MEMBERS_BY_PROCESS :
+			       c->cgroup  ? MEMBERS_BY_CGROUP :
+					    MEMBERS_BY_GUEST;
 	const char *value = c->qmp ? c->qmp : c->process ? c->process : c->cgroup ? c->cgroup : vm->name;
 
 	if (members_want(h->members, slot, way, value) < 0)

@@ -45,7 +45,11 @@ class Cosched:
 
     def wait_members(self, vm, vcpus):
         """Until the VM has these vCPUs."""
-        return wait_until(lambda: [v for v, _ in self.members(vm)] == vcpus and self.members(vm), f"{vm} has vCPUs {vcpus}")
+        def found():
+            members = self.members(vm)
+            return (members,) if [v for v, _ in members] == vcpus else None
+
+        return wait_until(found, f"{vm} has vCPUs {vcpus}")[0]
 
 
 def name(word):

@@ -577,7 +577,7 @@ static void all_is_told(void **state)
 	}
 	host->options.rehearse = true;
 	apply("cosched: { mode: off }\n");
-	cohost_destroy(host);
+	finish(NULL);
 	begin(NULL);
 	host->options.rehearse = true;
 	snprintf(text, sizeof(text), policy, "pooled");

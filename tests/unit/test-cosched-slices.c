@@ -25,7 +25,9 @@ struct unit {
 	size_t n;
 };
 
-static struct unit units[] = { { .name = "system.slice" }, { .name = "user.slice", .mask = { 0x0f }, .n = 1 }, { .name = "init.scope" } };
+static struct unit units[] = { { .name = "system.slice" },
+			       { .name = "user.slice", .mask = { 0x0f }, .n = 1 },
+			       { .name = "init.scope" } };
 static unsigned calls;
 
 static struct unit *unit_of(const char *name)
