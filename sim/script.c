@@ -154,8 +154,10 @@ static int take_event(const struct replay_map *map, const struct co_event *e, st
 static int make_episodes(const struct trace *t, const struct replay_map *map, struct sim_script *script)
 {
 	struct progress *progress = calloc(CO_MEMBERS_MAX, sizeof(*progress));
-	int r = progress ? 0 : -ENOMEM;
+	int r = 0;
 
+	if (!progress)
+		return -ENOMEM;
 	for (size_t i = 0; i < t->n_events && r == 0; i++) {
 		const struct co_event *e = &t->event[i];
 

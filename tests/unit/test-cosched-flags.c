@@ -534,7 +534,7 @@ static void start(uint32_t n, enum co_mode mode, uint8_t slices, uint8_t sleeps,
 	late = 0;
 	co_world_init(&s.world, &params);
 	assert_int_equal(co_account_set(&s.world, GROUP, true, true), 0);
-	for (uint32_t i = 0; i < members; i++) {
+	for (uint32_t i = 0; i < members && i < CO_MEMBERS_MAX; i++) {
 		uint32_t list;
 
 		if (i >= n)
