@@ -5,6 +5,7 @@
  *
  *   coload run FILE OPTIONS            starts them; ends when it is told to (SIGTERM), with all of them
  *   coload wait FILE                   until all of them have begun
+ *   coload hog SECONDS                 computes, whoever else would like to
  *   coload measure FILE WARMUP SECONDS prints what was done in a stretch of time, as JSON
  *
  * Each group has a driver (the I/O worker in front of the VMs, and its clients: a closed loop of WINDOW requests) and a
@@ -170,7 +171,7 @@ static void start_all(struct coload *c, const char *file)
 
 	for (unsigned i = 0; i < c->n_vms; i++)
 		order[i] = i;
-	for (unsigned i = c->n_vms - 1; i > 0; i--) {
+	for (unsigned i = c->n_vms; i-- > 1;) {
 		unsigned j = (unsigned)(mix((uint64_t)c->seed << 32 | i) % (i + 1)), swap = order[i];
 
 		order[i] = order[j];
@@ -203,6 +204,22 @@ static void pit_start(unsigned hz)
 	outb(0x34, 0x43); /* channel 0, both bytes, rate generator */
 	outb(divisor & 0xff, 0x40);
 	outb(divisor >> 8, 0x40);
+}
+
+static void pit_stop(void)
+{
+	outb(0x30, 0x43); /* channel 0, both bytes, once and no more */
+	outb(0xff, 0x40);
+	outb(0xff, 0x40);
+}
+
+static int hog(double seconds)
+{
+	uint64_t end = coload_now_ns() + (uint64_t)(seconds * 1e9);
+
+	while (coload_now_ns() < end)
+		steps(256);
+	return 0;
 }
 
 /* --- command line --- */
@@ -313,6 +330,8 @@ static int run(const char *file, int argc, char **argv)
 		kill(c->vm[i].pid, SIGKILL);
 	while (wait(NULL) > 0)
 		;
+	if (shape.pit_hz)
+		pit_stop();
 	return 0;
 }
 
@@ -337,10 +356,12 @@ int main(int argc, char **argv)
 		coload_vm_run(map_file(file, false), (unsigned)atoi(vm));
 	if (argc >= 3 && strcmp(argv[1], "run") == 0)
 		return run(argv[2], argc - 2, argv + 2);
+	if (argc == 3 && strcmp(argv[1], "hog") == 0)
+		return hog(strtod(argv[2], NULL));
 	if (argc == 3 && strcmp(argv[1], "wait") == 0)
 		return wait_ready(argv[2]);
 	if (argc == 5 && strcmp(argv[1], "measure") == 0)
 		return coload_measure(map_file(argv[2], false), strtod(argv[3], NULL), strtod(argv[4], NULL));
-	fprintf(stderr, "usage: coload run FILE OPTIONS | wait FILE | measure FILE WARMUP SECONDS\n");
+	fprintf(stderr, "usage: coload run FILE OPTIONS | wait FILE | hog SECONDS | measure FILE WARMUP SECONDS\n");
 	return 64;
 }

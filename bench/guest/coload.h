@@ -9,7 +9,7 @@
 
 #include <sys/types.h>
 
-#define VMS_MAX 128u
+#define VMS_MAX 256u
 #define VCPUS_MAX 2u
 #define GROUPS_MAX 8u
 #define RING_SIZE 1024u /* requests; more than a window, so that a push finds room always */

@@ -66,7 +66,7 @@ def tools():
 
 # What scripts are made of. Each result is announced by a line "@NAME", then printed.
 LIBRARY = r"""
-say() { echo "@$1"; shift; "$@"; }
+say() { echo "@$1"; echo "$1" >/dev/ttyS0; shift; "$@"; }
 fail() { echo "failed: $*"; cat /tmp/cosched.log; dmesg | tail -n 30; exit 1; }
 load_start() { coload run /tmp/coload "$@" & load=$!; coload wait /tmp/coload; }
 load_stop() { kill $load; wait $load; rm /tmp/coload; }
@@ -83,6 +83,20 @@ cosched_start() { # POLICY
 	done
 }
 cosched_stop() { kill $cosched; wait $cosched || fail "fairlead-cosched ended with $?"; }
+now() { read up _ </proc/uptime; echo "${up%.*}${up#*.}"; } # in hundredths of a second
+pid_of() { for p in /proc/[0-9]*; do grep -q "guest=$1," $p/cmdline 2>/dev/null && echo "${p#/proc/}"; done; }
+tid_of() { for t in /proc/$(pid_of "$1")/task/*; do grep -q "^CPU 0/" $t/comm && echo "${t##*/}"; done; }
+enabled() { [ "$(state)" = enabled ] || fail "the scheduler has ended: $1"; }
+# NAME: waits until the kernel has no scheduler, tells how long that took, and what is done then.
+ended() {
+	began=$(now)
+	while [ "$(state)" != disabled ]; do
+		sleep 0.02
+		[ $(($(now) - began)) -lt 3000 ] || fail "the scheduler does not end"
+	done
+	say "$1-took" echo $(($(now) - began))
+	say "$1" measure 0 0.5
+}
 status() { fairlead --json cosched status; }
 state() { cat /sys/kernel/sched_ext/state; }
 measure() { coload measure /tmp/coload "$@"; }

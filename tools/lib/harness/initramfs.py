@@ -15,7 +15,7 @@ import tempfile
 from . import CACHE, ROOT, Unavailable
 
 SOURCES = ROOT / "tests" / "system" / "guest"
-TOOLS = ("agent", "blocks", "load")
+TOOLS = ("agent", "blocks", "load", "again")
 # Loaded in this order at boot, each with what it needs before it. Those a kernel lacks (or has built in) are left out.
 MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4", "bfq", "mq-deadline", "kyber-iosched")
 # busybox prefers its own applets, so these are called by their whole path.
@@ -142,12 +142,12 @@ def fingerprint(kernel, extra):
 
 
 def archive(files):
-    """A small archive of {path: text}, to stand behind another one."""
+    """A small archive of {path: text or bytes}, to stand behind another one."""
     with tempfile.TemporaryDirectory() as work:
         for path, text in files.items():
             target = pathlib.Path(work) / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            target.write_bytes(text if isinstance(text, bytes) else text.encode())
             os.utime(target, (0, 0))
         # Without inode numbers and times of this run, so that equal files make equal archives.
         return subprocess.run("find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0 --reproducible",

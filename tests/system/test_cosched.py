@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Co-scheduling in real kernels: shares, requests, and what a host must survive. Time is the guests' own, counted in
+instructions: a slow machine changes nothing."""
+import json
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from harness import Unavailable, coload, counted
+from harness.daemon import program
+
+SLICE_NS = 30_000_000
+LOAD = coload.Load()
+# Each twice.
+SHARES = {"sid": 1, "trixie-backports": 2}
+
+
+def shares_script(seed):
+    """The algorithm that is the default, measured."""
+    return coload.LIBRARY + coload.measurement(LOAD, "pooled", seed, 1, 4)
+
+
+SAFETY = coload.LIBRARY + f"""
+load_start {LOAD.options(3)}
+cosched_start /etc/pooled.yaml
+sleep 1
+say begin measure 0 0.5
+
+kill -9 $(pid_of adder6)
+sleep 1.5
+say exit status
+enabled "a member's exit"
+
+taskset -p 4 $(tid_of adder0) >/dev/null
+say affinity measure 0 1
+enabled "a member's affinity changed"
+taskset -p f $(tid_of adder0) >/dev/null
+
+echo 0 >/sys/devices/system/cpu/cpu3/online
+say offline measure 0 1
+enabled "a CPU went offline"
+echo 1 >/sys/devices/system/cpu/cpu3/online
+sleep 0.5
+say online measure 0 1
+enabled "a CPU came back"
+
+for cpu in 1 2 4 8; do taskset $cpu coload hog 2 & done
+say fair-hogs measure 0 2
+enabled "fair-class hogs"
+sleep 1
+for cpu in 1 2 4 8; do taskset $cpu chrt -f 10 coload hog 2 & done
+say rt-hogs measure 0 2
+enabled "real-time hogs"
+sleep 1
+say no-hogs measure 0 1
+
+say applied again /run/fairlead/cosched.sock 1000 /apply-a /apply-b
+enabled "a policy applied over and over"
+say after-applied measure 0 0.5
+
+kill $cosched
+ended stop
+wait $cosched || fail "fairlead-cosched ended with $?"
+cosched_start /etc/pooled.yaml
+sleep 1
+kill -9 $cosched
+ended kill
+cosched_start /etc/pooled.yaml
+sleep 1
+say again measure 0 0.5
+cosched_stop
+load_stop
+
+say error cosched-probe pooled partial 5 9 2 error
+say error-state state
+say stall cosched-probe pooled partial 90 9 2 stall
+say stall-state state
+"""
+
+# Its boot sector: reads 4 KiB after 4 KiB of its own disk, for ever, through the firmware's virtio driver.
+SECTOR = """
+.code16
+	xor %ax, %ax
+	mov %ax, %ds
+	mov %dl, drive
+again:	mov $packet, %si
+	mov drive, %dl
+	mov $0x42, %ah
+	int $0x13
+	addw $8, lba
+	andw $0xfff, lba
+	jmp again
+drive:	.byte 0
+packet:	.byte 16, 0
+	.word 8, 0x8000, 0
+lba:	.quad 0
+	.org 510
+	.word 0xaa55
+"""
+REAL_VM = coload.LIBRARY + """
+mkdir -p /tmp/pool /run/fairlead
+cp /sector /tmp/pool/root.raw
+truncate -s 8M /tmp/pool/root.raw
+fairleadd --config /etc/real.yaml >/tmp/fairleadd.log 2>&1 & daemon=$!
+n=0
+while ! [ -S /run/fairlead/control.sock ]; do
+	sleep 0.1
+	n=$((n + 1))
+	[ $n -lt 600 ] || { cat /tmp/fairleadd.log; fail "fairleadd does not begin"; }
+done
+vm_start() {
+	QEMU_MODULE_DIR=/qemu qemu-system-x86_64 -nodefaults -no-user-config -display none -L /bios -name guest=web,debug-threads=on \\
+		-machine pc,memory-backend=mem -accel tcg,thread=multi,tb-size=16 -smp 2 -m 32M \\
+		-object memory-backend-memfd,id=mem,size=32M,share=on -chardev socket,id=c,path=/run/fairlead/root.sock \\
+		-device vhost-user-blk-pci,chardev=c,num-queues=1,bootindex=1 >/tmp/qemu.log 2>&1 & vm=$!
+}
+reads() { fairlead --json stats; }
+# Threads, and by which policy each is scheduled (7: sched_ext).
+threads() { for t in /proc/$1/task/*; do echo "$(cat $t/comm): $(sed 's/.*) //' $t/stat | cut -d ' ' -f 39)"; done; }
+busy() { # until the VM reads
+	n=0
+	while [ "$(reads | grep -c '"read_ops": [1-9]')" = 0 ]; do
+		kill -0 $vm || { cat /tmp/qemu.log /tmp/fairleadd.log; fail "QEMU has ended"; }
+		sleep 0.5
+		n=$((n + 1))
+		[ $n -lt 600 ] || { cat /tmp/qemu.log /tmp/fairleadd.log; reads; fail "the VM does not read"; }
+	done
+}
+load_start LOAD
+vm_start
+busy
+say before-threads threads $vm
+cosched_start /etc/real.yaml
+sleep 2.5
+say vm-threads threads $vm
+say worker-threads threads $daemon
+say reads-1 reads
+say status-1 status
+sleep 2
+say reads-2 reads
+say status-2 status
+cosched_stop
+say back-threads threads $vm
+say back-worker-threads threads $daemon
+cosched_start /etc/real.yaml
+sleep 2.5
+say again status
+kill $vm
+wait $vm
+sleep 1.5
+say gone status
+say gone-worker-threads threads $daemon
+enabled "the VM ended"
+cosched_stop
+load_stop
+kill $daemon
+wait $daemon || fail "fairleadd ended with $?"
+"""
+
+
+def request(text):
+    """A policy.apply of this policy, as one line."""
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "policy.apply",
+                       "params": {"sources": [{"name": "p.yaml", "text": text}]}}) + "\n"
+
+
+def safety():
+    """What the kernel must survive."""
+    other = coload.policy(LOAD, "pooled", 3, weights={"adder0": 512, "g0-web0": 128})
+    return {"script": SAFETY, "suite": "sid", "tools": [*coload.tools(), program("cosched-probe"), shutil.which("chrt")],
+            "files": {**coload.policies(LOAD, ["pooled"], 3), "/apply-a": request(coload.policy(LOAD, "pooled", 3)),
+                      "/apply-b": request(other)}}
+
+
+def sector(folder):
+    """The boot sector's bytes."""
+    source, linked, out = folder / "sector.s", folder / "sector.o", folder / "sector"
+    source.write_text(SECTOR)
+    subprocess.run(["as", "--32", "-o", linked, source], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-e", "0x7c00", "-Ttext", "0x7c00", "--oformat", "binary", "-o", out, linked], check=True)
+    return out.read_bytes()
+
+
+def firmware():
+    """SeaBIOS and what QEMU loads beside it."""
+    folders = [pathlib.Path(p) for p in ("/usr/share/seabios", "/usr/share/qemu")]
+    found = {}
+    for name in ("bios-256k.bin", "kvmvapic.bin"):
+        path = next((f / name for f in folders if (f / name).exists()), None)
+        if path is None:
+            raise Unavailable(f"{name} is not installed; run tools/setup build demo test")
+        found[f"/bios/{name}"] = path.read_bytes()
+    # Debian's QEMU has its emulator in a module.
+    return {**found, **{f"/qemu/{p.name}": p.read_bytes() for p in pathlib.Path("/usr/lib").glob("*/qemu/accel-tcg-x86_64.so")}}
+
+
+def real_vm(folder):
+    """A QEMU in the guest whose disk fairleadd serves with a worker of the co-group's own."""
+    load = coload.Load(groups=0, adders=5)
+    policy = json.loads(coload.policy(load, "pooled"))
+    policy["daemon"] = {"control": "/run/fairlead/control.sock", "workers": [0]}
+    policy["pools"] = {"files": {"type": "file", "directory": "/tmp/pool"}}
+    policy["vms"]["web"] = {"disks": [{"name": "root", "pool": "files", "image": "root.raw", "size": "8MiB",
+                                       "socket": "/run/fairlead/root.sock"}]}
+    policy["cogroups"] = {"shop": {"vms": ["web"], "workers": True}}
+    qemu = shutil.which("qemu-system-x86_64")
+    if qemu is None:
+        raise Unavailable("qemu-system-x86_64 is not installed; run tools/setup build demo test")
+    return {"script": REAL_VM.replace("LOAD", load.options(1), 1), "suite": "sid", "memory_mib": 1024,
+            "tools": [*coload.tools(), program("fairleadd"), qemu],
+            "files": {"/etc/real.yaml": json.dumps(policy, indent=1), "/sector": sector(folder), **firmware()}}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What the guests say, by name; all begin at once and run side by side."""
+    with counted.Rehearsals() as rehearsals:
+        jobs = {"real": rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector"))), "safety": rehearsals.submit(**safety())}
+        for suite, seed in SHARES.items():
+            for turn in (0, 1):
+                jobs[suite, turn] = rehearsals.submit(script=shares_script(seed), suite=suite, tools=coload.tools(),
+                                                      files=coload.policies(LOAD, ["pooled"], seed))
+        yield lambda name: jobs[name].result()
+
+
+@pytest.mark.parametrize("suite", SHARES)
+def test_a_run_repeats_exactly(said, suite):
+    """Two runs of a seed say the same to the last nanosecond."""
+    assert said((suite, 0)) == said((suite, 1))
+
+
+@pytest.mark.parametrize("suite", SHARES)
+def test_pooled_shares(said, suite):
+    """Everybody gets what is due to its weight, whatever the members of the group do; the group's requests are honoured."""
+    result = coload.parse(said((suite, 0)))
+    before, after = result["pooled-before"], result["pooled-after"]
+    assert {v["policy"] for vm in result["pooled"]["vms"] for v in vm["vcpus"]} == {coload.SCHED_EXT}
+    accounts = coload.accounts(before, after)
+    ran = sum(a["ran_ns"] for a in accounts.values())
+    assert len(accounts) == 8 and ran > 0
+    for name, account in accounts.items():
+        # All of them want more than that: 9 VMs of equal weight, two of which are one account.
+        due = ran * (2 if name == "g0" else 1) / 9
+        assert abs(account["ran_ns"] - due) <= 0.01 * due + SLICE_NS, (name, account, due)
+        assert abs(account["ran_ns"] - account["entitled_ns"]) <= 0.01 * due + SLICE_NS, (name, account)
+    count = coload.counters(before, after)
+    assert count["requests_sent"] > 0
+    assert count["requests_honoured"] >= 0.9 * count["requests_sent"], count
+    assert result["pooled"]["groups"][0]["requests"] > 0
+    assert result["pooled-state"] == "disabled"
+
+
+def must_work(measured, without=()):
+    """Every vCPU that should has done something."""
+    idle = [vm["name"] for vm in measured["vms"] if vm["name"] not in without and not all(v["work"] for v in vm["vcpus"])]
+    assert not idle, (idle, measured)
+
+
+def test_load_goes_on_whatever_happens(said):
+    """A member exits, is bound to a CPU, loses its CPU, competes with hogs, and its policy is applied a thousand times."""
+    result = coload.parse(said("safety"))
+    assert [vm["members"] for vm in result["exit"]["vms"] if vm["name"] == "adder6"] == [[]]
+    must_work(result["begin"])
+    for name in ("affinity", "offline", "online", "fair-hogs", "rt-hogs", "no-hogs", "after-applied", "again"):
+        must_work(result[name], ["adder6"])
+    assert result["applied"] == "1000 of 1000"
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_all_are_back_on_eevdf(said, end):
+    """Within a second of the scheduler's end no thread is scheduled by it, and each goes on with its work."""
+    result = coload.parse(said("safety"))
+    assert int(result[f"{end}-took"]) <= 100
+    must_work(result[end], ["adder6"])
+    if end == "stop":
+        assert {v["policy"] for vm in result[end]["vms"] if vm["name"] != "adder6" for v in vm["vcpus"]} == {0}
+
+
+@pytest.mark.parametrize("fault", ["error", "stall"])
+def test_faults_end_the_scheduler_and_nothing_else(said, fault):
+    """The kernel ends a scheduler that errs or stalls; the threads run to their end on EEVDF."""
+    result = coload.parse(said("safety"))
+    assert result[fault]["ended"], result[fault]
+    assert result[f"{fault}-state"] == "disabled"
+
+
+def policies(text, name):
+    """{policy} of the threads of that name."""
+    return {int(line.rsplit(": ", 1)[1]) for line in text.splitlines() if line.startswith(name)}
+
+
+def disk_reads(stats):
+    """Reads of the VM's disk so far."""
+    return sum(disk["total"]["read_ops"] for disk in stats["disks"])
+
+
+def test_real_vm(said):
+    """A QEMU's vCPUs and the worker that serves its disk are found, scheduled together, and given back."""
+    result = coload.parse(said("real"))
+    assert policies(result["before-threads"], "CPU ") == {0}
+    assert policies(result["vm-threads"], "CPU ") == {coload.SCHED_EXT}
+    assert policies(result["vm-threads"], "qemu") == {0}
+    group = next(g for g in result["status-1"]["groups"] if g["name"] == "shop")
+    assert group["members"] == 3, group
+    assert disk_reads(result["reads-2"]) > disk_reads(result["reads-1"]) > 0
+    ran = [coload.totals(result[s])["shop"]["ran_ns"] for s in ("status-1", "status-2")]
+    assert ran[1] > ran[0]
+    assert next(g for g in result["status-2"]["groups"] if g["name"] == "shop")["requests"]["honoured"] > 0
+    assert coload.SCHED_EXT in policies(result["worker-threads"], "")
+    assert policies(result["back-threads"], "") == {0} == policies(result["back-worker-threads"], "")
+    assert next(g for g in result["again"]["groups"] if g["name"] == "shop")["members"] == 3
+    assert [len(vm["members"]) for vm in result["gone"]["vms"] if vm["name"] == "web"] == [0]
