@@ -190,13 +190,19 @@ static int configure(struct bpf_object *object, const struct cosched_config *con
 static int ring_event(void *context, void *data, size_t size)
 {
 	struct cosched *s = context;
-	const struct co_event *event = data;
+	struct co_event event;
 
-	if (size < sizeof(*event) || event->kind == SCHED_EVENT_END)
+	if (size < sizeof(event))
 		return 0;
+	memcpy(&event, data, sizeof(event));
+	if (event.kind == SCHED_EVENT_END)
+		return 0;
+	event.cpu = (__u16)cosched_cpu_number(s, event.cpu);
+	if (event.kind == CO_EVENT_ASK)
+		event.value = cosched_cpu_number(s, (unsigned)event.value);
 	s->n_events++;
 	if (s->event)
-		s->event(event, s->context);
+		s->event(&event, s->context);
 	return 0;
 }
 
@@ -298,6 +304,11 @@ void cosched_unload(struct cosched *s)
 const struct co_world *cosched_world(const struct cosched *s)
 {
 	return s->world;
+}
+
+unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu)
+{
+	return s->config->number[cpu & (CO_CPUS_MAX - 1)];
 }
 
 void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
