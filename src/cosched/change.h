@@ -53,7 +53,7 @@ CO_INLINE void co_params_set(struct co_world *w, const struct co_params *params)
 
 /*
  * Whether a slot for an account is in use, and as a group. Nobody may be in it when that changes. A freed account's purse
- * goes to the bank at the next settlement.
+ * goes to the bank at the next settlement, or when the slot is used again before.
  */
 CO_INLINE int co_account_set(struct co_world *w, __u32 account, bool used, bool is_group)
 {
@@ -68,8 +68,10 @@ CO_INLINE int co_account_set(struct co_world *w, __u32 account, bool used, bool 
 		if (co_vm_of(w, i)->weight && co_vm_of(w, i)->account == account)
 			return -EBUSY;
 	if (used && !a->used) {
+		w->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
 		a->due_ns = 0;
 		a->total_ran_ns = a->total_waited_ns = a->total_entitled_ns = a->total_forfeited_ns = a->co_ran_ns = 0;
+		a->requests_sent = a->requests_honoured = a->requests_refused = a->requests_void = a->request_wait_ns = 0;
 	}
 	a->is_group = used && is_group;
 	CO_WRITE(a->used, used);
@@ -151,6 +153,9 @@ CO_INLINE int co_vm_set(struct co_world *w, __u32 vm, __u32 account, __u32 weigh
 	if (!weight) {
 		if (v->n_members)
 			return -EBUSY;
+		/* What it ran in this period has been paid for and is to be handed out, also if the slot is used again before. */
+		if (w->params.mode == CO_MODE_POOLED)
+			w->bank_ns += (__s64)CO_SWAP(v->ran_ns, 0);
 		CO_WRITE(v->weight, 0);
 		return 0;
 	}

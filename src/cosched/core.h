@@ -569,7 +569,7 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 		if (i <= state)
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);
-		if (there == CO_NONE)
+		if (there >= w->params.n_cpus)
 			there = co_cpu_from(w->runs[i], 0);
 		if (there < w->params.n_cpus)
 			return there;

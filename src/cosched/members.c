@@ -66,6 +66,13 @@ static void stop_asking(struct vm *v)
 	v->qmp = NULL;
 }
 
+/* Without an answer: the next look asks anew, also if the process has not changed. */
+static void give_up_asking(struct vm *v)
+{
+	stop_asking(v);
+	v->digest = 0;
+}
+
 static void forget_process(struct vm *v)
 {
 	cleanup_close_fd(&v->pidfd);
@@ -279,6 +286,7 @@ static void ask(struct members *m, unsigned vm, uint64_t now_ns)
 	if (err < 0) {
 		snprintf(problem, sizeof(problem), "%.80s: %s", v->value, err == -EAGAIN ? "busy" : strerror(-err));
 		tell_why(v, problem, "start QEMU with -qmp unix:SOCKET,server=on,wait=off");
+		give_up_asking(v);
 		return;
 	}
 	v->asked_ns = now_ns;
@@ -291,7 +299,7 @@ static void look_by_qmp(struct members *m, unsigned vm, uint64_t now_ns)
 	uint64_t digest = v->pid ? find_digest(&m->root, v->pid) : 0;
 
 	if (v->qmp && now_ns - v->asked_ns > QMP_PATIENCE_NS) {
-		stop_asking(v);
+		give_up_asking(v);
 		tell_why(v, "the monitor does not answer", "it serves one client at a time: give it a socket of its own");
 	}
 	if (!v->qmp && (!v->pid || digest != v->digest)) {
@@ -307,13 +315,15 @@ static void hear(struct members *m, unsigned vm)
 	const struct qmp_vcpu *vcpu;
 	struct find_list now = { 0 };
 	int err = qmp_work(v->qmp);
+	char problem[96];
 	bool fresh;
 
 	if (err == -EAGAIN)
 		return;
 	if (err < 0) {
-		tell_why(v, "the monitor does not speak QMP", strerror(-err));
-		stop_asking(v);
+		snprintf(problem, sizeof(problem), "the monitor does not speak QMP (%s)", strerror(-err));
+		tell_why(v, problem, "cpu: { qmp } is the socket of -qmp, not of -monitor or -serial");
+		give_up_asking(v);
 		return;
 	}
 	fresh = v->pid != qmp_peer(v->qmp);

@@ -115,7 +115,8 @@ CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, __u32 state, struct
 
 	CO_FOR(k, CO_CPUS_MAX + 1) {
 		peer = co_cpu_from(w->waits[state], from);
-		if (peer == CO_NONE && !wrapped) {
+		/* Beyond the last one wait those that may run on no other: nothing to steal, and the end of the circle. */
+		if (peer >= w->params.n_cpus && !wrapped) {
 			wrapped = true;
 			from = 0;
 			continue;

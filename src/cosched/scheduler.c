@@ -127,6 +127,21 @@ static void unlock(struct cosched *s)
 	__atomic_store_n(&s->state->lock, 0, __ATOMIC_RELEASE);
 }
 
+/* --- threads --- */
+
+static bool thread_is_alive(int pidfd)
+{
+	return !syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) || errno == EPERM;
+}
+
+/* Not of one that has gone: its number may be somebody else's by now. */
+static int policy_set(struct cosched *s, unsigned slot, int policy)
+{
+	if (!thread_is_alive(s->pidfd[slot]))
+		return -ESRCH;
+	return sched_setscheduler((pid_t)s->world->member[slot].tid, policy, &(struct sched_param){0}) ? -errno : 0;
+}
+
 /* --- loading --- */
 
 /* The configured CPUs first, then the others. */
@@ -175,13 +190,19 @@ static int configure(struct bpf_object *object, const struct cosched_config *con
 static int ring_event(void *context, void *data, size_t size)
 {
 	struct cosched *s = context;
-	const struct co_event *event = data;
+	struct co_event event;
 
-	if (size < sizeof(*event) || event->kind == SCHED_EVENT_END)
+	if (size < sizeof(event))
 		return 0;
+	memcpy(&event, data, sizeof(event));
+	if (event.kind == SCHED_EVENT_END)
+		return 0;
+	event.cpu = (__u16)cosched_cpu_number(s, event.cpu);
+	if (event.kind == CO_EVENT_ASK)
+		event.value = cosched_cpu_number(s, (unsigned)event.value);
 	s->n_events++;
 	if (s->event)
-		s->event(event, s->context);
+		s->event(&event, s->context);
 	return 0;
 }
 
@@ -268,7 +289,7 @@ void cosched_unload(struct cosched *s)
 	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
 		if (s->pidfd[i] < 0)
 			continue;
-		sched_setscheduler((pid_t)s->world->member[i].tid, SCHED_OTHER, &(struct sched_param){0});
+		policy_set(s, i, SCHED_OTHER);
 		close(s->pidfd[i]);
 	}
 	ring_buffer__free(s->ring);
@@ -283,6 +304,11 @@ void cosched_unload(struct cosched *s)
 const struct co_world *cosched_world(const struct cosched *s)
 {
 	return s->world;
+}
+
+unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu)
+{
+	return s->config->number[cpu & (CO_CPUS_MAX - 1)];
 }
 
 void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
@@ -328,16 +354,6 @@ int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_
 }
 
 /* --- members --- */
-
-static bool thread_is_alive(int pidfd)
-{
-	return !syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) || errno == EPERM;
-}
-
-static int policy_set(struct cosched *s, unsigned slot, int policy)
-{
-	return sched_setscheduler((pid_t)s->world->member[slot].tid, policy, &(struct sched_param){0}) ? -errno : 0;
-}
 
 /* The CPU where a thread is at home: among those that it may use, unless there are none yet. */
 static unsigned choose_home(struct cosched *s, pid_t tid, unsigned vm)
@@ -400,8 +416,11 @@ static int member_attach(struct cosched *s, unsigned slot)
 
 	if (!error)
 		error = policy_set(s, slot, SCHED_EXT);
-	/* The policy may have been set for its successor of that number. */
-	return !error && !thread_is_alive(s->pidfd[slot]) ? -ESRCH : error;
+	if (error || thread_is_alive(s->pidfd[slot]))
+		return error;
+	/* It went in this very moment, and its successor of that number may have been given the policy. */
+	sched_setscheduler((pid_t)s->world->member[slot].tid, SCHED_OTHER, &(struct sched_param){0});
+	return -ESRCH;
 }
 
 int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_member)

@@ -42,6 +42,8 @@ void cosched_unload(struct cosched *s);
 
 /* Live: changed by the kernel while it is read. Slots are the caller's to choose. */
 const struct co_world *cosched_world(const struct cosched *s);
+/* The world numbers CPUs by their position in the configuration's `cpus`, then the machine's others: the kernel's number. */
+unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu);
 
 /* Calls `look` while nothing is settled: totals and the bank are as of one settlement. Be quick. */
 void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg);
@@ -75,7 +77,7 @@ void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_coun
 int cosched_trace_set(struct cosched *s, bool on);
 /* Readable when something has happened: events, the scheduler's end. */
 int cosched_fd(const struct cosched *s);
-/* Hands over what was traced; returns how many events, lost ones in *ret_lost. */
+/* Hands over what was traced, with the kernel's numbers of CPUs; returns how many events, lost ones in *ret_lost. */
 int cosched_trace_read(struct cosched *s, void (*event)(const struct co_event *, void *), void *context, uint64_t *ret_lost);
 /* True: the kernel has ended the scheduler, for the reason in `why`. */
 bool cosched_ended(struct cosched *s, char why[COSCHED_WHY_MAX]);

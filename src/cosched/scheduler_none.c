@@ -60,6 +60,12 @@ int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_
 	return -EOPNOTSUPP;
 }
 
+unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu)
+{
+	(void)s;
+	return cpu;
+}
+
 int cosched_member_add(struct cosched *s, pid_t tid, unsigned vm, unsigned *ret_member)
 {
 	(void)s;

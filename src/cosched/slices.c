@@ -144,7 +144,8 @@ static int write_keep(const struct slices *s)
 	return fclose(f) == 0 ? 0 : -errno;
 }
 
-static void read_line(struct slices *s, const char *line)
+/* 0, or why it was not given back; what it does not know is nothing. */
+static int read_line(struct slices *s, const char *line)
 {
 	const char *hex = strchr(line, ' ');
 
@@ -156,22 +157,28 @@ static void read_line(struct slices *s, const char *line)
 			continue;
 		for (hex++; m.n < MASK_BYTES && sscanf(hex, "%2x", &byte) == 1; hex += 2)
 			m.byte[m.n++] = (unsigned char)byte;
-		(void)set_mask(s, slices_units[u], &m);
-		return;
+		return set_mask(s, slices_units[u], &m);
 	}
+	return 0;
 }
 
-static void give_back_kept(struct slices *s)
+/* The file stays as long as something of it could not be given back. */
+static int give_back_kept(struct slices *s)
 {
 	char line[2 * MASK_BYTES + 64];
 	FILE *f = fopen(s->keep, "re");
+	int r = 0, r_line;
 
 	if (!f)
-		return;
-	while (fgets(line, sizeof(line), f))
-		read_line(s, line);
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		r_line = read_line(s, line);
+		r = r < 0 ? r : r_line;
+	}
 	fclose(f);
-	unlink(s->keep);
+	if (r >= 0)
+		unlink(s->keep);
+	return r;
 }
 
 /* --- life --- */
@@ -188,31 +195,39 @@ int slices_create(const char *address, const char *keep, struct slices **ret)
 		r = address ? connect_to(address, &s->bus) : sd_bus_open_system(&s->bus);
 	if (r < 0 && s->keep && !address)
 		r = connect_to(PRIVATE_ADDRESS, &s->bus);
+	if (r >= 0) {
+		(void)sd_bus_set_method_call_timeout(s->bus, PATIENCE_USEC);
+		r = give_back_kept(s);
+	}
 	if (r < 0) {
+		sd_bus_flush_close_unref(s->bus);
 		free(s->keep);
 		free(s);
 		return r;
 	}
-	(void)sd_bus_set_method_call_timeout(s->bus, PATIENCE_USEC);
-	give_back_kept(s);
 	*ret = s;
 	return 0;
 }
 
-static void give_back(struct slices *s, size_t u)
+static int give_back(struct slices *s, size_t u)
 {
-	if (s->off[u])
-		(void)set_mask(s, slices_units[u], &s->before[u]);
+	int r = s->off[u] ? set_mask(s, slices_units[u], &s->before[u]) : 0;
+
 	s->off[u] = false;
+	return r;
 }
 
 void slices_destroy(struct slices *s)
 {
+	bool all = true;
+
 	if (!s)
 		return;
 	for (size_t u = 0; u < UNITS; u++)
-		give_back(s, u);
-	unlink(s->keep);
+		all = give_back(s, u) >= 0 && all;
+	/* Otherwise the next run tries again. */
+	if (all)
+		unlink(s->keep);
 	sd_bus_flush_close_unref(s->bus);
 	free(s->keep);
 	free(s);
@@ -249,7 +264,7 @@ bool slices_spare(struct slices *s, const char *cgroup)
 		if (!s->off[u] || cgroup[0] != '/' || strncmp(cgroup + 1, slices_units[u], n) != 0 ||
 		    (cgroup[n + 1] != '/' && cgroup[n + 1] != '\0'))
 			continue;
-		give_back(s, u);
+		(void)give_back(s, u);
 		(void)write_keep(s);
 		return true;
 	}

@@ -19,10 +19,11 @@ extern const char *const slices_units[];
 
 /*
  * `keep`: the file. `address`: of systemd itself, "unix:path=..."; NULL: through the system bus, or its private socket. First
- * gives back what `keep` says. -ENOENT, -ECONNREFUSED, …: there is no systemd.
+ * gives back what `keep` says. -ENOENT, -ECONNREFUSED, …: there is no systemd, or it does not take that back: nothing is kept
+ * off then, and the file stays.
  */
 int slices_create(const char *address, const char *keep, struct slices **ret);
-/* Gives back; NULL is allowed. */
+/* Gives back; what systemd does not take stays in the file. NULL is allowed. */
 void slices_destroy(struct slices *s);
 
 /* All of them, off `cpus`. The number of slices that it worked for, or -errno for the first one that it did not. */

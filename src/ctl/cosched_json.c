@@ -77,7 +77,7 @@ static json_t *member_json(const struct cohost *h, const struct cohost_member *m
 
 		json_object_set_new(o, "slot", json_integer((json_int_t)m->slot));
 		json_object_set_new(o, "state", json_string(where_name(k)));
-		json_object_set_new(o, "cpu", json_integer((json_int_t)load_relaxed(&k->cpu)));
+		json_object_set_new(o, "cpu", json_integer(cosched_cpu_number(h->sched, load_relaxed(&k->cpu))));
 		json_object_set_new(o, "ran_ns", json_integer((json_int_t)load_relaxed(&k->total_ran_ns)));
 		json_object_set_new(o, "waited_ns", json_integer((json_int_t)load_relaxed(&k->total_waited_ns)));
 	}
@@ -196,11 +196,12 @@ static const char *group_name(const struct cohost *h, uint32_t account_plus_1)
 	return i < CO_ACCOUNTS_MAX && h->account[i].name[0] ? h->account[i].name : NULL;
 }
 
-static json_t *cpu_json(const struct cohost *h, unsigned cpu)
+/* `i`: its position in the policy's list, which is the scheduler's number. */
+static json_t *cpu_json(const struct cohost *h, size_t i)
 {
-	const struct co_cpu *c = &cosched_world(h->sched)->cpu[cpu % CO_CPUS_MAX];
+	const struct co_cpu *c = &cosched_world(h->sched)->cpu[i];
 
-	return json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)cpu, "working",
+	return json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)h->cpus[i], "working",
 			 group_name(h, load_relaxed(&c->working)), "asked_for", group_name(h, load_relaxed(&c->request)),
 			 "requests_sent", (json_int_t)load_relaxed(&c->requests_sent), "requests_honoured",
 			 (json_int_t)load_relaxed(&c->requests_honoured), "requests_late",
@@ -237,11 +238,12 @@ json_t *cosched_status_json(const struct cohost *h, uint64_t uptime_s)
 	for (size_t i = 0; i < h->n_cpus; i++) {
 		json_array_append_new(cpus, json_integer(h->cpus[i]));
 		if (h->sched)
-			json_array_append_new(per_cpu, cpu_json(h, h->cpus[i]));
+			json_array_append_new(per_cpu, cpu_json(h, i));
 	}
 	return json_pack("{s:s, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "version", FAIRLEAD_VERSION,
 			 "uptime_s", (json_int_t)uptime_s, "mode", policy_cosched_mode_name(p->mode), "algorithm",
 			 policy_cosched_algorithm_name(p->algorithm), "loaded", h->sched != NULL, "rehearsal",
 			 h->options.rehearse, "slice_ns", (json_int_t)p->slice_ns, "period_ns", (json_int_t)COHOST_PERIOD_NS,
-			 "foreign_percent", h->foreign.percent, "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms, "groups", groups, "per_cpu", per_cpu);
+			 "foreign_percent", h->foreign.percent, "cpus", cpus, "scheduler", scheduler_json(h), "vms", vms,
+			 "groups", groups, "per_cpu", per_cpu);
 }

@@ -130,14 +130,14 @@ static int want_account(struct cohost *h, const char *name, bool is_group)
 		snprintf(a->name, sizeof(a->name), "%s", name);
 	}
 	a->wanted = true;
-	if (h->sched)
-		(void)cosched_account_set(h->sched, (unsigned)i, true, is_group);
+	if (h->sched && cosched_account_set(h->sched, (unsigned)i, true, is_group) < 0)
+		cohost_tell(h, "cosched.refused", name, "its account is in use by others: systemctl restart fairlead-cosched");
 	return i;
 }
 
 static int want_vm(struct cohost *h, const char *name, unsigned account, unsigned weight, unsigned factor, unsigned cap_percent)
 {
-	int i = vm_slot(h, name);
+	int i = vm_slot(h, name), err = 0;
 	struct cohost_vm *vm = &h->vm[i];
 
 	if (!vm->name[0]) {
@@ -149,7 +149,10 @@ static int want_vm(struct cohost *h, const char *name, unsigned account, unsigne
 	vm->weight = weight;
 	vm->cap_percent = cap_percent;
 	if (h->sched)
-		(void)cosched_vm_set(h->sched, (unsigned)i, account, weight * factor, cap_percent * COHOST_PERIOD_NS / CPU_PERCENT);
+		err = cosched_vm_set(h->sched, (unsigned)i, account, weight * factor, cap_percent * COHOST_PERIOD_NS / CPU_PERCENT);
+	if (err < 0)
+		cohost_tell(h, "cosched.refused", name, "its weight, cap and group stay as they were: %s",
+			    err == -ENOSPC ? "the group would have more than 64 members, make it smaller" : strerror(-err));
 	return i;
 }
 
@@ -227,7 +230,7 @@ static int check_room(const struct policy *p, struct cohost_error *e)
 		accounts += policy_cogroup_of(p, p->vms[i].name) < 0;
 	/* While a policy is replaced the old one's and the new one's names are there together. */
 	if (vms > CO_VMS_MAX / 2 || accounts > CO_ACCOUNTS_MAX / 2)
-		return fail(e, -E2BIG, "at most %u VMs and groups can be co-scheduled", CO_VMS_MAX / 2);
+		return fail(e, -EINVAL, "at most %u VMs and groups can be co-scheduled", CO_VMS_MAX / 2);
 	return 0;
 }
 
@@ -297,6 +300,9 @@ static int reload(struct cohost *h, const struct policy *p, const unsigned *cpus
 	if (err < 0 && had && load(h, &h->policy->cosched, h->cpus, h->n_cpus, &again) == 0) {
 		surround(h);
 		want_all(h, h->policy);
+	} else if (err < 0 && had) {
+		cohost_tell(h, "cosched.refused", "", "the former scheduler cannot be loaded again, so nothing is: %s; %s", again.text,
+			    "systemctl restart fairlead-cosched");
 	}
 	if (err < 0)
 		cohost_members_take_again(h);
@@ -316,6 +322,18 @@ static int bring_up(struct cohost *h, const struct policy *p, const unsigned *cp
 	return err < 0 ? fail(e, err, "algorithm and slice: %s", strerror(-err)) : 0;
 }
 
+/*
+ * What an earlier run that was killed keeps off CPUs is given back by this one's first placement; or here, when there is none.
+ * -EBUSY: it may not have been killed, but run.
+ */
+static void recover(struct cohost *h, const struct policy *p, int err)
+{
+	bool first = !h->policy && !h->options.rehearse;
+
+	if (first && (err < 0 ? err != -EBUSY : p->cosched.mode != POLICY_COSCHED_PARTIAL))
+		cohost_place_recover(h, p->daemon.control);
+}
+
 int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e)
 {
 	unsigned *cpus = NULL;
@@ -332,6 +350,7 @@ int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e
 	fresh = err >= 0 && !h->options.rehearse && needs_loading(h, policy, cpus, n);
 	if (err >= 0)
 		err = bring_up(h, policy, cpus, n, e);
+	recover(h, policy, err);
 	if (err < 0) {
 		free(cpus);
 		policy_free(policy);

@@ -17,6 +17,8 @@ void cohost_unload(struct cohost *h);
 /* cohost_place.c */
 void cohost_place_begin(struct cohost *h);
 void cohost_place_end(struct cohost *h);
+/* Gives back what an earlier run that was killed keeps off CPUs. `control`: of the policy, where it left its file. */
+void cohost_place_recover(struct cohost *h, const char *control);
 /* Its slice must not be kept off. Before it is told where it may run. */
 void cohost_place_member(struct cohost *h, const struct member *m);
 /* Every second. */

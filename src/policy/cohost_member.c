@@ -59,6 +59,10 @@ static const char *refusal(int err)
 		return "there are too many members";
 	case -ESRCH:
 		return "it has gone";
+	case -EINVAL:
+		return "its cgroup allows it none of the co-scheduled CPUs: allow them (cpuset.cpus, AllowedCPUs=)";
+	case -EPERM:
+		return "not permitted: fairlead-cosched needs root, or CAP_SYS_NICE";
 	default:
 		return strerror(-err);
 	}

@@ -29,6 +29,18 @@ void cohost_place_begin(struct cohost *h)
 			    strerror(-r));
 }
 
+void cohost_place_recover(struct cohost *h, const char *control)
+{
+	const char *address = h->options.systemd;
+	cleanup_free char *keep = cohost_beside(control, "cosched.slices");
+	struct slices *s;
+
+	if ((address && !*address) || !keep || access(keep, F_OK) < 0)
+		return;
+	if (slices_create(address, keep, &s) >= 0)
+		slices_destroy(s);
+}
+
 void cohost_place_end(struct cohost *h)
 {
 	slices_destroy(h->slices);

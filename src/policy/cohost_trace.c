@@ -44,7 +44,7 @@ void cohost_trace_member(struct cohost *h, const struct cohost_member *m)
 	if (h->trace && m->slot < CO_MEMBERS_MAX)
 		h->trace->member[m->slot] =
 			(struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
-						  .home = cosched_world(h->sched)->member[m->slot].home };
+						  .home = cosched_cpu_number(h->sched, cosched_world(h->sched)->member[m->slot].home) };
 }
 
 static void tell_who_is_there(struct cohost *h)

@@ -77,6 +77,14 @@ const struct co_world *cosched_world(const struct cosched *s)
 	return &s->world;
 }
 
+#define NUMBERS_FROM 100u
+
+unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu)
+{
+	(void)s;
+	return NUMBERS_FROM + cpu;
+}
+
 void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void *arg), void *arg)
 {
 	look(&s->world, arg);
@@ -480,6 +488,8 @@ static void threads_are_taken_and_given_back(void **state)
 	trace = cohost_trace_stop(host);
 	assert_int_equal(trace->n, 2);
 	assert_int_equal(trace->event[0].kind, CO_EVENT_ADD);
+	assert_int_equal(trace->event[0].cpu, NUMBERS_FROM);
+	assert_int_equal(trace->member[trace->event[0].member].home, NUMBERS_FROM);
 	assert_int_equal(trace->member[trace->event[1].member].vm, slot_of("a"));
 	cohost_trace_free(trace);
 	/* Not in the policy any more. */

@@ -272,6 +272,22 @@ static void test_changes(void **context)
 	assert_int_equal(co_account_set(w, 1, false, false), 0);
 	co_settle(w, 1);
 	assert_int_equal(w->bank_ns, 0);
+	/* A slot that is used again before the next settlement inherits nothing, and nothing is lost. */
+	assert_int_equal(co_account_set(w, 1, true, true), 0);
+	assert_int_equal(co_vm_set(w, 1, 1, 1, 0), 0);
+	w->account[1].purse.credit_ns = -9;
+	w->account[1].requests_sent = 3;
+	w->vm[1].ran_ns = 9;
+	assert_int_equal(co_vm_set(w, 1, 0, 0, 0), 0);
+	assert_int_equal(co_account_set(w, 1, false, false), 0);
+	assert_int_equal(co_account_set(w, 1, true, false), 0);
+	assert_int_equal(co_vm_set(w, 1, 1, 1, 0), 0);
+	assert_int_equal(w->account[1].purse.credit_ns, 0);
+	assert_int_equal(w->account[1].requests_sent, 0);
+	assert_int_equal(w->vm[1].ran_ns, 0);
+	assert_int_equal(w->bank_ns, 0);
+	assert_int_equal(co_vm_set(w, 1, 0, 0, 0), 0);
+	assert_int_equal(co_account_set(w, 1, false, false), 0);
 	/* With another mode everybody starts anew. */
 	w->account[0].purse.credit_ns = 5;
 	params.mode = CO_MODE_CREDIT;

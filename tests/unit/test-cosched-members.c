@@ -367,6 +367,7 @@ static void a_monitor_is_asked(void **state)
 	struct members *m = begin("/proc", "/sys/fs/cgroup");
 	char path[96], text[256];
 	int listener, client;
+	pthread_t t;
 
 	(void)state;
 	snprintf(path, sizeof(path), "%s/qmp", tree);
@@ -391,6 +392,18 @@ static void a_monitor_is_asked(void **state)
 	/* It has left, so that others can ask. */
 	assert_int_equal(read(client, text, 1), 0);
 	close(client);
+	/* A new thread: it is asked again, and again when it hangs up, and its member stays meanwhile. */
+	pthread_create(&t, NULL, sleep_named, (void *)(uintptr_t)"plugged");
+	for (int i = 0; i < 2; i++) {
+		members_look_again(m);
+		members_work(m, 6);
+		client = accept(listener, NULL, NULL);
+		close(client);
+		members_work(m, 7);
+		assert_int_equal(seen.n, 1);
+	}
+	pthread_cancel(t);
+	pthread_join(t, NULL);
 	close(listener);
 	members_destroy(m);
 }

@@ -29,6 +29,7 @@ static struct unit units[] = { { .name = "system.slice" },
 			       { .name = "user.slice", .mask = { 0x0f }, .n = 1 },
 			       { .name = "init.scope" } };
 static unsigned calls;
+static bool refuse;
 
 static struct unit *unit_of(const char *name)
 {
@@ -48,6 +49,8 @@ static int set_properties(sd_bus_message *m, void *arg, sd_bus_error *error)
 
 	(void)arg;
 	(void)error;
+	if (refuse)
+		return -EBUSY;
 	if (sd_bus_message_read(m, "sb", &name, &runtime) < 0 || !runtime ||
 	    sd_bus_message_enter_container(m, 'a', "(sv)") < 0 || sd_bus_message_enter_container(m, 'r', "sv") < 0 ||
 	    sd_bus_message_read(m, "s", &key) < 0 || strcmp(key, "AllowedCPUs") != 0 ||
@@ -221,10 +224,34 @@ static void what_a_killed_one_left_is_given_back(void **state)
 	unit_of("init.scope")->mask[0] = 0xf0;
 	unit_of("init.scope")->n = 1;
 	calls = 0;
+	/* Not forgotten while systemd does not take it. */
+	refuse = true;
+	assert_int_equal(slices_create(address, keep, &s), -EBUSY);
+	assert_int_equal(access(keep, F_OK), 0);
+	refuse = false;
 	assert_int_equal(slices_create(address, keep, &s), 0);
 	assert_int_equal(calls, 2);
 	assert_int_equal(unit_of("user.slice")->mask[0], 0x0f);
 	assert_int_equal(unit_of("init.scope")->n, 0);
+	slices_destroy(s);
+}
+
+static void what_is_not_taken_back_is_kept(void **state)
+{
+	const unsigned cpus[] = { 1 };
+	struct slices *s;
+
+	(void)state;
+	if (sysconf(_SC_NPROCESSORS_CONF) < 2)
+		skip();
+	assert_int_equal(slices_create(address, keep, &s), 0);
+	assert_int_equal(slices_keep_off(s, cpus, 1), 3);
+	refuse = true;
+	slices_destroy(s);
+	refuse = false;
+	assert_int_equal(access(keep, F_OK), 0);
+	assert_int_equal(slices_create(address, keep, &s), 0);
+	assert_int_equal(access(keep, F_OK), -1);
 	slices_destroy(s);
 }
 
@@ -241,6 +268,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(others_are_kept_off_and_let_in_again, begin, finish),
 		cmocka_unit_test_setup_teardown(what_a_killed_one_left_is_given_back, begin, finish),
+		cmocka_unit_test_setup_teardown(what_is_not_taken_back_is_kept, begin, finish),
 		cmocka_unit_test(without_systemd_it_says_so),
 	};
 
