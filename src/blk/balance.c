@@ -92,11 +92,16 @@ static bool close_to(uint64_t a, uint64_t b)
 	return a > b ? a - b <= b / 32 : b - a <= a / 32;
 }
 
+/* Of a limit; 0 would be none at all. */
+static uint64_t rate_part(uint64_t whole, double part)
+{
+	return whole ? max_u64((uint64_t)((double)whole * part), 1) : 0;
+}
+
 static void deal_one(struct blk_core *core, struct slo_node *n, const struct slo_promise *whole, double part)
 {
 	struct slo_promise p = *slo_node_promise(n);
-	uint64_t iops = (uint64_t)((double)whole->limit.milli_iops * part);
-	uint64_t bandwidth = (uint64_t)((double)whole->limit.bandwidth * part);
+	uint64_t iops = rate_part(whole->limit.milli_iops, part), bandwidth = rate_part(whole->limit.bandwidth, part);
 
 	if (close_to(p.limit.milli_iops, iops) && close_to(p.limit.bandwidth, bandwidth))
 		return;

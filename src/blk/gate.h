@@ -114,8 +114,10 @@ void blk_port_lane_open(struct blk_port *p);
 bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio);
 /* End of a batch: books what passed. */
 void blk_port_lane_book(struct blk_port *p);
+/* The store is done with one that it kept. */
+void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, uint64_t since_ns);
 
-/* True: a read or write may go to the store. One that the store keeps is reported by slo_flow_out and slo_flow_back. */
+/* True: a read or write may go to the store. One that the store keeps is reported by slo_flow_out and blk_port_lane_back. */
 static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, uint32_t bytes)
 {
 	ioprio &= l->ioprio_mask;

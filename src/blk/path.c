@@ -73,7 +73,7 @@ static inline void part_done(struct blk_queue *q, struct blk_request *r, struct 
 	if (part)
 		blk_port_part_done(part, result);
 	else if (r->passed)
-		slo_flow_back(r->passed, r->arrival_ns, worker_now_ns(q->worker));
+		blk_port_lane_back(q->port, r->passed, r->arrival_ns);
 	if (r->undone_bytes == 0)
 		finish_request(q, r);
 	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
@@ -369,6 +369,8 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 			accept_chain(q, chain[i], now_ns);
 	if (q->unpublished)
 		blk_queue_publish(q);
+	if (q->port && q->outstanding == q->vq.size)
+		blk_port_ring_full(q->port);
 	blk_queue_end_batch(q);
 	if (q->unpublished)
 		blk_queue_publish(q);

@@ -110,6 +110,14 @@ void blk_port_lane_book(struct blk_port *p)
 	l->bytes = 0;
 }
 
+void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, uint64_t since_ns)
+{
+	slo_flow_back(f, since_ns, worker_now_ns(p->queue->worker));
+	/* As with a part: what waits for the window may have to wait for its limit next, which is the owner's to remember. */
+	if (slo_held(p->core->sched))
+		worker_source_wake(&p->core->source);
+}
+
 bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio)
 {
 	struct blk_lane *l = &p->queue->lane;

@@ -72,12 +72,16 @@ static inline void host_run_do(struct host_run *r, void (*fn)(struct host_run *,
 
 /* More workers than a policy could have on this machine: they share its CPUs. 0: one on each of the first two. */
 static unsigned host_run_workers;
+/* How long they poll what is idle; 0: as by default. */
+static uint64_t host_run_poll_idle_ns;
 
 static inline void host_run_set_workers(struct policy *p)
 {
 	struct policy_cpus *cpus = &p->daemon.workers;
 	unsigned n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 
+	if (host_run_poll_idle_ns)
+		p->daemon.poll_idle_ns = host_run_poll_idle_ns;
 	if (!host_run_workers)
 		return;
 	free(cpus->cpu);
