@@ -49,8 +49,11 @@ static int on_time(sd_event_source *s, uint64_t usec, void *arg)
 static int begin(struct cosched_context *c, double seconds)
 {
 	struct cosched_tracer *t = calloc(1, sizeof(*t));
-	int err = t ? cohost_trace_start(c->host) : -ENOMEM;
+	int err;
 
+	if (!t)
+		return -ENOMEM;
+	err = cohost_trace_start(c->host);
 	if (err < 0) {
 		free(t);
 		return err;
