@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the scheduler tells of its decisions while somebody traces: fixed records through a BPF ring buffer, in files one
- * after another behind a header. `fairlead cosched trace` draws them, `fairlead sim cosched --replay` replays the inputs
- * (ADD, GONE, WAKE, SLEEP) and compares the decisions.
+ * after another behind a header. `fairlead cosched trace` draws them, `fairlead sim cosched --replay` takes from them when
+ * members woke up and how long they ran until they slept, and compares the decisions.
  */
 #pragma once
 

@@ -35,10 +35,8 @@ void find_list_add(struct find_list *l, const struct member *m)
 		unsigned room = l->room ? 2 * l->room : 16;
 		struct member *grown = room <= MEMBERS_PER_VM_MAX ? reallocarray(l->member, room, sizeof(*grown)) : NULL;
 
-		if (!grown) {
-			l->is_short = true;
+		if (!grown)
 			return;
-		}
 		l->member = grown;
 		l->room = room;
 	}

@@ -6,11 +6,10 @@
 
 #include "cosched/members.h"
 
-/* Grows up to MEMBERS_PER_VM_MAX. */
+/* Grows up to MEMBERS_PER_VM_MAX; what is beyond is left out. */
 struct find_list {
 	struct member *member;
 	unsigned n, room;
-	bool is_short; /* there were more, or no memory */
 };
 
 void find_list_fini(struct find_list *l);

@@ -277,6 +277,21 @@ static void list_record(__u32 slot, __u32 cpu, __u32 to)
 	slot_unlock(slot);
 }
 
+/* The same for another CPU's lists. Returns the list; CO_NONE: it does not wait on `cpu` any more, somebody runs it. */
+BPF_ALONE __u32 list_rerecord(__u32 slot, __u32 cpu, __u32 to_cpu, __u64 now)
+{
+	struct co_member *m = co_member_of(&world, slot);
+	__u32 to = CO_NONE;
+
+	slot_lock(slot);
+	if (m->where == CO_QUEUED && m->cpu == cpu) {
+		co_stop(&world, m, now);
+		to = co_queue(&world, m, to_cpu, false, now);
+	}
+	slot_unlock(slot);
+	return to;
+}
+
 BPF_ALONE int list_move(__u32 cpu, __u32 list, __u32 slot, __u32 to)
 {
 	list_record(slot, cpu, to);
@@ -357,8 +372,9 @@ BPF_ALONE int list_leave(__u32 cpu, __u32 list, __u64 now)
 		to_cpu = list_cpu(p, slot - 1, cpu_of(p));
 		if (to_cpu == cpu)
 			continue;
-		member_stop(slot - 1, now);
-		to = co_queue(&world, co_member_of(&world, slot - 1), to_cpu, false, now);
+		to = list_rerecord(slot - 1, cpu, to_cpu, now);
+		if (to == CO_NONE)
+			continue;
 		if (scx_bpf_dsq_move(&___it, p, list_dsq(to_cpu, to), 0))
 			sched_cpu_of(cpu)->moved_off++;
 		scx_bpf_kick_cpu(cpu_number(to_cpu), SCX_KICK_IDLE);

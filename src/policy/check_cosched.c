@@ -112,6 +112,24 @@ static struct policy_at way_at(struct loader *l, const struct policy_vm *vm, siz
 	return loader_at(l, vm->at, "vms/%s/cpu/%s", vm->name, ways[way].key);
 }
 
+/* Found by its own name, as no key tells otherwise. */
+static bool is_found_by_name(const struct policy_vm *vm)
+{
+	return !vm->cpu.qmp && !vm->cpu.process && !vm->cpu.cgroup;
+}
+
+/* `process` finds a guest of that name, too. */
+static void check_process(struct loader *l, size_t index, size_t way)
+{
+	const struct policy *p = l->policy;
+	const char *name = p->vms[index].cpu.process;
+	int other = name ? policy_vm_find(p, name) : -1;
+
+	if (other >= 0 && (size_t)other != index && is_found_by_name(&p->vms[other]))
+		loader_error(l, way_at(l, &p->vms[index], way), "process '%s' is VM '%s' already, which is found by its name", name,
+			     name);
+}
+
 /* A thread has one VM: who finds the same as an earlier one is told. */
 static void check_way_unique(struct loader *l, size_t index, size_t way)
 {
@@ -141,6 +159,8 @@ static void check_ways(struct loader *l, size_t index)
 			loader_error(l, way_at(l, vm, way), "%s: '%s' is not an absolute path", ways[way].key, value);
 		else
 			check_way_unique(l, index, way);
+		if (value == vm->cpu.process)
+			check_process(l, index, way);
 		first = first ? first : ways[way].key;
 	}
 }

@@ -54,7 +54,6 @@ struct cohost_error {
 
 struct cohost_options {
 	bool rehearse; /* find, and tell what would be scheduled; load nothing, change nothing */
-	bool trace;
 	const char *proc, *cgroups; /* roots; NULL: the machine's */
 	const char *systemd;	    /* its address, see slices.h; NULL: the machine's; "": there is none */
 };

@@ -263,7 +263,6 @@ static int load(struct cohost *h, const struct policy_cosched *c, const unsigned
 		.params = params_of(c),
 		.cpus = cpus,
 		.n_cpus = n,
-		.trace = h->options.trace,
 	};
 	char why[COSCHED_WHY_MAX] = "";
 	int err = cosched_load(&config, &h->sched, why);

@@ -22,11 +22,12 @@ void cohost_place_begin(struct cohost *h)
 	if (r >= 0)
 		r = slices_keep_off(h->slices, h->cpus, h->n_cpus);
 	if (r == -EBUSY)
-		cohost_tell(h, "cosched.placement", "", "all CPUs are co-scheduled, so nobody can be kept off them: leave some out of cosched.cpus, or use mode all");
+		cohost_tell(h, "cosched.placement", "", "all CPUs are co-scheduled, so nobody can be kept off them: %s",
+			    "leave some out of cosched.cpus, or use mode all");
 	else if (r < 0)
 		cohost_tell(h, "cosched.placement", "",
-			    "others are not kept off the co-scheduled CPUs, as systemd cannot be asked to (%s): keep them off otherwise, e.g. by a cpuset",
-			    strerror(-r));
+			    "others are not kept off the co-scheduled CPUs, as systemd cannot be asked to (%s): %s", strerror(-r),
+			    "keep them off otherwise, e.g. by a cpuset");
 }
 
 void cohost_place_recover(struct cohost *h, const char *control)
@@ -54,8 +55,8 @@ void cohost_place_member(struct cohost *h, const struct member *m)
 	if (!h->slices || members_cgroup(h->members, m, cgroup, sizeof(cgroup)) < 0 || !slices_spare(h->slices, cgroup))
 		return;
 	cohost_tell(h, "cosched.placement", "",
-		    "a member is in cgroup %.200s, so that slice is not kept off the co-scheduled CPUs: run VMs in machine.slice, fairleadd in fairlead.slice",
-		    cgroup);
+		    "a member is in cgroup %.200s, so that slice is not kept off the co-scheduled CPUs: %s", cgroup,
+		    "run VMs in machine.slice, fairleadd in fairlead.slice");
 }
 
 /* --- what runs there all the same --- */
@@ -116,6 +117,7 @@ void cohost_place_look(struct cohost *h, uint64_t now_ns)
 	f->members_ns = members;
 	if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL && f->percent > FOREIGN_MOST_PERCENT && !f->told)
 		cohost_tell(h, "cosched.foreign", "",
-			    "others use %.0f %% of the co-scheduled CPUs, and come before members: keep them off, or use mode all", f->percent);
+			    "others use %.0f %% of the co-scheduled CPUs, and come before members: keep them off, or use mode all",
+			    f->percent);
 	f->told = f->percent > FOREIGN_MOST_PERCENT;
 }

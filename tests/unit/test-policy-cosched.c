@@ -85,6 +85,8 @@ static const struct {
 	  "p.yaml:2:33: error: VM 'a' is found by qmp already; give one of qmp, process and cgroup" },
 	{ "vms:\n  a: { cpu: { process: x } }\n  b: { cpu: { process: x } }\n",
 	  "p.yaml:3:24: error: process 'x' is VM 'a' already" },
+	{ "vms:\n  a: { cpu: { process: b } }\n  b: {}\n",
+	  "p.yaml:2:24: error: process 'b' is VM 'b' already, which is found by its name" },
 	{ "vms: { a: {} }\ncogroups:\n  g: { vms: [a, b] }\n", "p.yaml:3:8: error: unknown VM 'b'; did you mean 'a'?" },
 	{ "vms: { a: {} }\ncogroups:\n  g: { vms: [a, a] }\n", "p.yaml:3:17: error: vms: 'a' is listed twice" },
 	{ "vms: { a: {} }\ncogroups:\n  g: { vms: [a] }\n  h: { vms: [a] }\n",
