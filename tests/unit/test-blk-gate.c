@@ -598,15 +598,15 @@ static void a_policy_that_fails_changes_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		//cmocka_unit_test(data_survives_moves_and_remaps),
-		//cmocka_unit_test(data_survives_from_slice_to_slice),
-		//cmocka_unit_test(classes_share_on_every_worker),
-		//cmocka_unit_test(classes_share_over_slices),
-		//cmocka_unit_test(lifting_a_limit_lets_go),
+		cmocka_unit_test(data_survives_moves_and_remaps),
+		cmocka_unit_test(data_survives_from_slice_to_slice),
+		cmocka_unit_test(classes_share_on_every_worker),
+		cmocka_unit_test(classes_share_over_slices),
+		cmocka_unit_test(lifting_a_limit_lets_go),
 		cmocka_unit_test(a_stop_finishes_what_is_held),
-		//cmocka_unit_test(draining_lets_go),
-		//cmocka_unit_test(held_requests_outlive_the_daemon),
-		//cmocka_unit_test(held_requests_move),
+		cmocka_unit_test(draining_lets_go),
+		cmocka_unit_test(held_requests_outlive_the_daemon),
+		cmocka_unit_test(held_requests_move),
 		cmocka_unit_test(a_limit_is_known_when_the_window_opens),
 		cmocka_unit_test(a_full_ring_is_told),
 		cmocka_unit_test(a_policy_that_fails_changes_nothing),
