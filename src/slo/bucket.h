@@ -44,17 +44,17 @@ static inline uint64_t slo_limit_ready_ns(const struct slo_limit *l, uint64_t un
 	return full > time ? full - time : 0;
 }
 
-/* How many pieces of `units` each may go now, one after the other. */
-static inline uint64_t slo_limit_room(const struct slo_limit *l, uint64_t units, uint64_t now)
+/* How many pieces of `least` to `most` units each may go now, one after the other, whatever their sizes are. */
+static inline uint64_t slo_limit_room(const struct slo_limit *l, uint64_t least, uint64_t most, uint64_t now)
 {
-	uint64_t time, burst, until_full;
+	uint64_t burst, until_full;
 
 	if (l->ns_per_unit == 0)
 		return UINT64_MAX;
-	time = slo_limit_time(l, units);
-	burst = slo_limit_burst_ns(l, time);
+	burst = slo_limit_burst_ns(l, slo_limit_time(l, least));
 	until_full = l->tag_ns > now ? l->tag_ns - now : 0;
-	return burst > until_full ? (burst - until_full) / time : 0;
+	/* Where requests are never cut, the time of the largest is no integer. */
+	return burst > until_full ? (uint64_t)((double)(burst - until_full) / ((double)most * l->ns_per_unit + 1)) : 0;
 }
 
 static inline void slo_limit_charge(struct slo_limit *l, uint64_t units, uint64_t now)

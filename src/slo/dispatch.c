@@ -83,6 +83,8 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
  */
 #define LIGHT_RUN 63u
 #define LIGHT_NS (10 * NSEC_PER_MSEC)
+/* A sector, the smallest request. */
+#define LEAST_BYTES 512u
 
 void slo_flow_settle(struct slo_flow *f, uint64_t now)
 {
@@ -105,8 +107,8 @@ static uint64_t limits_room(const struct slo_node *class, uint64_t now)
 	for (const struct slo_node *n = class; n->parent; n = n->parent) {
 		if (!n->limited)
 			continue;
-		room = min_u64(room, slo_limit_room(&n->limit[SLO_IOPS], 1000, now));
-		room = min_u64(room, slo_limit_room(&n->limit[SLO_BANDWIDTH], n->sched->split_bytes, now));
+		room = min_u64(room, slo_limit_room(&n->limit[SLO_IOPS], 1000, 1000, now));
+		room = min_u64(room, slo_limit_room(&n->limit[SLO_BANDWIDTH], LEAST_BYTES, n->sched->split_bytes, now));
 	}
 	return room;
 }

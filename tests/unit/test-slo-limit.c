@@ -244,6 +244,44 @@ static void batches_keep_limits(void **state)
 	batch_case((struct slo_promise){ .limit = { .bandwidth = 200000000 } }, false, 2e8, 2e6 + 131072);
 }
 
+/* Small requests at one moment: as much as would go one by one, however large a request may be before it is cut. */
+static void batch_burst_case(uint64_t split, uint64_t burst, uint64_t most)
+{
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	struct slo_promise p = { .limit = { .bandwidth = 10000000 }, .burst_bytes = burst };
+	uint64_t now = NSEC_PER_SEC, total = 0;
+	struct slo_sched *s;
+	struct slo_flow *f;
+	struct slo_piece piece;
+	struct slo_req r;
+	unsigned n;
+
+	o.split_bytes = split;
+	assert_int_equal(slo_sched_create(&o, &s), 0);
+	f = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), p));
+	for (slo_req_init(&r, SLO_READ, 0, 4096); slo_admit_fast(f, &r, now, &piece); slo_req_init(&r, SLO_READ, 0, 4096)) {
+		assert_true(slo_complete(&piece, now, 0));
+		n = slo_flow_room(f, now);
+		slo_flow_passed(f, n, n, n * 4096ul, now);
+		total += (n + 1) * 4096ul;
+		assert_true(total <= most);
+	}
+	assert_true(total > most - 4096);
+	slo_sched_destroy(s);
+}
+
+static void batches_keep_bursts(void **state)
+{
+	static const uint64_t split[] = { 4096, 128 << 10, 1 << 30, UINT64_MAX };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(split); i++) {
+		batch_burst_case(split[i], 0, 100000 + 4096);
+		batch_burst_case(split[i], 200000, 200000);
+		batch_burst_case(split[i], 20000, 20000);
+	}
+}
+
 /* What a flow owes or waits for leaves no room: nothing passes what is held, a reservation, or a full window. */
 static void no_room_when_somebody_waits(void **state)
 {
@@ -289,6 +327,7 @@ int main(void)
 		cmocka_unit_test(reports_name_the_limit),
 		cmocka_unit_test(drained_is_owed),
 		cmocka_unit_test(batches_keep_limits),
+		cmocka_unit_test(batches_keep_bursts),
 		cmocka_unit_test(no_room_when_somebody_waits),
 	};
 
