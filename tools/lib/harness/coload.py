@@ -67,7 +67,12 @@ def tools():
 # What scripts are made of. Each result is announced by a line "@NAME", then printed.
 LIBRARY = r"""
 say() { echo "@$1"; echo "$1" >/dev/ttyS0; shift; "$@"; }
-fail() { echo "failed: $*"; cat /tmp/cosched.log; dmesg | tail -n 30; exit 1; }
+fail() {
+	echo "failed: $*; the kernel's scheduler is $(state)"
+	cat /proc/$cosched/status /proc/$cosched/stack /tmp/cosched.log
+	dmesg | grep -v evm | tail -n 30
+	exit 1
+}
 load_start() { coload run /tmp/coload "$@" & load=$!; coload wait /tmp/coload; }
 load_stop() { kill $load; wait $load; rm /tmp/coload; }
 cosched_start() { # POLICY
