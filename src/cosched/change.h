@@ -235,6 +235,7 @@ CO_INLINE int co_member_add(struct co_world *w, __u32 member, __u32 tid, __u32 v
 	CO_SWAP(m->vm, vm);
 	if (member >= w->n_members)
 		CO_WRITE(w->n_members, member + 1);
+	co_restate(w); /* turns get shorter, and it takes less to be owed one */
 	return 0;
 }
 
@@ -250,4 +251,5 @@ CO_INLINE void co_member_remove(struct co_world *w, __u32 member, __u64 now_ns)
 	co_account_leave(w, v->account, member);
 	CO_WRITE(v->n_members, v->n_members - 1);
 	CO_WRITE(m->vm, CO_NONE);
+	co_restate(w);
 }

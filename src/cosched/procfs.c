@@ -170,6 +170,8 @@ bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX])
 
 	snprintf(path, sizeof(path), "%d/cmdline", (int)pid);
 	n = procfs_file_read(proc, path, command, sizeof(command));
+	if (n < 0)
+		return false;
 	for (char *word = command; word < command + n; word += strlen(word) + 1) {
 		if (next)
 			return parse_guest(word, ret);
