@@ -106,7 +106,8 @@ static void change_random(void)
 		i = member_free();
 		if (i != CO_NONE)
 			member_random(i, vm);
-		sim.cap_level_ns[vm] = 0; /* a turn that is under way keeps the length that it had with fewer members */
+		/* A turn that is under way keeps the length that it had with fewer members. */
+		sim.cap_level_ns[vm] = sim.cap_ran_ns[vm] = 0;
 		break;
 	case 1:
 		i = (uint32_t)sim_between(0, sim.w.n_members - 1);
