@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "base/util.h"
 #include "cosched/change.h"
 #include "cosched/pick.h"
 

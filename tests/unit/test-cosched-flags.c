@@ -38,6 +38,7 @@ static uint64_t access_do(enum access kind, const volatile void *at, unsigned si
 #define CO_SWAP(x, v) ((__typeof__(x))access_do(SWAP, &(x), sizeof(x), (uint64_t)(v), 0))
 #define CO_CLAIM(x, from, to) (access_do(CLAIM, &(x), sizeof(x), (uint64_t)(from), (uint64_t)(to)) == (from))
 
+#include "base/util.h"
 #include "cosched/change.h"
 #include "cosched/pick.h"
 
