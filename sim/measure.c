@@ -193,7 +193,9 @@ static int compare_u64(const void *a, const void *b)
 
 static double quantile_ms(const struct samples *a, unsigned percent)
 {
-	return a->n ? (double)a->ns[(a->n - 1) * percent / 100] / 1e6 : 0;
+	size_t rank = a->n ? (a->n - 1) * percent / 100 : 0;
+
+	return a->n ? (double)a->ns[rank] / 1e6 : 0;
 }
 
 static void chain_result(struct samples *a, double time_ns, struct sim_chain_result *ret)

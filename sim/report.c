@@ -10,6 +10,7 @@
 #include "base/util.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -266,7 +267,8 @@ static json_t *algorithm_json(const struct sim_report *r, size_t algorithm)
 		json_object_set_new(place(o, &r->metric[i]), r->metric[i].name, mean_json(&m, algorithm != r->baseline));
 	}
 	for (size_t seed = 0; seed < r->spec->seeds; seed++) {
-		json_t *run = json_pack("{s:I}", "seed", (json_int_t)(r->spec->first_seed + seed));
+		uint64_t which = r->spec->first_seed + seed;
+		json_t *run = json_pack("{s:I}", "seed", (json_int_t)which);
 
 		for (size_t i = 0; i < r->n_metrics; i++)
 			json_object_set_new(place(run, &r->metric[i]), r->metric[i].name,
@@ -295,7 +297,7 @@ void sim_report_csv(const struct sim_report *r, FILE *out)
 	for (size_t a = 0; a < r->spec->n_algorithms; a++)
 		for (size_t seed = 0; seed < r->spec->seeds; seed++)
 			for (size_t i = 0; i < r->n_metrics; i++)
-				fprintf(out, "%s,%llu,%s,%s,%s,%.10g\n", sim_algorithm_words[r->spec->algorithm[a]],
-					(unsigned long long)(r->spec->first_seed + seed), r->metric[i].kind,
+				fprintf(out, "%s,%" PRIu64 ",%s,%s,%s,%.10g\n", sim_algorithm_words[r->spec->algorithm[a]],
+					r->spec->first_seed + seed, r->metric[i].kind,
 					r->metric[i].object, r->metric[i].name, values_of(r, a, seed)[i]);
 }

@@ -7,6 +7,7 @@
 #include "policy/suggest.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define MS UINT64_C(1000000)
@@ -167,8 +168,8 @@ static void check_vm(struct yaml *y, const struct sim_spec *s, unsigned i)
 	if (vm->runs == SIM_RUNS_SERVE && !serves(s, i))
 		yaml_error(y, vm->name.at, "VM '%s' serves no chain: give it `runs: hog`, idle, sleeper or locker", vm->name.text);
 	if (vm->cap_percent > 100 * s->cpus)
-		yaml_error(y, vm->name.at, "VM '%s': cap %llu is more than the machine's %llu", vm->name.text,
-			   (unsigned long long)vm->cap_percent, (unsigned long long)(100 * s->cpus));
+		yaml_error(y, vm->name.at, "VM '%s': cap %" PRIu64 " is more than the machine's %" PRIu64, vm->name.text,
+			   vm->cap_percent, 100 * s->cpus);
 }
 
 static void check(struct yaml *y, struct sim_spec *s)

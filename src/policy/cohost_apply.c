@@ -75,7 +75,7 @@ static unsigned worker_weight(const struct policy *p, const struct policy_cogrou
 		return 1;
 	for (size_t i = 0; i < g->n_vms; i++)
 		sum += p->vms[policy_vm_find(p, g->vm_names[i])].cpu.weight;
-	return (unsigned)(sum / g->n_vms);
+	return g->n_vms ? (unsigned)(sum / g->n_vms) : 1;
 }
 
 static int cpus_of(const struct policy_cosched *c, unsigned **ret, size_t *ret_n)
