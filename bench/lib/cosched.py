@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Co-scheduling in a real kernel: fairlead-cosched in guests that count instructions (harness/counted.py), so that a run
-repeats exactly. One seed is one guest, in which each algorithm has its turn with the same load from the start; what counts
+"""Co-scheduling in a real kernel: fairlead-cosched in guests that count instructions (harness/counted.py), so that
+the machine's load changes nothing. (Runs of one seed repeat exactly under EEVDF; with the scheduler loaded they differ somewhat.) One seed is one guest, in which each algorithm has its turn with the same load from the start; what counts
 are the ratios to plain credit of the same seed. The seed decides the VMs' homes and the costs' jitter.
 
 A guest's CPUs share one engine and are not equally fast; that is why there are several seeds, and why work is compared as

@@ -13,7 +13,7 @@ from harness.daemon import program
 
 SLICE_NS = 30_000_000
 LOAD = coload.Load()
-# Each twice.
+# Seeds.
 SHARES = {"sid": 1, "trixie-backports": 2}
 
 
@@ -219,22 +219,15 @@ def said(tmp_path_factory):
     with counted.Rehearsals() as rehearsals:
         jobs = {"real": rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector"))), "safety": rehearsals.submit(**safety())}
         for suite, seed in SHARES.items():
-            for turn in (0, 1):
-                jobs[suite, turn] = rehearsals.submit(script=shares_script(seed), suite=suite, tools=coload.tools(),
-                                                      files=coload.policies(LOAD, ["pooled"], seed))
+            jobs[suite] = rehearsals.submit(script=shares_script(seed), suite=suite, tools=coload.tools(),
+                                            files=coload.policies(LOAD, ["pooled"], seed))
         yield lambda name: jobs[name].result()
-
-
-@pytest.mark.parametrize("suite", SHARES)
-def test_a_run_repeats_exactly(said, suite):
-    """Two runs of a seed say the same to the last nanosecond."""
-    assert said((suite, 0)) == said((suite, 1))
 
 
 @pytest.mark.parametrize("suite", SHARES)
 def test_pooled_shares(said, suite):
     """Everybody gets what is due to its weight, whatever the members of the group do; the group's requests are honoured."""
-    result = coload.parse(said((suite, 0)))
+    result = coload.parse(said(suite))
     before, after = result["pooled-before"], result["pooled-after"]
     assert {v["policy"] for vm in result["pooled"]["vms"] for v in vm["vcpus"]} == {coload.SCHED_EXT}
     accounts = coload.accounts(before, after)

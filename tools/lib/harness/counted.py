@@ -94,7 +94,7 @@ class CountedGuest(Guest):
 
 
 class Rehearsal:
-    """One that carries out a script from its boot to its end, and repeats it exactly: nothing reaches it from outside.
+    """One that carries out a script from its boot to its end, without anything that reaches it from outside.
 
     The script's output is the result. `files`: {path in the guest: text}; `tools`: programs for /tools."""
 
