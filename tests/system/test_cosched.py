@@ -2,6 +2,7 @@
 """Co-scheduling in real kernels: shares, requests, and what a host must survive. Time is the guests' own, counted in
 instructions: a slow machine changes nothing."""
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from harness.daemon import program
 
 SLICE_NS = 30_000_000
 LOAD = coload.Load()
+# What takes an emulated guest many minutes is run on demand: FAIRLEAD_LONG=1.
+LONG = bool(os.environ.get("FAIRLEAD_LONG"))
 # Seeds.
 SHARES = {"sid": 1, "trixie-backports": 2}
 
@@ -217,7 +220,10 @@ def real_vm(folder):
 def said(tmp_path_factory):
     """What the guests say, by name; all begin at once and run side by side."""
     with counted.Rehearsals() as rehearsals:
-        jobs = {"real": rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector"))), "safety": rehearsals.submit(**safety())}
+        jobs = {}
+        if LONG:
+            jobs["real"] = rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector")))
+            jobs["safety"] = rehearsals.submit(**safety())
         for suite, seed in SHARES.items():
             jobs[suite] = rehearsals.submit(script=shares_script(seed), suite=suite, tools=coload.tools(),
                                             files=coload.policies(LOAD, ["pooled"], seed))
@@ -305,3 +311,7 @@ def test_real_vm(said):
     assert policies(result["back-threads"], "") == {0} == policies(result["back-worker-threads"], "")
     assert next(g for g in result["again"]["groups"] if g["name"] == "shop")["members"] == 3
     assert [len(vm["members"]) for vm in result["gone"]["vms"] if vm["name"] == "web"] == [0]
+
+
+if not LONG:
+    del test_load_goes_on_whatever_happens, test_all_are_back_on_eevdf, test_faults_end_the_scheduler_and_nothing_else, test_real_vm
