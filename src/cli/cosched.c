@@ -48,6 +48,17 @@ static void cell_members(struct cli_table *t, const json_t *vm)
 		cli_cell(t, "%zu: %u running, %u waiting", json_array_size(members), running, waiting);
 }
 
+/* What it ran and was entitled to, and how long it waited. */
+static void cells_shares(struct cli_table *t, const json_t *spans)
+{
+	cell_percent(t, spans, "1s", "cpu_percent");
+	cell_percent(t, spans, "10s", "cpu_percent");
+	cell_percent(t, spans, "10s", "entitled_percent");
+	cell_percent(t, spans, "60s", "cpu_percent");
+	cell_percent(t, spans, "60s", "entitled_percent");
+	cell_percent(t, spans, "10s", "ready_percent");
+}
+
 static void add_vm(struct cli_table *t, const json_t *vm)
 {
 	const json_t *spans = json_object_get(vm, "spans");
@@ -62,12 +73,7 @@ static void add_vm(struct cli_table *t, const json_t *vm)
 		cli_cell(t, "%d %%", (int)cli_integer(vm, "cap_percent"));
 	else
 		cli_cell(t, "-");
-	cell_percent(t, spans, "1s", "cpu_percent");
-	cell_percent(t, spans, "10s", "cpu_percent");
-	cell_percent(t, spans, "10s", "entitled_percent");
-	cell_percent(t, spans, "60s", "cpu_percent");
-	cell_percent(t, spans, "60s", "entitled_percent");
-	cell_percent(t, spans, "10s", "ready_percent");
+	cells_shares(t, spans);
 	cell_credit(t, vm);
 	cell_members(t, vm);
 }
@@ -96,12 +102,7 @@ static void add_group(struct cli_table *t, const json_t *g)
 
 	cli_cell(t, "%s", cli_text(g, "name"));
 	cli_cell(t, "%d", (int)cli_integer(g, "weight"));
-	cell_percent(t, spans, "1s", "cpu_percent");
-	cell_percent(t, spans, "10s", "cpu_percent");
-	cell_percent(t, spans, "10s", "entitled_percent");
-	cell_percent(t, spans, "60s", "cpu_percent");
-	cell_percent(t, spans, "60s", "entitled_percent");
-	cell_percent(t, spans, "10s", "ready_percent");
+	cells_shares(t, spans);
 	cell_percent(t, spans, "10s", "co_run_percent");
 	cell_credit(t, g);
 	cli_cell(t, "%s", cli_count(cli_number(requests, "sent"), text));

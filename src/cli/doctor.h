@@ -27,6 +27,9 @@ void doctor_add(struct doctor *d, enum doctor_severity severity, const char *obj
 /* A small file as text, without its last newline; NULL. */
 char *doctor_read(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Whether `cpu` is in a list as the kernel writes them; NULL and "": no. */
+bool doctor_in_list(const char *list, unsigned cpu);
+
 /* doctor_host.c */
 void doctor_kernel(struct doctor *d);
 void doctor_limits(struct doctor *d);

@@ -42,17 +42,6 @@ static void look_at_kernel(struct doctor *d, const json_t *status)
 			   "the policy has it, but fairlead-cosched is not running");
 }
 
-static bool in_list(const char *list, unsigned cpu)
-{
-	static unsigned cpus[CPUS_MAX];
-	int n = list && *list ? cpus_parse(list, cpus, CPUS_MAX) : 0;
-
-	for (int i = 0; i < n; i++)
-		if (cpus[i] == cpu)
-			return true;
-	return false;
-}
-
 static void look_at_cpus(struct doctor *d)
 {
 	const struct policy_cpus *cpus = &d->policy->cosched.cpus, *workers = &d->policy->daemon.workers;
@@ -61,7 +50,7 @@ static void look_at_cpus(struct doctor *d)
 
 	for (size_t i = 0; i < cpus->n; i++) {
 		snprintf(name, sizeof(name), "CPU %u", cpus->cpu[i]);
-		if (online && *online && !in_list(online, cpus->cpu[i]))
+		if (online && *online && !doctor_in_list(online, cpus->cpu[i]))
 			doctor_add(d, DOCTOR_ERROR, name, "choose cosched.cpus among the online CPUs",
 				   "it is to be co-scheduled, but only %s are online", online);
 		for (size_t j = 0; j < workers->n; j++)

@@ -78,7 +78,7 @@ void doctor_limits(struct doctor *d)
 
 /* --- CPUs --- */
 
-static bool in_list(const char *list, unsigned cpu)
+bool doctor_in_list(const char *list, unsigned cpu)
 {
 	static unsigned cpus[CPUS_MAX];
 	int n = list && *list ? cpus_parse(list, cpus, CPUS_MAX) : 0;
@@ -167,16 +167,16 @@ static void look_at_cpu(struct doctor *d, const struct policy_cpus *workers, siz
 	char name[32];
 
 	snprintf(name, sizeof(name), "CPU %u", cpu);
-	if (online && *online && !in_list(online, cpu)) {
+	if (online && *online && !doctor_in_list(online, cpu)) {
 		doctor_add(d, DOCTOR_ERROR, name, "choose workers among the online CPUs",
 			   "a worker is to run there, but only %s are online", online);
 		return;
 	}
-	if (isolated && *isolated && !in_list(isolated, cpu))
+	if (isolated && *isolated && !doctor_in_list(isolated, cpu))
 		doctor_add(d, DOCTOR_NOTE, name, "choose workers among the isolated CPUs",
 			   "CPUs %s are isolated, but the worker's is not among them", isolated);
 	for (size_t i = 0; i < index; i++)
-		if (in_list(siblings, workers->cpu[i]))
+		if (doctor_in_list(siblings, workers->cpu[i]))
 			doctor_add(d, DOCTOR_WARNING, name, "give each worker a core of its own",
 				   "it and CPU %u are two threads of one core, and both have a worker",
 				   workers->cpu[i]);

@@ -117,11 +117,32 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_wo
 	return found;
 }
 
+/* The commands of a noun ("disk"); how many there are. */
+static unsigned list_noun(const char *noun)
+{
+	size_t n = strlen(noun);
+	unsigned found = 0;
+
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (strncmp(command->name, noun, n) == 0 && command->name[n] == ' ') {
+			printf("  fairlead %-20s %s\n", command->name, command->doc);
+			found++;
+		}
+	return found;
+}
+
+static bool asks_for_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static int report_unknown(int argc, char **argv)
 {
 	char word[128];
 	struct suggest near;
 
+	if (argc > 1 && asks_for_help(argv[1]) && list_noun(argv[0]) > 0)
+		return CLI_OK;
 	snprintf(word, sizeof(word), "%s", argv[0]);
 	for (const struct cli_command *command = cli_commands; command->name; command++) {
 		size_t n = strlen(argv[0]);

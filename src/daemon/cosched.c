@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ctl/cosched.h"
+#include "daemon/signals.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -120,34 +121,13 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 /* --- start --- */
 
-static int listen_to_signals(struct daemon *d)
-{
-	sigset_t set;
-	int err;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	err = sd_event_add_signal(d->event, NULL, SIGTERM, on_end, d);
-	if (err >= 0)
-		err = sd_event_add_signal(d->event, NULL, SIGINT, on_end, d);
-	if (err >= 0)
-		err = sd_event_add_signal(d->event, NULL, SIGHUP, on_reload, d);
-	if (err >= 0)
-		err = sd_event_set_watchdog(d->event, true);
-	return err;
-}
-
 static int begin(struct daemon *d)
 {
 	struct cohost_events events = { .told = on_told, .ended = on_ended, .arg = d };
 	int err = sd_event_new(&d->event);
 
 	if (err >= 0)
-		err = listen_to_signals(d);
+		err = signals_listen(d->event, on_end, on_reload, d);
 	if (err >= 0)
 		err = ctl_server_create(d->event, &d->ctl.server);
 	if (err >= 0)

@@ -7,6 +7,7 @@
 #include "ctl/commands.h"
 #include "ctl/slo_watch.h"
 #include "daemon/options.h"
+#include "daemon/signals.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -194,28 +195,6 @@ static void raise_file_limit(void)
 	}
 }
 
-static int listen_to_signals(struct daemon *d)
-{
-	sigset_t set;
-	int err;
-
-	/* Blocked before the workers start, so that they inherit it. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	err = sd_event_add_signal(d->event, NULL, SIGTERM, on_signal, d);
-	if (err >= 0)
-		err = sd_event_add_signal(d->event, NULL, SIGINT, on_signal, d);
-	if (err >= 0)
-		err = sd_event_add_signal(d->event, NULL, SIGHUP, on_reload, d);
-	if (err >= 0)
-		err = sd_event_set_watchdog(d->event, true);
-	return err;
-}
-
 int main(int argc, char **argv)
 {
 	struct daemon d = { 0 };
@@ -232,7 +211,7 @@ int main(int argc, char **argv)
 	raise_file_limit();
 	err = sd_event_new(&d.event);
 	if (err >= 0)
-		err = listen_to_signals(&d);
+		err = signals_listen(d.event, on_signal, on_reload, &d);
 	if (err < 0) {
 		log_err("event loop: %s", strerror(-err));
 		return EX_OSERR;

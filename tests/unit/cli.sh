@@ -65,6 +65,7 @@ sed 's/16MiB/32MiB/; s/iops: 20/iops: 30/' "$dir/fairlead.yaml" >"$dir/new.yaml"
 expect 64 "usage: fairlead" "$fairlead"
 expect 0 "disk resize" "$fairlead" --help
 expect 0 "SIZE" "$fairlead" help disk resize
+expect 0 "fairlead disk drain" "$fairlead" disk --help
 expect 69 "is fairlead-cosched running" "$fairlead" --control "$dir/none.sock" cosched status
 expect 64 "where to" "$fairlead" cosched trace
 expect 64 "did you mean 'status'" "$fairlead" statsu
