@@ -203,7 +203,10 @@ void blk_queue_set_call(struct blk_queue *q, int fd)
 {
 	(void)worker_caller_set(&q->caller, fd);
 	/* A call that went to the old fd may have been lost with it. */
-	(void)worker_caller_call(&q->caller);
+	if (!worker_caller_call(&q->caller)) {
+		q->vq.call_owed = q->unpublished = true;
+		worker_source_wake(&q->source);
+	}
 }
 
 void blk_queue_set_err(struct blk_queue *q, int fd)
