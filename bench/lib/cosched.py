@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Co-scheduling in a real kernel: fairlead-cosched in guests that count instructions (harness/counted.py), so that
-the machine's load changes nothing. (Runs of one seed repeat exactly under EEVDF; with the scheduler loaded they differ somewhat.) One seed is one guest, in which each algorithm has its turn with the same load from the start; what counts
-are the ratios to plain credit of the same seed. The seed decides the VMs' homes and the costs' jitter.
+the machine's load changes nothing. (Runs of one seed repeat exactly under EEVDF; with the scheduler loaded they differ somewhat.)
+One seed is one guest, in which each algorithm has its turn with the same load from the start; what counts are the ratios to plain
+credit of the same seed. The seed decides the VMs' homes and the costs' jitter.
 
 A guest's CPUs share one engine and are not equally fast; that is why there are several seeds, and why work is compared as
 well as CPU time.
@@ -31,9 +32,11 @@ CASES = {
 }
 # Of Student's distribution, two-sided, by degrees of freedom.
 T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 11: 2.20, 15: 2.13}
+KICKS = ("kicks_idle_per_s", "kicks_preempt_per_s", "kicks_asked_per_s")
 COLUMNS = ("case", "seed", "algorithm", "ms_per_request", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "group_cpus", "driver_cpus",
            "web_cpus", "adders_work", "lock_turns", "lock_spun", "group_entitled_cpus", "worst_share_error", "group_debt_ms",
-           "co_run_cpus", "requests_per_s", "honoured_per_s")
+           "co_run_cpus", "requests_per_s", "honoured_per_s", *KICKS)
+SHARE_COLUMNS = ("case", "seed", "algorithm", "account", "cpus", "entitled_cpus", "error_percent", "debt_ms")
 
 
 def interval(values):
@@ -52,17 +55,38 @@ def rehearsal(name, seed, seconds, suite, counts=True):
             "counted": counts}
 
 
+def share_error(account):
+    """How far an account is from what is due to it. A turn that has just been given is no error: what is beyond one slice is."""
+    return max(0, abs(account["ran_ns"] - account["entitled_ns"]) - SLICE_NS) / account["entitled_ns"] if account["entitled_ns"] else 0
+
+
 def scheduler_record(said, algorithm, seconds):
     """What the scheduler itself says of a measured stretch."""
     before, after = said[f"{algorithm}-before"], said[f"{algorithm}-after"]
     got, count = coload.accounts(before, after), coload.counters(before, after)
-    # A turn that has just been given is no error: what is beyond one slice is.
-    errors = [max(0, abs(a["ran_ns"] - a["entitled_ns"]) - SLICE_NS) / a["entitled_ns"] for a in got.values() if a["entitled_ns"]]
     group = got.get("g0") or got.get("s0")
     debts = [g["debt_ns"] for g in after["groups"]]
-    return {"group_entitled_cpus": group["entitled_ns"] / seconds / 1e9, "worst_share_error": max(errors),
+    kicks = {k: count[k.removesuffix("_per_s")] / seconds for k in KICKS}
+    return {"group_entitled_cpus": group["entitled_ns"] / seconds / 1e9, "worst_share_error": max(map(share_error, got.values())),
             "group_debt_ms": max(debts) / 1e6, "co_run_cpus": group["co_ran_ns"] / seconds / 1e9,
-            "requests_per_s": count["requests_sent"] / seconds, "honoured_per_s": count["requests_honoured"] / seconds}
+            "requests_per_s": count["requests_sent"] / seconds, "honoured_per_s": count["requests_honoured"] / seconds, **kicks}
+
+
+def share_records(said, name, seed, algorithm):
+    """Every account against what it is entitled to: lines of the shares' CSV. Under EEVDF only what each got is known."""
+    line = {"case": name, "seed": seed, "algorithm": algorithm}
+    if algorithm == "eevdf":
+        got = coload.shares(said[algorithm])
+        groups = {vm: group for group, vms in CASES[name][0].members().items() for vm in vms}
+        cpus = {}
+        for vm, value in got.items():
+            cpus[groups.get(vm, vm)] = cpus.get(groups.get(vm, vm), 0) + value
+        return [{**line, "account": a, "cpus": v} for a, v in cpus.items()]
+    seconds, after = said[algorithm]["seconds"], said[f"{algorithm}-after"]
+    debts = {o["name"]: o["debt_ns"] / 1e6 for o in [*after["groups"], *(vm for vm in after["vms"] if not vm["group"])]}
+    return [{**line, "account": account, "cpus": a["ran_ns"] / seconds / 1e9, "entitled_cpus": a["entitled_ns"] / seconds / 1e9,
+             "error_percent": 100 * share_error(a), "debt_ms": debts[account]}
+            for account, a in coload.accounts(said[f"{algorithm}-before"], after).items()]
 
 
 def record(said, name, seed, algorithm):
@@ -97,6 +121,8 @@ def rows(bench, name, records):
             if key in own[0]:
                 bench.row("cosched", name, f"{a}, {key}", [r[key] for r in own], unit)
         bench.row("cosched", name, f"{a}, CPUs of the group", [r["group_cpus"] for r in own])
+        if a != "eevdf":
+            bench.row("cosched", name, f"{a}, kicks", [sum(r[k] for k in KICKS) for r in own], "1/s")
         if a == "pooled":
             bench.row("cosched", name, f"{a}, worst share error", [100 * r["worst_share_error"] for r in own], "%", "<= 1",
                       lambda v: v <= 1)
@@ -139,28 +165,36 @@ def run_case(bench, name, rehearsals):
     jobs = {seed: rehearsals.submit(**rehearsal(name, seed, seconds, bench.options.kernel,
                                                   not bench.options.mttcg))
             for seed in range(1, bench.options.rounds + 1)}
-    records = []
+    records, shares = [], []
     for seed, job in jobs.items():
         said = coload.parse(job.result())
         for a in CASES[name][1]:
             records.append(record(said, name, seed, a))
-            bench.raw("cosched", **records[-1])
-    return records
+            shares += share_records(said, name, seed, a)
+            bench.raw("cosched", **records[-1], accounts=[s for s in shares if s["seed"] == seed and s["algorithm"] == a])
+    return records, shares
+
+
+def table(path, columns, records):
+    """A CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(records)
 
 
 def cosched(bench):
     """Co-scheduling in the kernel, instructions counted: a group's requests, its share and the others' work, by algorithm."""
-    records = []
+    records, shares = [], []
     wanted = bench.options.cases.split(";") if bench.options.cases else list(CASES)
     with counted.Rehearsals(bench.cpus) as rehearsals:
         for name in wanted:
-            found = run_case(bench, name, rehearsals)
+            found, got = run_case(bench, name, rehearsals)
             rows(bench, name, found)
             records += found
-            with (bench.out / "cosched.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, restval="")
-                writer.writeheader()
-                writer.writerows(records)
+            shares += got
+            table(bench.out / "cosched.csv", COLUMNS, records)
+            table(bench.out / "cosched-shares.csv", SHARE_COLUMNS, shares)
             chart(records, bench.out / "cosched.svg")
 
 

@@ -196,20 +196,41 @@ static const char *group_name(const struct cohost *h, uint32_t account_plus_1)
 	return i < CO_ACCOUNTS_MAX && h->account[i].name[0] ? h->account[i].name : NULL;
 }
 
+/* What happened on a CPU beside the core's decisions. */
+static void add_counters(json_t *o, const struct cosched *s, size_t i)
+{
+	struct cosched_counters k;
+
+	cosched_counters(s, (unsigned)i, &k);
+	json_object_set_new(o, "dispatches", json_integer((json_int_t)k.dispatches));
+	json_object_set_new(o, "kicks_idle", json_integer((json_int_t)k.kicks_idle));
+	json_object_set_new(o, "kicks_preempt", json_integer((json_int_t)k.kicks_preempt));
+	json_object_set_new(o, "kicks_asked", json_integer((json_int_t)k.kicks_asked));
+	json_object_set_new(o, "rescued", json_integer((json_int_t)k.rescued));
+	json_object_set_new(o, "fair_picks", json_integer((json_int_t)k.fair_picks));
+	json_object_set_new(o, "misplaced", json_integer((json_int_t)k.misplaced));
+	json_object_set_new(o, "passed_over", json_integer((json_int_t)k.passed_over));
+	json_object_set_new(o, "lost_moves", json_integer((json_int_t)k.lost_moves));
+	json_object_set_new(o, "moved_off", json_integer((json_int_t)k.moved_off));
+}
+
 /* `i`: its position in the policy's list, which is the scheduler's number. */
 static json_t *cpu_json(const struct cohost *h, size_t i)
 {
 	const struct co_cpu *c = &cosched_world(h->sched)->cpu[i];
+	json_t *o;
 
-	return json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)h->cpus[i], "working",
-			 group_name(h, load_relaxed(&c->working)), "asked_for", group_name(h, load_relaxed(&c->request)),
-			 "requests_sent", (json_int_t)load_relaxed(&c->requests_sent), "requests_honoured",
-			 (json_int_t)load_relaxed(&c->requests_honoured), "requests_late",
-			 (json_int_t)load_relaxed(&c->requests_void), "requests_refused",
-			 (json_int_t)load_relaxed(&c->requests_refused), "steals", (json_int_t)load_relaxed(&c->steals),
-			 "picks_boost", (json_int_t)load_relaxed(&c->picks_boost), "picks_under",
-			 (json_int_t)load_relaxed(&c->picks_under), "picks_over", (json_int_t)load_relaxed(&c->picks_over),
-			 "idles", (json_int_t)load_relaxed(&c->idles));
+	o = json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)h->cpus[i], "working",
+		      group_name(h, load_relaxed(&c->working)), "asked_for", group_name(h, load_relaxed(&c->request)),
+		      "requests_sent", (json_int_t)load_relaxed(&c->requests_sent), "requests_honoured",
+		      (json_int_t)load_relaxed(&c->requests_honoured), "requests_late",
+		      (json_int_t)load_relaxed(&c->requests_void), "requests_refused",
+		      (json_int_t)load_relaxed(&c->requests_refused), "steals", (json_int_t)load_relaxed(&c->steals),
+		      "picks_boost", (json_int_t)load_relaxed(&c->picks_boost), "picks_under",
+		      (json_int_t)load_relaxed(&c->picks_under), "picks_over", (json_int_t)load_relaxed(&c->picks_over),
+		      "idles", (json_int_t)load_relaxed(&c->idles));
+	add_counters(o, h->sched, i);
+	return o;
 }
 
 static json_t *scheduler_json(const struct cohost *h)

@@ -77,6 +77,12 @@ const struct co_world *cosched_world(const struct cosched *s)
 	return &s->world;
 }
 
+void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret)
+{
+	assert_true(cpu < s->config.n_cpus);
+	*ret = (struct cosched_counters){ .kicks_idle = 10 + cpu };
+}
+
 #define NUMBERS_FROM 100u
 
 unsigned cosched_cpu_number(const struct cosched *s, unsigned cpu)
@@ -556,9 +562,12 @@ static void check_status(bool loaded)
 					   "per_cpu", NULL };
 	static const char *const of_vm[] = { "name", "worker", "weight", "cap_percent", "why", "members", "spans", NULL };
 	static const char *const of_group[] = { "name", "vms", "members", "weight", "spans", "requests", "credit_ns", "debt_ns", NULL };
-	json_t *s = cosched_status_json(host, 1);
+	json_t *s = cosched_status_json(host, 1), *cpu;
+	size_t i;
 
 	has_keys(s, all);
+	json_array_foreach (json_object_get(s, "per_cpu"), i, cpu)
+		assert_int_equal(json_integer_value(json_object_get(cpu, "kicks_idle")), 10 + (int)i);
 	assert_int_equal(json_is_true(json_object_get(s, "loaded")), loaded);
 	has_keys(named(json_object_get(s, "vms"), "a"), of_vm);
 	has_keys(named(json_object_get(s, "vms"), "g/worker"), of_vm);
