@@ -61,7 +61,8 @@ def side_rows(bench, case, got):
     for name, (_, share) in SHARES.items():
         rate, p99 = got[name]
         bench.row("side", case, f"{name}: share of the total", [100 * rate / total], "%", f"{100 * share / shares:.3g} promised")
-        bench.row("side", case, f"{name}: p99", [p99], "ms")
+        if rate:  # or else nothing has finished that could have a percentile
+            bench.row("side", case, f"{name}: p99", [p99], "ms")
     bench.row("side", case, "total", [total], "IOPS")
 
 
