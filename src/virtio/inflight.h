@@ -38,9 +38,10 @@ static inline void inflight_split_batch(struct virtqueue *q)
 		uint16_t head = d->id;
 
 		inflight_store(&r->desc[head].next, before);
-		inflight_store(&r->last_batch_head, head);
 		before = head;
 	}
+	/* Once for all: nobody follows the list before used idx says how far. */
+	inflight_store(&r->last_batch_head, before);
 }
 
 /* After it: used_idx catches up last, so that a successor which finds it behind does this again. */

@@ -176,38 +176,12 @@ unsigned packed_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned 
 	return taken;
 }
 
-/* `slots`: how far the batch just published moved us on. */
-static bool call_wanted(const struct virtqueue *q, unsigned slots)
-{
-	const uint32_t *event = q->driver;
-	uint32_t word;
-	uint16_t flags, at;
-
-	/*
-	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks
-	 * at the slot. One of the two sees the other. Both fields are one load, or they could belong to two different
-	 * wishes.
-	 */
-	full_fence();
-	word = load_relaxed(event);
-	flags = word >> 16;
-	if (flags == VIRTQ_EVENT_DISABLE)
-		return false;
-	if (flags != VIRTQ_EVENT_DESC || !q->event_idx)
-		return true;
-	at = word & 0x7fff;
-	/* An event of the lap before this one lies one ring's length behind. */
-	if ((word >> 15 & 1) != q->used_wrap)
-		at -= q->size;
-	return event_passed(at, q->used_idx, q->used_idx - slots);
-}
-
 static inline uint16_t used_flags(bool wrap, uint32_t written)
 {
 	return (wrap ? LAP_FLAGS : 0) | (written ? VIRTQ_DESC_F_WRITE : 0);
 }
 
-bool packed_publish(struct virtqueue *q)
+void packed_show(struct virtqueue *q)
 {
 	struct virtq_packed_desc *ring = q->desc;
 	uint16_t first = q->used_idx, at = q->used_idx;
@@ -226,6 +200,7 @@ bool packed_publish(struct virtqueue *q)
 		used_log(q, at * sizeof(*ring), sizeof(*ring));
 		slots += d->chain->descs;
 		packed_step(q->size, &at, &wrap, d->chain->descs);
+		chain_given_back(d->chain);
 	}
 	if (q->inflight)
 		inflight_packed_batch(q, at, wrap);
@@ -237,10 +212,36 @@ bool packed_publish(struct virtqueue *q)
 	q->used_idx = at;
 	q->used_wrap = wrap;
 	q->slots -= slots;
+	q->shown_slots += slots;
 	if (q->inflight)
 		inflight_packed_published(q);
 	used_log(q, first * sizeof(*ring), sizeof(*ring));
-	return call_wanted(q, slots);
+}
+
+bool packed_call_wanted(struct virtqueue *q)
+{
+	const uint32_t *event = q->driver;
+	uint32_t word;
+	uint16_t flags, at, slots = q->shown_slots;
+
+	/*
+	 * Our flags must be visible before we look: the driver writes its event area, then a full barrier, then looks
+	 * at the slot. One of the two sees the other. Both fields are one load, or they could belong to two different
+	 * wishes.
+	 */
+	full_fence();
+	q->shown_slots = 0;
+	word = load_relaxed(event);
+	flags = word >> 16;
+	if (flags == VIRTQ_EVENT_DISABLE)
+		return false;
+	if (flags != VIRTQ_EVENT_DESC || !q->event_idx)
+		return true;
+	at = word & 0x7fff;
+	/* An event of the lap before this one lies one ring's length behind. */
+	if ((word >> 15 & 1) != q->used_wrap)
+		at -= q->size;
+	return event_passed(at, q->used_idx, q->used_idx - slots);
 }
 
 bool packed_pending(const struct virtqueue *q)

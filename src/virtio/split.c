@@ -180,7 +180,42 @@ unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned m
 	return taken;
 }
 
-static bool call_wanted(struct virtqueue *q)
+static void show_log(struct virtqueue *q, uint16_t first, unsigned n)
+{
+	unsigned at = first & (q->size - 1), run = q->size - at < n ? q->size - at : n;
+
+	used_log(q, elem_offset(at), run * sizeof(struct virtq_used_elem));
+	used_log(q, elem_offset(0), (n - run) * sizeof(struct virtq_used_elem));
+	used_log(q, 0, elem_offset(0));
+}
+
+void split_show(struct virtqueue *q)
+{
+	struct virtq_used *used = q->device;
+	const struct virtq_done *d = q->done, *end = d + q->n_done;
+	unsigned mask = q->size - 1u, n = q->n_done, at = q->used_idx;
+	uint16_t first = q->used_idx;
+
+	for (; d < end; d++, at++) {
+		struct virtq_used_elem *e = &used->ring[at & mask];
+
+		shared_store(&e->id, d->id);
+		shared_store(&e->len, d->written);
+		chain_given_back(d->chain);
+	}
+	if (q->inflight)
+		inflight_split_batch(q);
+	q->used_idx = first + n;
+	q->last_id = end[-1].id;
+	/* Pairs with the driver's read barrier after its load of idx: it sees the elements and the data. */
+	shared_store_release(&used->idx, q->used_idx);
+	if (q->inflight)
+		inflight_split_published(q);
+	if (unlikely(q->log))
+		show_log(q, first, n);
+}
+
+bool split_call_wanted(struct virtqueue *q)
 {
 	const struct virtq_avail *avail = q->driver;
 	uint16_t old = q->signalled_idx;
@@ -196,40 +231,6 @@ static bool call_wanted(struct virtqueue *q)
 	if (q->event_idx)
 		return !valid || event_passed(used_event(q), q->used_idx, old);
 	return !(load_relaxed(&avail->flags) & VIRTQ_AVAIL_F_NO_INTERRUPT);
-}
-
-static void publish_log(struct virtqueue *q, uint16_t first, unsigned n)
-{
-	unsigned at = first & (q->size - 1), run = q->size - at < n ? q->size - at : n;
-
-	used_log(q, elem_offset(at), run * sizeof(struct virtq_used_elem));
-	used_log(q, elem_offset(0), (n - run) * sizeof(struct virtq_used_elem));
-	used_log(q, 0, elem_offset(0));
-}
-
-bool split_publish(struct virtqueue *q)
-{
-	struct virtq_used *used = q->device;
-	uint16_t mask = q->size - 1, first = q->used_idx;
-	unsigned n = q->n_done;
-
-	for (unsigned i = 0; i < n; i++) {
-		struct virtq_used_elem *e = &used->ring[(uint16_t)(first + i) & mask];
-
-		shared_store(&e->id, q->done[i].id);
-		shared_store(&e->len, q->done[i].written);
-	}
-	if (q->inflight)
-		inflight_split_batch(q);
-	q->used_idx = first + n;
-	q->last_id = q->done[n - 1].id;
-	/* Pairs with the driver's read barrier after its load of idx: it sees the elements and the data. */
-	shared_store_release(&used->idx, q->used_idx);
-	if (q->inflight)
-		inflight_split_published(q);
-	if (unlikely(q->log))
-		publish_log(q, first, n);
-	return call_wanted(q);
 }
 
 bool split_pending(const struct virtqueue *q)

@@ -236,25 +236,41 @@ static bool take_call_owed(struct virtqueue *q)
 	return owed;
 }
 
-bool virtqueue_publish(struct virtqueue *q)
+/* Without its memory the queue has no ring to publish to. */
+static bool has_ring(const struct virtqueue *q)
+{
+	return likely(q->broken != VIRTQUEUE_UNMAPPED && q->desc);
+}
+
+void virtqueue_show(struct virtqueue *q)
 {
 	unsigned n = q->n_done;
+
+	if (!n)
+		return;
+	if (has_ring(q)) {
+		if (unlikely(q->log))
+			data_log(q);
+		if (q->packed)
+			packed_show(q);
+		else
+			split_show(q);
+		q->shown = true;
+		counter_add(&q->counters.pushed, n);
+	}
+	q->n_done = 0;
+}
+
+bool virtqueue_publish(struct virtqueue *q)
+{
 	bool call;
 
-	/* Without its memory the queue has no ring to publish to. */
-	if (!n || unlikely(q->broken == VIRTQUEUE_UNMAPPED || !q->desc)) {
-		q->n_done = 0;
+	virtqueue_show(q);
+	if (!q->shown || !has_ring(q))
 		return take_call_owed(q);
-	}
-	if (unlikely(q->log))
-		data_log(q);
-	call = q->packed ? packed_publish(q) : split_publish(q);
+	q->shown = false;
+	call = q->packed ? packed_call_wanted(q) : split_call_wanted(q);
 	call |= take_call_owed(q);
-	/* Only now: a driver that offers an id again before it was given back is at fault. */
-	for (unsigned i = 0; i < n; i++)
-		q->done[i].chain->seg = NULL;
-	q->n_done = 0;
-	counter_add(&q->counters.pushed, n);
 	counter_add(&q->counters.publishes, 1);
 	counter_add(call ? &q->counters.calls_wanted : &q->counters.calls_suppressed, 1);
 	return call;

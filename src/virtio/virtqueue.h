@@ -7,7 +7,8 @@
  *
  *   take     reads up to `max` available chains, records them in the inflight region
  *   push     notes a completion; nothing is written to the ring yet
- *   publish  makes all pushed completions visible in one store; tells whether the driver wants a call
+ *   show     makes all pushed completions visible in one store
+ *   publish  shows, and tells whether the driver wants a call for what has been shown since the last publish
  *
  * The guest is hostile: every value is loaded once and checked. A fault sets `broken` (a reason) and from then on take
  * returns 0: the device never crashes, spins or reads past a table.
@@ -100,7 +101,12 @@ void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used
 
 /* Up to `max` chains; pointers stay valid until push. 0 when none or broken. */
 unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-/* Then virtqueue_push() for each (virtqueue_struct.h). True if the driver wants a call. A no-op without pushes (but see start). */
+/*
+ * Then virtqueue_push() for each (virtqueue_struct.h). A polling driver sees what is shown; one that sleeps is called for it by
+ * the publish that has to follow. A no-op without pushes.
+ */
+void virtqueue_show(struct virtqueue *q);
+/* True if the driver wants a call. A no-op when nothing was shown since the last one (but see start). */
 bool virtqueue_publish(struct virtqueue *q);
 
 /* Is anything available? One load; no side effects. */

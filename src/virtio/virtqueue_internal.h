@@ -124,6 +124,12 @@ static inline enum virtqueue_fault chain_finish(const struct chain_build *b, str
 	return VIRTQUEUE_OK;
 }
 
+/* Only now: a driver that offers an id again before it was given back is at fault. */
+static inline void chain_given_back(struct virtq_chain *c)
+{
+	c->seg = NULL;
+}
+
 static inline struct virtq_seg *segs_few(const struct virtqueue *q, uint16_t id)
 {
 	return q->few + (size_t)id * VIRTQUEUE_SEGS_FEW;
@@ -171,13 +177,15 @@ static inline void packed_step(uint16_t size, uint16_t *at, bool *wrap, unsigned
 
 /* The two kinds of ring. `split_parse` and `packed_reparse` build a chain anew from what the inflight region says. */
 unsigned split_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-bool split_publish(struct virtqueue *q);
+void split_show(struct virtqueue *q);
+bool split_call_wanted(struct virtqueue *q);
 bool split_pending(const struct virtqueue *q);
 bool split_kicks_on(struct virtqueue *q);
 void split_kicks_off(struct virtqueue *q);
 enum virtqueue_fault split_parse(struct virtqueue *q, uint16_t head, struct virtq_chain **ret);
 unsigned packed_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);
-bool packed_publish(struct virtqueue *q);
+void packed_show(struct virtqueue *q);
+bool packed_call_wanted(struct virtqueue *q);
 bool packed_pending(const struct virtqueue *q);
 bool packed_kicks_on(struct virtqueue *q);
 void packed_kicks_off(struct virtqueue *q);

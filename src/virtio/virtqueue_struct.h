@@ -22,11 +22,13 @@ struct virtqueue {
 	bool running;
 	bool avail_wrap, used_wrap; /* packed */
 	bool signalled_valid;	    /* split: signalled_idx holds something */
+	bool shown;		    /* something since a call was last considered */
 	bool call_owed;		    /* the queue's last owner may have died between publishing and calling */
 	uint16_t size;
 	uint16_t avail_idx, used_idx; /* split: free running; packed: slots */
 	uint16_t signalled_idx;	      /* split: used_idx when a call was last considered */
 	uint16_t slots; /* packed: taken and not yet given back */
+	uint16_t shown_slots; /* packed: given back since a call was last considered */
 	uint16_t n_done;
 	uint16_t n_resubmit, resubmit_at;
 	enum virtqueue_fault broken;

@@ -106,6 +106,8 @@ static void device_complete(void)
 		run.n_held--;
 		run.held[at] = run.held[run.n_held];
 		run.held_tag[at] = run.held_tag[run.n_held];
+		if (!random_below(4))
+			virtqueue_show(&rig.queue);
 	}
 	virtqueue_publish(&rig.queue);
 }

@@ -157,6 +157,58 @@ static void notifications_everywhere(void **state)
 	for_each_mode(notifications);
 }
 
+/* Each of two requests shown by itself; `rest`: the second only by publish. Returns whether a call was wanted. */
+static bool show_two(struct rig *g, bool rest)
+{
+	struct virtq_chain *chain[2];
+	uint32_t written;
+
+	assert_int_equal(rig_add(g, 1, 0), 0);
+	assert_int_equal(rig_add(g, 1, 1), 0);
+	front_ring_publish(&g->ring);
+	assert_int_equal(virtqueue_take(&g->queue, chain, 2), 2);
+	virtqueue_push(&g->queue, chain[0], 0);
+	assert_int_equal(rig_get(g, &written), -1);
+	virtqueue_show(&g->queue);
+	assert_int_equal(rig_get(g, &written), 0);
+	assert_int_equal(rig_get(g, &written), -1);
+	virtqueue_push(&g->queue, chain[1], 0);
+	if (!rest) {
+		virtqueue_show(&g->queue);
+		assert_int_equal(rig_get(g, &written), 1);
+		return virtqueue_publish(&g->queue);
+	}
+	rest = virtqueue_publish(&g->queue);
+	assert_int_equal(rig_get(g, &written), 1);
+	return rest;
+}
+
+/* What is shown is seen at once; the call for it is decided once, for all that was shown since the last time. */
+static void shown(const struct rig_mode *m)
+{
+	struct rig g;
+
+	if (m->size < 2)
+		return;
+	rig_init(&g, m);
+	front_ring_calls_off(&g.ring);
+	ping(&g); /* the first call may come in any case */
+	for (unsigned i = 0; i < 3u * m->size; i++) {
+		assert_false(show_two(&g, i & 1));
+		assert_false(front_ring_calls_on(&g.ring));
+		assert_true(show_two(&g, i & 1));
+		assert_false(virtqueue_publish(&g.queue));
+		front_ring_calls_off(&g.ring);
+	}
+	assert_int_equal(virtqueue_stop(&g.queue), front_ring_base(&g.ring));
+	rig_fini(&g);
+}
+
+static void shown_everywhere(void **state)
+{
+	for_each_mode(shown);
+}
+
 static void publish_of_nothing(void **state)
 {
 	struct rig_mode m = { .size = 4, .inflight = true };
@@ -304,7 +356,10 @@ static void walk_get(struct walk *w)
 	uint32_t written;
 	intptr_t tag;
 
-	virtqueue_publish(&w->g.queue);
+	if (next_random(&w->random) & 1)
+		virtqueue_show(&w->g.queue);
+	else
+		virtqueue_publish(&w->g.queue);
 	while ((tag = rig_get(&w->g, &written)) >= 0) {
 		assert_int_equal(w->where[tag], PUSHED);
 		assert_int_equal(written, tag);
@@ -355,7 +410,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(every_size_and_kind),	      cmocka_unit_test(index_wraps),
 		cmocka_unit_test(notifications_everywhere),   cmocka_unit_test(publish_of_nothing),
 		cmocka_unit_test(stop_and_start_everywhere),  cmocka_unit_test(setup_is_checked),
-		cmocka_unit_test(random_walks),
+		cmocka_unit_test(shown_everywhere),	      cmocka_unit_test(random_walks),
 	};
 
 	seed_only = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
