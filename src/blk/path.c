@@ -4,9 +4,10 @@
  * how it comes back.
  *
  * One turn publishes what completed since the last one, takes a batch of at most BATCH chains, and sends each on its way:
- * answered at once, to the pool's gate, or straight to the store. Completions, which come from the store while the worker reaps
- * or while it submits, only push into the used ring and mark the queue; the next turn makes them visible in one store and writes
- * the call eventfd at most once. So a busy queue costs the driver one interrupt per batch, and none when it polls.
+ * answered at once, to the pool's gate, or straight to the store. What is answered at once the driver sees in portions, to work on
+ * them meanwhile. Completions, which come from the store while the worker reaps or while it submits, only push into the used ring
+ * and mark the queue; the next turn makes them visible in one store. The call eventfd is written at most once a turn: a busy queue
+ * costs the driver one interrupt per batch, and none when it polls.
  *
  * Nearly all requests are plain transfers for a store that answers at once or keeps them, and nobody waits at the gate: those go
  * through accept_plain() from descriptors to used entry, and are counted together once the driver can see them. Everything else
@@ -15,6 +16,12 @@
 #include "blk/queue_internal.h"
 
 #define BATCH 32u
+/*
+ * The driver sees a batch in portions and works on the first while we serve the rest: shown as a whole, all that is in flight
+ * goes to and fro as one ball, and one side always waits for the other. Eight entries are a cache line of the used ring;
+ * portions of less move it more often, of more overlap less.
+ */
+#define PORTION 8u
 
 /* --- completion --- */
 
@@ -364,9 +371,12 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 		blk_request_prefetch(chain[i], q->map);
 	if (q->port)
 		blk_port_lane_open(q->port);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		if (!accept_plain(q, chain[i], now_ns, &done))
 			accept_chain(q, chain[i], now_ns);
+		if (q->vq.n_done >= PORTION)
+			virtqueue_show(&q->vq);
+	}
 	if (q->unpublished)
 		blk_queue_publish(q);
 	if (q->port && q->outstanding == q->vq.size)
