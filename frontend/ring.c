@@ -162,8 +162,13 @@ static void *split_get(struct front_ring *r, uint32_t *ret_written, int *ret_err
 	const struct vring_used_elem *e;
 	struct front_slot *s;
 
-	/* Pairs with the device's release of idx. */
-	if (load_acquire(&used->idx) == r->last_used)
+	/*
+	 * The device's core writes this line while we read it, so it is fetched once for all that it tells. Pairs with the
+	 * device's release of idx.
+	 */
+	if (r->used_seen == r->last_used)
+		r->used_seen = load_acquire(&used->idx);
+	if (r->used_seen == r->last_used)
 		return NULL;
 	e = &used->ring[r->last_used & (r->config.size - 1)];
 	if (e->id >= r->config.size || !r->slot[e->id].busy) {

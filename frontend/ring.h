@@ -40,6 +40,7 @@ struct front_ring {
 	struct front_slot *slot;
 	uint16_t free_head, n_free; /* split: descriptors; packed: ids, and free ring slots in n_free */
 	uint16_t next_avail, published, last_used;
+	uint16_t used_seen; /* split: the device's idx when it was last read; up to it nobody has to look again */
 	bool avail_wrap, used_wrap;
 	uint16_t outstanding;
 	uint16_t pending_first_flags, pending_first; /* packed: the head flags kept back until publish */
