@@ -51,25 +51,40 @@ static void print_thread(FILE *f, const cpu_set_t *cpus, const struct taken *t)
 	fputc('\n', f);
 }
 
-/* A new file of ours, whatever stands there. */
-static FILE *create(const char *path)
+static FILE *open_to_write(const char *path, int flags)
 {
-	int fd;
-	FILE *f;
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0644);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 
-	(void)unlink(path);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	f = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!f && fd >= 0)
 		close(fd);
 	return f;
 }
 
+static int print_all(FILE *f, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (size_t i = 0; i < n_cpus; i++)
+		CPU_SET(cpus[i], &set);
+	for (size_t i = 0; i < n; i++)
+		print_thread(f, &set, &t[i]);
+	return fclose(f) == 0 ? 0 : -errno;
+}
+
+int taken_add(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t)
+{
+	FILE *f = open_to_write(path, O_APPEND);
+
+	return f ? print_all(f, cpus, n_cpus, t, 1) : -errno;
+}
+
 int taken_write(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n)
 {
 	cleanup_free char *fresh = NULL;
-	cpu_set_t set;
 	FILE *f;
+	int err;
 
 	if (n == 0)
 		return unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
@@ -77,17 +92,13 @@ int taken_write(const char *path, const unsigned *cpus, size_t n_cpus, const str
 		fresh = NULL;
 		return -ENOMEM;
 	}
-	f = create(fresh);
-	if (!f)
-		return -errno;
-	CPU_ZERO(&set);
-	for (size_t i = 0; i < n_cpus; i++)
-		CPU_SET(cpus[i], &set);
-	for (size_t i = 0; i < n; i++)
-		print_thread(f, &set, &t[i]);
-	if (fclose(f) == 0 && rename(fresh, path) == 0)
-		return 0;
-	return -errno;
+	/* A new file of ours, whatever stands there. */
+	(void)unlink(fresh);
+	f = open_to_write(fresh, O_EXCL);
+	err = f ? print_all(f, cpus, n_cpus, t, n) : -errno;
+	if (err < 0)
+		return err;
+	return rename(fresh, path) == 0 ? 0 : -errno;
 }
 
 /* --- reading --- */

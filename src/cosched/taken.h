@@ -22,7 +22,9 @@ struct taken {
 	cpu_set_t before; /* where it might run, if it was narrowed */
 };
 
-/* Replaces the file, whole or not at all; n = 0 removes it. `cpus`: what they are narrowed to. 0 or -errno. */
+/* Adds one. `cpus`: what it is narrowed to. 0 or -errno. */
+int taken_add(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t);
+/* Replaces the file, whole or not at all; n = 0 removes it. */
 int taken_write(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n);
 /* Gives back all that live still, and removes the file. How many; 0: there is no file, or it is somebody else's. */
 unsigned taken_give_back(const char *path, const char *proc);

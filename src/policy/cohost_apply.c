@@ -281,6 +281,8 @@ static void surround(struct cohost *h)
 
 	free(h->keep_taken);
 	h->keep_taken = cohost_beside(h->policy->daemon.control, "cosched.threads");
+	if (h->keep_taken)
+		(void)unlink(h->keep_taken);
 	if (err < 0)
 		cohost_tell(h, "cosched.placement", "", "CPU time is not kept in the ledger: %s", strerror(-err));
 	if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)

@@ -83,29 +83,43 @@ static void tell_came(struct cohost *h, const struct cohost_vm *vm, const struct
 		    h->sched ? "" : " (not scheduled: nothing is loaded)");
 }
 
-/* --- in and out --- */
+/* --- what the next run gives back, should this one be killed --- */
 
-/* Written down for the next run, should this one be killed. */
-static void keep_taken(struct cohost *h)
+static void tell_unkept(struct cohost *h, int err)
 {
-	struct taken taken[CO_MEMBERS_MAX];
+	if (err < 0)
+		cohost_tell(h, "cosched.placement", "",
+			    "%s cannot be written (%s), so after a kill threads could not be given back: make room for it",
+			    h->keep_taken, strerror(-err));
+}
+
+static struct taken taken_of(const struct cohost_member *m)
+{
+	return (struct taken){ m->member.pid, m->member.tid, m->member.start, m->narrowed, m->before };
+}
+
+static void keep_one(struct cohost *h, const struct cohost_member *m)
+{
+	struct taken t = taken_of(m);
+
+	if (h->keep_taken)
+		tell_unkept(h, taken_add(h->keep_taken, h->cpus, h->n_cpus, &t));
+}
+
+static void keep_rest(struct cohost *h)
+{
+	struct taken t[CO_MEMBERS_MAX];
 	size_t n = 0;
-	int err;
 
 	if (!h->sched || !h->keep_taken)
 		return;
-	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
-		const struct cohost_member *m = &h->member[i];
-
-		if (m->used)
-			taken[n++] = (struct taken){ m->member.pid, m->member.tid, m->member.start, m->narrowed, m->before };
-	}
-	err = taken_write(h->keep_taken, h->cpus, h->n_cpus, taken, n);
-	if (err < 0)
-		cohost_tell(h, "cosched.placement", "",
-			    "%s cannot be written (%s), so after a kill threads could not be given back: make room or folder",
-			    h->keep_taken, strerror(-err));
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used)
+			t[n++] = taken_of(&h->member[i]);
+	tell_unkept(h, taken_write(h->keep_taken, h->cpus, h->n_cpus, t, n));
 }
+
+/* --- in and out --- */
 
 static int schedule(struct cohost *h, struct cohost_member *slot)
 {
@@ -117,8 +131,7 @@ static int schedule(struct cohost *h, struct cohost_member *slot)
 	if (narrow && sched_getaffinity(slot->member.tid, sizeof(slot->before), &slot->before) < 0)
 		return -errno;
 	slot->narrowed = narrow;
-	slot->used = true;
-	keep_taken(h);
+	keep_one(h, slot);
 	if (narrow)
 		err = place_narrow(slot->member.tid, h->cpus, h->n_cpus);
 	if (err == 0)
@@ -127,8 +140,7 @@ static int schedule(struct cohost *h, struct cohost_member *slot)
 		return 0;
 	if (narrow)
 		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
-	slot->used = false;
-	keep_taken(h);
+	keep_rest(h);
 	return err;
 }
 
@@ -177,7 +189,7 @@ void cohost_member_give(struct cohost *h, unsigned vm, const struct member *m)
 	if (!slot || slot->vm != vm)
 		return;
 	give(h, slot);
-	keep_taken(h);
+	keep_rest(h);
 	cohost_tell(h, "cosched.left", h->vm[vm].name, "thread %d of process %d", (int)m->tid, (int)m->pid);
 	look_for_crowd(h, h->vm[vm].account);
 }
@@ -193,7 +205,7 @@ void cohost_members_give_all(struct cohost *h, unsigned vm)
 		any = true;
 	}
 	if (any)
-		keep_taken(h);
+		keep_rest(h);
 }
 
 void cohost_members_take_again(struct cohost *h)
