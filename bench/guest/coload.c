@@ -242,6 +242,7 @@ enum {
 	OPT_SEED,
 	OPT_INSNS_PER_US,
 	OPT_PIT,
+	OPT_TOGETHER,
 };
 
 static const struct option options[] = {
@@ -262,6 +263,7 @@ static const struct option options[] = {
 	{ "seed", 1, NULL, OPT_SEED },
 	{ "insns-per-us", 1, NULL, OPT_INSNS_PER_US },
 	{ "pit", 1, NULL, OPT_PIT },
+	{ "together", 0, NULL, OPT_TOGETHER },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -288,6 +290,7 @@ static bool option_set(struct coload *c, int option, const char *value)
 	case OPT_SEED: c->seed = count; break;
 	case OPT_INSNS_PER_US: c->steps_per_us = number / STEP_INSNS; break;
 	case OPT_PIT: shape.pit_hz = count; break;
+	case OPT_TOGETHER: c->together = true; break;
 	default: return false;
 	}
 	return true;

@@ -61,6 +61,7 @@ struct coload {
 	pid_t pid;
 	uint32_t ready, n_vcpus; /* how many have begun; 0 until all have */
 	double steps_per_us;
+	bool together; /* all begin when the last one is there: many would keep each other from starting */
 	unsigned cpus, window, batch, n_vms, n_groups, seed;
 	double cost_driver_us, cost_stage_us, cost_lock_us, cost_outside_us, jitter;
 	struct vm vm[VMS_MAX];

@@ -200,6 +200,8 @@ static void *vcpu_main(void *arg)
 	prctl(PR_SET_NAME, name);
 	s->vcpu->tid = (pid_t)syscall(SYS_gettid);
 	__atomic_add_fetch(&s->c->ready, 1, __ATOMIC_SEQ_CST);
+	while (s->c->together && !__atomic_load_n(&s->c->n_vcpus, __ATOMIC_SEQ_CST))
+		usleep(10000);
 	switch (s->vm->kind) {
 	case KIND_DRIVER: drive(s); break;
 	case KIND_STAGE: serve(s, stage_step); break;

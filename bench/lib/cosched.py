@@ -206,12 +206,16 @@ echo 1 >/proc/sys/kernel/bpf_stats_enabled
 """
 
 
+def cost_load(members):
+    """Half as many VMs, each a group of two vCPUs: as many as may be co-scheduled."""
+    return Load(groups=0, adders=0, spin=members // 2)
+
+
 def cost_script():
     """One load after another, each with more members; slices of 1 ms, so that there is something to decide."""
     script = coload.LIBRARY + PROGRAMS
     for n in COST_MEMBERS:
-        options = Load(adders=n - 2).options(1)
-        script += (f"load_start {options}\ncosched_start /etc/{n}.yaml\nsleep 2\nsay before-{n} programs\nsay before-status-{n} status\n"
+        script += (f"load_start {cost_load(n).options(1)} --together\ncosched_start /etc/{n}.yaml\nsleep 2\nsay before-{n} programs\nsay before-status-{n} status\n"
                    f"sleep 2\nsay after-{n} programs\nsay after-status-{n} status\ncosched_stop\nload_stop\n")
     return script
 
@@ -224,7 +228,7 @@ def programs(text):
 
 def cosched_cost(bench):
     """What a decision of the co-scheduler costs in the kernel, with 4, 64 and 256 members, in instructions."""
-    files = {f"/etc/{n}.yaml": coload.policy(Load(adders=n - 2), "pooled", slice="1ms") for n in COST_MEMBERS}
+    files = {f"/etc/{n}.yaml": coload.policy(cost_load(n), "pooled", slice="1ms") for n in COST_MEMBERS}
     said = coload.parse(counted.Rehearsal(cost_script(), suite=bench.options.kernel, tools=coload.tools(), files=files,
                                           host_cpu=bench.server_cpu).run(hang_s=7200))
     for n in COST_MEMBERS:

@@ -5,9 +5,12 @@
 #include "cli/doctor.h"
 
 #include "base/cpus.h"
+#include "base/util.h"
 #include "cosched/preflight.h"
+#include "cosched/taken.h"
 #include "ctl/client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define FOREIGN_MOST_PERCENT 5.0
@@ -75,10 +78,37 @@ static void look_at_members(struct doctor *d, const json_t *status)
 			   "others than members use %.0f %% of these CPUs, and come before them", foreign);
 }
 
+/* Of a run that was killed. What they are when one runs is no finding. */
+static void look_at_taken(struct doctor *d, const struct cli *c)
+{
+	struct cli to = *c;
+	cleanup_free char *path = NULL;
+	struct ctl_client *client;
+	const char *slash;
+	unsigned n;
+
+	cli_use_cosched(&to);
+	slash = strrchr(to.control, '/');
+	if (asprintf(&path, "%.*scosched.threads", slash ? (int)(slash + 1 - to.control) : 0, to.control) < 0) {
+		path = NULL;
+		return;
+	}
+	n = taken_count(path, "/proc");
+	if (n == 0)
+		return;
+	if (ctl_client_connect(to.control, 30000, &client) == 0) {
+		ctl_client_close(client);
+		return;
+	}
+	doctor_add(d, DOCTOR_WARNING, "co-scheduling", "start fairlead-cosched, which gives them back; or move them with taskset(1)",
+		   "fairlead-cosched was killed, and %u threads may still run on its CPUs only (%s)", n, path);
+}
+
 void doctor_cosched(struct doctor *d, const struct cli *c)
 {
 	json_t *status;
 
+	look_at_taken(d, c);
 	if (!d->policy || d->policy->cosched.mode == POLICY_COSCHED_OFF)
 		return;
 	status = ask_status(c);

@@ -20,15 +20,12 @@ static void fill(cpu_set_t *set, const unsigned *cpus, size_t n)
 		CPU_SET(cpus[i], set);
 }
 
-int place_narrow(pid_t tid, const unsigned *cpus, size_t n, cpu_set_t *ret_before)
+int place_narrow(pid_t tid, const unsigned *cpus, size_t n)
 {
-	cpu_set_t before, now;
+	cpu_set_t now;
 
 	fill(&now, cpus, n);
-	if (sched_getaffinity(tid, sizeof(before), &before) < 0 || sched_setaffinity(tid, sizeof(now), &now) < 0)
-		return -errno;
-	*ret_before = before;
-	return 0;
+	return sched_setaffinity(tid, sizeof(now), &now) < 0 ? -errno : 0;
 }
 
 void place_restore(pid_t tid, const unsigned *cpus, size_t n, const cpu_set_t *before)

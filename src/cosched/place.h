@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Thread `tid` may run on `cpus` from now on; *ret_before: where it might. 0 or -errno. */
-int place_narrow(pid_t tid, const unsigned *cpus, size_t n, cpu_set_t *ret_before);
+/* Thread `tid` may run on `cpus` from now on. 0 or -errno. */
+int place_narrow(pid_t tid, const unsigned *cpus, size_t n);
 /* Back to `before`, unless somebody else has set something other than `cpus` meanwhile. */
 void place_restore(pid_t tid, const unsigned *cpus, size_t n, const cpu_set_t *before);
 /* The CPUs that are online, ascending, new; 0 or -errno. */

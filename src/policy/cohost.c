@@ -173,6 +173,7 @@ void cohost_destroy(struct cohost *h)
 	cohost_trace_free(h->trace);
 	policy_free(h->policy);
 	free(h->cpus);
+	free(h->keep_taken);
 	sd_event_unref(h->event);
 	free(h);
 }

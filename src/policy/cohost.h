@@ -91,6 +91,7 @@ struct cohost {
 	size_t n_cpus;
 	struct members *members;
 	sd_event_source *on_members, *on_sched, *on_look, *on_second;
+	char *keep_taken;	    /* the file that threads are noted in, see cosched/taken.h */
 	struct slices *slices;	    /* others that are kept off; NULL: nobody is */
 	struct cohost_foreign foreign;
 	struct ledger_cpu_book *book; /* what accounts used and were entitled to; NULL: nothing is loaded */

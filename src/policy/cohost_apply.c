@@ -279,6 +279,10 @@ static void surround(struct cohost *h)
 {
 	int err = cohost_ledger_begin(h);
 
+	free(h->keep_taken);
+	h->keep_taken = cohost_beside(h->policy->daemon.control, "cosched.threads");
+	if (h->keep_taken)
+		(void)unlink(h->keep_taken);
 	if (err < 0)
 		cohost_tell(h, "cosched.placement", "", "CPU time is not kept in the ledger: %s", strerror(-err));
 	if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
@@ -322,14 +326,15 @@ static int bring_up(struct cohost *h, const struct policy *p, const unsigned *cp
 }
 
 /*
- * What an earlier run that was killed keeps off CPUs is given back by this one's first placement; or here, when there is none.
- * -EBUSY: it may not have been killed, but run.
+ * What an earlier run that was killed has taken is given back. Whom it keeps off CPUs is given back by this one's first
+ * placement; or here, when there is none. -EBUSY: it may not have been killed, but run.
  */
 static void recover(struct cohost *h, const struct policy *p, int err)
 {
-	bool first = !h->policy && !h->options.rehearse;
-
-	if (first && (err < 0 ? err != -EBUSY : p->cosched.mode != POLICY_COSCHED_PARTIAL))
+	if (h->policy || h->options.rehearse || err == -EBUSY)
+		return;
+	cohost_taken_recover(h, p->daemon.control);
+	if (err < 0 || p->cosched.mode != POLICY_COSCHED_PARTIAL)
 		cohost_place_recover(h, p->daemon.control);
 }
 

@@ -19,6 +19,8 @@ void cohost_place_begin(struct cohost *h);
 void cohost_place_end(struct cohost *h);
 /* Gives back what an earlier run that was killed keeps off CPUs. `control`: of the policy, where it left its file. */
 void cohost_place_recover(struct cohost *h, const char *control);
+/* Gives back the threads that it had taken. */
+void cohost_taken_recover(struct cohost *h, const char *control);
 /* Its slice must not be kept off. Before it is told where it may run. */
 void cohost_place_member(struct cohost *h, const struct member *m);
 /* Every second. */

@@ -6,6 +6,7 @@
 #include "policy/cohost_internal.h"
 
 #include "cosched/place.h"
+#include "cosched/taken.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,23 +83,64 @@ static void tell_came(struct cohost *h, const struct cohost_vm *vm, const struct
 		    h->sched ? "" : " (not scheduled: nothing is loaded)");
 }
 
+/* --- what the next run gives back, should this one be killed --- */
+
+static void tell_unkept(struct cohost *h, int err)
+{
+	if (err < 0)
+		cohost_tell(h, "cosched.placement", "",
+			    "%s cannot be written (%s), so after a kill threads could not be given back: make room for it",
+			    h->keep_taken, strerror(-err));
+}
+
+static struct taken taken_of(const struct cohost_member *m)
+{
+	return (struct taken){ m->member.pid, m->member.tid, m->member.start, m->narrowed, m->before };
+}
+
+static void keep_one(struct cohost *h, const struct cohost_member *m)
+{
+	struct taken t = taken_of(m);
+
+	if (h->keep_taken)
+		tell_unkept(h, taken_add(h->keep_taken, h->cpus, h->n_cpus, &t));
+}
+
+static void keep_rest(struct cohost *h)
+{
+	struct taken t[CO_MEMBERS_MAX];
+	size_t n = 0;
+
+	if (!h->sched || !h->keep_taken)
+		return;
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used)
+			t[n++] = taken_of(&h->member[i]);
+	tell_unkept(h, taken_write(h->keep_taken, h->cpus, h->n_cpus, t, n));
+}
+
 /* --- in and out --- */
 
 static int schedule(struct cohost *h, struct cohost_member *slot)
 {
 	/* Without a word on CPUs, where a thread may run is for others to say. */
 	bool narrow = h->policy->cosched.cpus.n > 0;
-	int err;
+	int err = 0;
 
 	cohost_place_member(h, &slot->member);
-	err = narrow ? place_narrow(slot->member.tid, h->cpus, h->n_cpus, &slot->before) : 0;
-
-	if (err < 0)
-		return err;
-	err = cosched_member_add(h->sched, slot->member.tid, slot->vm, &slot->slot);
-	if (err < 0 && narrow)
+	if (narrow && sched_getaffinity(slot->member.tid, sizeof(slot->before), &slot->before) < 0)
+		return -errno;
+	slot->narrowed = narrow;
+	keep_one(h, slot);
+	if (narrow)
+		err = place_narrow(slot->member.tid, h->cpus, h->n_cpus);
+	if (err == 0)
+		err = cosched_member_add(h->sched, slot->member.tid, slot->vm, &slot->slot);
+	if (err == 0)
+		return 0;
+	if (narrow)
 		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
-	slot->narrowed = err == 0 && narrow;
+	keep_rest(h);
 	return err;
 }
 
@@ -147,15 +189,23 @@ void cohost_member_give(struct cohost *h, unsigned vm, const struct member *m)
 	if (!slot || slot->vm != vm)
 		return;
 	give(h, slot);
+	keep_rest(h);
 	cohost_tell(h, "cosched.left", h->vm[vm].name, "thread %d of process %d", (int)m->tid, (int)m->pid);
 	look_for_crowd(h, h->vm[vm].account);
 }
 
 void cohost_members_give_all(struct cohost *h, unsigned vm)
 {
-	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
-		if (h->member[i].used && h->member[i].vm == vm)
-			give(h, &h->member[i]);
+	bool any = false;
+
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
+		if (!h->member[i].used || h->member[i].vm != vm)
+			continue;
+		give(h, &h->member[i]);
+		any = true;
+	}
+	if (any)
+		keep_rest(h);
 }
 
 void cohost_members_take_again(struct cohost *h)

@@ -5,6 +5,8 @@
  */
 #include "policy/cohost_internal.h"
 
+#include "cosched/taken.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +42,15 @@ void cohost_place_recover(struct cohost *h, const char *control)
 		return;
 	if (slices_create(address, keep, &s) >= 0)
 		slices_destroy(s);
+}
+
+void cohost_taken_recover(struct cohost *h, const char *control)
+{
+	cleanup_free char *keep = cohost_beside(control, "cosched.threads");
+	unsigned n = keep ? taken_give_back(keep, h->options.proc ? h->options.proc : "/proc") : 0;
+
+	if (n)
+		cohost_tell(h, "cosched.placement", "", "%u threads that a run which was killed had taken are given back", n);
 }
 
 void cohost_place_end(struct cohost *h)

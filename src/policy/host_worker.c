@@ -32,14 +32,13 @@ static int start_shared(struct worker *worker[], const struct policy_daemon *dae
 static int start_own(struct worker *worker[], const struct policy *p, const struct policy_cogroup *g, size_t i, struct host_error *e)
 {
 	struct worker_config c = { .index = (unsigned)i, .cpu = -1, .poll = WORKER_POLL_NEVER };
-	cpu_set_t before;
 	int err = worker_create(&c, &worker[i]);
 
 	if (err < 0)
 		host_error_set(e, err, "worker of co-group %s: %s", g->name, strerror(-err));
 	/* Without this right it runs where it may, and fairlead-cosched, which has it, sets it. */
 	if (err == 0 && p->cosched.cpus.n)
-		(void)place_narrow(worker_tid(worker[i]), p->cosched.cpus.cpu, p->cosched.cpus.n, &before);
+		(void)place_narrow(worker_tid(worker[i]), p->cosched.cpus.cpu, p->cosched.cpus.n);
 	return err;
 }
 

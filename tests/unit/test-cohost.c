@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "base/util.h"
+#include "cosched/taken.h"
 #include "ctl/cosched.h"
 
 #include <errno.h>
@@ -193,6 +194,8 @@ static void on_ended(void *arg, const char *why)
 
 static sd_event *event;
 static struct cohost *host;
+/* Where its files are. */
+static char folder[] = "/tmp/test-cohost-XXXXXX";
 
 static int begin(void **state)
 {
@@ -215,11 +218,14 @@ static int finish(void **state)
 
 static int apply_error(const char *text, struct cohost_error *error)
 {
-	struct policy_source s = { .name = (char *)(uintptr_t)"p.yaml", .text = (char *)(uintptr_t)text };
+	char own[128];
+	struct policy_source s[] = { { .name = (char *)(uintptr_t)"own.yaml", .text = own },
+				     { .name = (char *)(uintptr_t)"p.yaml", .text = (char *)(uintptr_t)text } };
 	struct policy_diagnostics diag = { 0 };
 	struct policy *p = NULL;
 
-	if (policy_load_sources(&s, 1, &p, &diag) < 0)
+	snprintf(own, sizeof(own), "daemon: { control: %s/control.sock }\n", folder);
+	if (policy_load_sources(s, 2, &p, &diag) < 0)
 		fail_msg("%s", diag.d[0].message);
 	policy_diagnostics_fini(&diag);
 	return cohost_apply(host, p, error);
@@ -513,6 +519,42 @@ static void threads_are_taken_and_given_back(void **state)
 	waitpid(pid, &status, 0);
 }
 
+/* Written down while they are members, and given back by the next run, if this one had no time to. */
+static void a_killed_runs_threads_are_given_back(void **state)
+{
+	char name[16], policy[256], path[64], aside[64];
+	cpu_set_t mine, theirs, one;
+	unsigned cpu = first_cpu();
+	pid_t pid, tid;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/cosched.threads", folder);
+	snprintf(aside, sizeof(aside), "%s/aside", folder);
+	snprintf(name, sizeof(name), "vm-%d", (int)getpid());
+	snprintf(policy, sizeof(policy), "cosched: { mode: partial, cpus: [%u] }\nvms: { a: { cpu: { process: %s } } }\n", cpu, name);
+	pid = start_vmm(name);
+	apply(policy);
+	turn_until(has_two);
+	tid = host->member[0].used ? host->member[0].member.tid : 0;
+	assert_int_equal(link(path, aside), 0);
+	finish(NULL);
+	assert_int_equal(access(path, F_OK), -1);
+	/* As a kill would have left it. */
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_getaffinity(0, sizeof(mine), &mine), 0);
+	assert_int_equal(sched_setaffinity(tid, sizeof(one), &one), 0);
+	assert_int_equal(rename(aside, path), 0);
+	assert_int_equal(taken_count(path, "/proc"), CPU_EQUAL(&one, &mine) ? 0 : 1);
+	begin(NULL);
+	apply("cosched: { mode: off }\n");
+	assert_int_equal(sched_getaffinity(tid, sizeof(theirs), &theirs), 0);
+	assert_true(CPU_EQUAL(&mine, &theirs));
+	assert_int_equal(access(path, F_OK), -1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void a_worker_comes_and_goes(void **state)
 {
 	struct member m = { .pid = getpid(), .tid = gettid(), .vcpu = -1 };
@@ -625,6 +667,19 @@ static void seconds_are_kept(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
 
+static int make_folder(void **state)
+{
+	(void)state;
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+/* Every run has taken its files away. */
+static int remove_folder(void **state)
+{
+	(void)state;
+	return rmdir(folder);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -635,10 +690,11 @@ int main(void)
 		TEST(off_unloads),
 		TEST(the_end_is_told),
 		TEST(threads_are_taken_and_given_back),
+		TEST(a_killed_runs_threads_are_given_back),
 		TEST(a_worker_comes_and_goes),
 		TEST(all_is_told),
 		TEST(seconds_are_kept),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
