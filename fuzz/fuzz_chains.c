@@ -81,11 +81,7 @@ static void memory_reset(void)
 static bool queue_start(void)
 {
 	g.n_held = 0;
-	if (virtqueue_start(&g.queue, &g.setup, g.map))
-		return false;
-	if (g.setup.log_used)
-		virtqueue_set_log(&g.queue, &g.log, true, g.setup.used_gpa);
-	return true;
+	return virtqueue_start(&g.queue, &g.setup, g.map) == 0;
 }
 
 static bool guest_begin(uint8_t flags, uint8_t size)
@@ -102,7 +98,7 @@ static bool guest_begin(uint8_t flags, uint8_t size)
 		.size = c.size, .packed = c.packed, .event_idx = c.event_idx, .indirect = c.indirect,
 		.desc_uva = front_memory_uva(g.ring.desc), .avail_uva = front_memory_uva(g.ring.driver),
 		.used_uva = front_memory_uva(g.ring.device), .base = front_ring_base(&g.ring),
-		.log_used = flags & LOGGED, .used_gpa = front_memory_gpa(&g.memory, g.ring.device),
+		.log = flags & LOGGED ? &g.log : NULL,
 	};
 	if (flags & INFLIGHT) {
 		g.setup.inflight = g.inflight;

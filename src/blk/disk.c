@@ -210,11 +210,11 @@ static void disk_queue_start(struct vhost_device *v, unsigned queue, const struc
 	}
 	place(d, s, blk_place(d, queue));
 	op->setup = *setup;
+	op->setup.log = d->log;
 	op->map = map;
 	op->kick_fd = kick_fd;
 	op->call_fd = call_fd;
 	op->err_fd = err_fd;
-	op->log = d->log;
 	blk_slot_do(s, op);
 }
 

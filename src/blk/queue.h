@@ -67,7 +67,6 @@ struct blk_queue {
 	struct worker_source source;
 	struct store_channel *channel;
 	struct memmap *map;
-	struct dirty_log *log;
 	struct virtqueue vq;
 	unsigned outstanding; /* taken and not pushed: dispatched or held */
 	unsigned dispatched;  /* of these, at the store */

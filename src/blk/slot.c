@@ -134,11 +134,9 @@ static void run_drain(struct worker_msg *m, struct worker *w)
 static void run_log(struct worker_msg *m, struct worker *w)
 {
 	struct blk_op *op = op_of(m);
-	struct blk_queue *q = &op->slot->queue;
 
 	(void)w;
-	q->log = op->log;
-	virtqueue_set_log(&q->vq, op->log, q->vq.setup.log_used, q->vq.setup.used_gpa);
+	virtqueue_set_log(&op->slot->queue.vq, op->log);
 }
 
 static void run_call(struct worker_msg *m, struct worker *w)
@@ -251,8 +249,6 @@ static int prepare_start(struct blk_op *op)
 	/* After a crash the first publish, even of nothing, makes up for the call that the dead owner may have kept back. */
 	q->unpublished = q->vq.call_owed;
 	q->map = op->map;
-	q->log = op->log;
-	virtqueue_set_log(&q->vq, op->log, op->setup.log_used, op->setup.used_gpa);
 	q->kick.fd = take_fd(&op->kick_fd);
 	(void)worker_caller_set(&q->caller, take_fd(&op->call_fd)); /* the session has seen that it is an eventfd */
 	q->err_fd = take_fd(&op->err_fd);

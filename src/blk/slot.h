@@ -34,7 +34,7 @@ struct blk_op {
 	struct memmap *map;		   /* START, REMAP; referenced by whoever asked until done */
 	int kick_fd, call_fd, err_fd;	   /* START, KICK, CALL, ERR: taken over */
 	bool keep_inflight;		   /* STOP */
-	struct dirty_log *log;		   /* START, LOG */
+	struct dirty_log *log;		   /* LOG */
 	struct worker *to;		   /* MOVE */
 	uint64_t drain_ns;		   /* DRAIN: for how long */
 	struct vhost_done done;		   /* result, value */

@@ -36,7 +36,7 @@ struct vhost_vring {
 	bool told_again;
 	bool keeps_inflight; /* being stopped: requests may stay in the inflight region */
 	uint32_t base;
-	uint64_t used_gpa; /* as the device was given it */
+	uint64_t used_log_gpa; /* as the device was given it */
 	struct vhost_vring_addresses addresses;
 	/*
 	 * Kept here, the device gets duplicates: a queue can then be stopped and started again (enable, changed

@@ -75,28 +75,17 @@ static bool vring_complete(const struct vhost_vring *v)
 	return !v->refused && s->features_known && s->map && v->size > 0 && v->addressed && v->kicked && enabled;
 }
 
-static uint64_t gpa_of(const struct memmap *map, uint64_t uva)
-{
-	for (unsigned i = 0; i < map->n; i++) {
-		const struct memmap_region *r = &map->region[i];
-
-		if (uva >= r->uva && uva - r->uva < r->size)
-			return r->gpa + (uva - r->uva);
-	}
-	return 0;
-}
-
 /*
- * Where writes to the used ring are logged. Front-ends set the ring's log flag only when migration begins, on
- * running rings; ours are logged whenever a log is there, so that they need not be stopped for it. Only when the
- * front-end gives an address other than the ring's own does that count (and for packed rings none can: they have no
+ * Where writes to the used ring are logged; 0: where it lies. Front-ends set the ring's log flag only when migration
+ * begins, on running rings; ours are logged whenever a log is there, so that they need not be stopped for it. Only when
+ * the front-end gives an address other than the ring's own does that count (and for packed rings none can: they have no
  * used ring in the sense of the flag).
  */
-static uint64_t vring_used_gpa(const struct vhost_vring *v, const struct vhost_vring_addresses *a)
+static uint64_t vring_used_log_gpa(const struct vhost_vring *v, const struct vhost_vring_addresses *a)
 {
-	if (vring_packed(v))
-		return gpa_of(v->session->map, a->desc);
-	return a->flags & VHOST_VRING_ADDR_LOG ? a->log : gpa_of(v->session->map, a->used);
+	if (vring_packed(v) || !(a->flags & VHOST_VRING_ADDR_LOG) || a->log == memmap_uva_gpa(v->session->map, a->used))
+		return 0;
+	return a->log;
 }
 
 static uint32_t vring_base(const struct vhost_vring *v)
@@ -113,7 +102,7 @@ static int setup_fill(struct vhost_vring *v, struct virtqueue_setup *setup)
 
 	if (!packed && (v->size & (v->size - 1)) != 0)
 		return -EINVAL;
-	v->used_gpa = vring_used_gpa(v, &v->addresses);
+	v->used_log_gpa = vring_used_log_gpa(v, &v->addresses);
 	*setup = (struct virtqueue_setup){
 		.size = v->size,
 		.packed = packed,
@@ -122,8 +111,7 @@ static int setup_fill(struct vhost_vring *v, struct virtqueue_setup *setup)
 		.desc_uva = v->addresses.desc,
 		.avail_uva = v->addresses.avail,
 		.used_uva = v->addresses.used,
-		.used_gpa = v->used_gpa,
-		.log_used = true,
+		.used_log_gpa = v->used_log_gpa,
 		.base = vring_base(v),
 	};
 	if (!s->inflight)
@@ -298,7 +286,7 @@ int vhost_set_vring_addr(struct vhost_session *s, struct vhost_message *m)
 	same = a->desc == v->addresses.desc && a->used == v->addresses.used && a->avail == v->addresses.avail;
 	v->addresses = *a;
 	v->addressed = true;
-	if (v->state == VRING_STOPPED || (same && vring_used_gpa(v, a) == v->used_gpa))
+	if (v->state == VRING_STOPPED || (same && vring_used_log_gpa(v, a) == v->used_log_gpa))
 		return vhost_vrings_start_and_answer(s);
 	vhost_wait_begin(s, stopped_start_again);
 	vring_stop(v, false);

@@ -237,16 +237,29 @@ bool memmap_faulted(const struct memmap *m)
 	return false;
 }
 
-void *memmap_uva(const struct memmap *m, uint64_t uva, uint64_t len)
+static const struct memmap_region *region_of_uva(const struct memmap *m, uint64_t uva)
 {
 	for (unsigned i = 0; i < m->n; i++) {
 		const struct memmap_region *r = &m->region[i];
-		uint64_t offset = uva - r->uva;
 
-		if (uva >= r->uva && offset < r->size)
-			return len <= r->size - offset ? r->hva + offset : NULL;
+		if (uva >= r->uva && uva - r->uva < r->size)
+			return r;
 	}
 	return NULL;
+}
+
+void *memmap_uva(const struct memmap *m, uint64_t uva, uint64_t len)
+{
+	const struct memmap_region *r = region_of_uva(m, uva);
+
+	return r && len <= r->size - (uva - r->uva) ? r->hva + (uva - r->uva) : NULL;
+}
+
+uint64_t memmap_uva_gpa(const struct memmap *m, uint64_t uva)
+{
+	const struct memmap_region *r = region_of_uva(m, uva);
+
+	return r ? r->gpa + (uva - r->uva) : 0;
 }
 
 static const struct memmap_region *region_find(const struct memmap *m, uint64_t gpa)

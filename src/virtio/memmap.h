@@ -80,6 +80,8 @@ static inline void *memmap_gpa(const struct memmap *m, uint64_t gpa, uint64_t le
 
 /* Same for a front-end virtual address. */
 void *memmap_uva(const struct memmap *m, uint64_t uva, uint64_t len);
+/* Its guest-physical address; 0 when there is none. */
+uint64_t memmap_uva_gpa(const struct memmap *m, uint64_t uva);
 
 /*
  * [gpa, gpa+len) as host ranges, across adjacent regions: writes at most `max` entries, returns how many; -EFAULT if

@@ -249,12 +249,13 @@ bool packed_pending(const struct virtqueue *q)
 	return slot_available(q, q->avail_idx, q->avail_wrap);
 }
 
-/* The device area is not logged: its address is not known here, and a migrated queue writes it anew when it starts. */
 static void event_store(struct virtqueue *q, uint16_t off_wrap, uint16_t flags)
 {
 	uint32_t *event = q->device;
 
 	shared_store(event, off_wrap | (uint32_t)flags << 16);
+	if (unlikely(q->log))
+		dirty_log_mark(q->log, q->event_gpa, sizeof(*event));
 }
 
 bool packed_kicks_on(struct virtqueue *q)

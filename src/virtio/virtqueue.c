@@ -99,6 +99,11 @@ static int rings_resolve(struct virtqueue *q, const struct memmap *map)
 	q->desc = desc;
 	q->driver = driver;
 	q->device = device;
+	q->event_gpa = memmap_uva_gpa(map, s->used_uva);
+	if (q->packed)
+		q->used_gpa = memmap_uva_gpa(map, s->desc_uva);
+	else
+		q->used_gpa = s->used_log_gpa ? s->used_log_gpa : q->event_gpa;
 	q->map = map;
 	q->faults_seen = load_acquire(&sigbus_faults);
 	return memmap_faulted(map) ? -EFAULT : 0;
@@ -142,6 +147,7 @@ int virtqueue_start(struct virtqueue *q, const struct virtqueue_setup *setup, co
 		.event_idx = setup->event_idx,
 		.indirect = setup->indirect,
 		.inflight = setup->inflight,
+		.log = setup->log,
 		.setup = *setup,
 		.counters = counters,
 	};
@@ -184,11 +190,9 @@ int virtqueue_remap(struct virtqueue *q, const struct memmap *map)
 	return r;
 }
 
-void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used, uint64_t used_gpa)
+void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log)
 {
 	q->log = log;
-	q->setup.log_used = log_used;
-	q->setup.used_gpa = used_gpa;
 }
 
 /* Some mapped file was truncated since we last looked. Ours? */

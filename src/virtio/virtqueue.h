@@ -60,8 +60,8 @@ struct virtqueue_setup {
 	uint16_t size;	  /* 1..VIRTQUEUE_SIZE_MAX; a power of two for split */
 	bool packed, event_idx, indirect;
 	uint64_t desc_uva, avail_uva, used_uva; /* packed: descriptor ring, driver area, device area */
-	uint64_t used_gpa;  /* where the used ring (packed: descriptor ring) lies for the dirty log; 0: not logged */
-	bool log_used;
+	struct dirty_log *log; /* NULL: no logging */
+	uint64_t used_log_gpa; /* split: where writes to the used ring are logged; 0: where it lies */
 	/*
 	 * SET_VRING_BASE: split: next avail index; packed: bit 15 avail wrap, 0-14 avail idx, 16-31 the same for used
 	 */
@@ -96,8 +96,8 @@ uint32_t virtqueue_stop(struct virtqueue *q);
 
 /* New memory table for a running queue: resolves rings anew. -EFAULT: the queue is broken now. */
 int virtqueue_remap(struct virtqueue *q, const struct memmap *map);
-/* NULL: logging off. */
-void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log, bool log_used, uint64_t used_gpa);
+/* From now on. NULL: logging off. */
+void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log);
 
 /* Up to `max` chains; pointers stay valid until push. 0 when none or broken. */
 unsigned virtqueue_take(struct virtqueue *q, struct virtq_chain *chain[], unsigned max);

@@ -153,8 +153,8 @@ static inline const struct virtq_desc *indirect_table(const struct virtqueue *q,
 /* Marks [offset, offset+len) of the used ring (packed: of the descriptor ring) in the dirty log. */
 static inline void used_log(const struct virtqueue *q, size_t offset, size_t len)
 {
-	if (unlikely(q->log && q->setup.log_used))
-		dirty_log_mark(q->log, q->setup.used_gpa + offset, len);
+	if (unlikely(q->log))
+		dirty_log_mark(q->log, q->used_gpa + offset, len);
 }
 
 /* VIRTIO 2.7.7.2: did the step from old to new pass event? */

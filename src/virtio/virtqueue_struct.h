@@ -50,6 +50,9 @@ struct virtqueue {
 	uint16_t *inflight_entry;  /* packed: by id, its first entry in the inflight region */
 	uint64_t inflight_counter;
 
+	/* For the dirty log: where the used ring is (packed: the descriptor ring; the device area). */
+	uint64_t used_gpa, event_gpa;
+
 	struct virtqueue_counters counters;
 
 	/* For remap and stop. */

@@ -143,9 +143,10 @@ static void model_queue_start(struct vhost_device *d, unsigned i, const struct v
 	struct model_queue *q = &m->queue[i];
 	int r = m->start_result;
 
-	if (r == 0)
-		r = virtqueue_start(&q->vq, setup, map);
 	q->setup = *setup;
+	q->setup.log = m->log;
+	if (r == 0)
+		r = virtqueue_start(&q->vq, &q->setup, map);
 	q->kick = kick;
 	q->call = call;
 	q->err = err;
@@ -157,7 +158,6 @@ static void model_queue_start(struct vhost_device *d, unsigned i, const struct v
 		q->running = true;
 		m->starts++;
 		m->map = map;
-		virtqueue_set_log(&q->vq, m->log, setup->log_used, setup->used_gpa);
 	}
 	model_answer(m, done, r, 0);
 }
@@ -213,7 +213,7 @@ static void model_log_set(struct vhost_device *d, struct dirty_log *log, struct 
 	m->log = log;
 	for (unsigned i = 0; i < m->queues; i++)
 		if (m->queue[i].running)
-			virtqueue_set_log(&m->queue[i].vq, log, m->queue[i].setup.log_used, m->queue[i].setup.used_gpa);
+			virtqueue_set_log(&m->queue[i].vq, log);
 	model_answer(m, done, 0, 0);
 }
 
