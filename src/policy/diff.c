@@ -93,14 +93,18 @@ static void compare_fields(struct context *x, struct policy_change *c, const str
 			   const void *before, const void *after, const char *prefix)
 {
 	for (const struct schema_field *f = o->fields; f->key; f++) {
-		char *name = join(prefix, *prefix ? "." : "", f->key), *old, *new;
+		char *name, *old, *new;
 
+		if (f->kind == SCHEMA_OBJECTS || f->internal ||
+		    (f->kind != SCHEMA_MAP && before && after && schema_field_same(f, before, after)))
+			continue;
+		name = join(prefix, *prefix ? "." : "", f->key);
 		if (!name)
 			x->result = -ENOMEM;
 		if (name && f->kind == SCHEMA_MAP)
 			compare_fields(x, c, f->object, before ? schema_member(f, before) : NULL,
 				       after ? schema_member(f, after) : NULL, name);
-		if (!name || f->kind == SCHEMA_MAP || f->kind == SCHEMA_OBJECTS || f->internal) {
+		if (!name || f->kind == SCHEMA_MAP) {
 			free(name);
 			continue;
 		}

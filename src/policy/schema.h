@@ -89,6 +89,8 @@ void *schema_objects_append(const struct schema_field *f, void *object);
 void schema_objects_remove(const struct schema_field *f, void *object, size_t i);
 /* The value as a person would write it, new; NULL without memory. Not for SCHEMA_MAP and SCHEMA_OBJECTS. */
 char *schema_field_text(const struct schema_field *f, const void *object);
+/* True: the values in two objects are written alike. False says only that their texts have to be compared. */
+bool schema_field_same(const struct schema_field *f, const void *a, const void *b);
 /* Copies into an object that holds plain bytes of `from` (shallow): everything it owns becomes its own. 0 or -ENOMEM,
  * and then both are safe to finish. */
 int schema_field_copy(const struct schema_field *f, void *into, const void *from);

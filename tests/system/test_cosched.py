@@ -2,7 +2,6 @@
 """Co-scheduling in real kernels: shares, requests, and what a host must survive. Time is the guests' own, counted in
 instructions: a slow machine changes nothing."""
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -14,8 +13,6 @@ from harness.daemon import program
 
 SLICE_NS = 30_000_000
 LOAD = coload.Load()
-# What takes an emulated guest many minutes is run on demand: FAIRLEAD_LONG=1.
-LONG = bool(os.environ.get("FAIRLEAD_LONG"))
 # Seeds.
 SHARES = {"sid": 1, "trixie-backports": 2}
 
@@ -25,11 +22,21 @@ def shares_script(seed):
     return coload.LIBRARY + coload.measurement(LOAD, "pooled", seed, 1, 4)
 
 
-SAFETY = coload.LIBRARY + f"""
+# What members, CPUs, others and the administrator do to a scheduler that runs.
+LIFE = coload.LIBRARY + f"""
+hogs() {{ # PREFIX...: on each CPU one, which must come to its end
+	list=
+	for cpu in 1 2 4 8; do
+		taskset $cpu "$@" coload hog 2 &
+		list="$list $!"
+	done
+}}
+hogs_end() {{ for hog in $list; do wait $hog || fail "a hog ended with $?"; done; }}
 load_start {LOAD.options(3)}
 cosched_start /etc/pooled.yaml
 sleep 1
 say begin measure 0 0.5
+say begin-ext ext_threads
 
 kill -9 $(pid_of adder6)
 sleep 1.5
@@ -49,14 +56,14 @@ sleep 0.5
 say online measure 0 1
 enabled "a CPU came back"
 
-for cpu in 1 2 4 8; do taskset $cpu coload hog 2 & done
+hogs
 say fair-hogs measure 0 2
+hogs_end
 enabled "fair-class hogs"
-sleep 1
-for cpu in 1 2 4 8; do taskset $cpu chrt -f 10 coload hog 2 & done
+hogs chrt -f 10
 say rt-hogs measure 0 2
+hogs_end
 enabled "real-time hogs"
-sleep 1
 say no-hogs measure 0 1
 
 say applied again /run/fairlead/cosched.sock 1000 /apply-a /apply-b
@@ -64,22 +71,41 @@ enabled "a policy applied over and over"
 say after-applied measure 0 0.5
 
 kill $cosched
-ended stop
+ended stop 0.02
 wait $cosched || fail "fairlead-cosched ended with $?"
-cosched_start /etc/pooled.yaml
-sleep 1
-kill -9 $cosched
-ended kill
-cosched_start /etc/pooled.yaml
-sleep 1
-say again measure 0 0.5
-cosched_stop
+say stop measure 0 0.5
 load_stop
+"""
 
-say error cosched-probe pooled partial 5 9 2 error
-say error-state state
-say stall cosched-probe pooled partial 90 9 2 stall
-say stall-state state
+# What ends a scheduler from outside. Without a timer's ticks: nothing happens while the watchdog waits.
+FAULTS = coload.LIBRARY + f"""
+load_start {LOAD.options(4, pit=False)}
+begin() {{ # NAME
+	cosched_start /etc/pooled.yaml
+	sleep 1
+	say before-$1 measure 0 0.5
+	say before-$1-ext ext_threads
+}}
+begin kill
+kill -9 $cosched
+ended kill 0.02
+say kill measure 0 0.5
+
+begin error
+cosched-probe fault error
+ended error 0.02
+wait $cosched
+say error-status echo $?
+say error measure 0 0.5
+
+begin stall
+cosched-probe fault stall
+ended stall 0.2
+wait $cosched
+say stall-status echo $?
+say stall measure 0 0.5
+say log grep "has ended the scheduler" /tmp/cosched.log
+load_stop
 """
 
 # Its boot sector: reads 4 KiB after 4 KiB of its own disk, for ever, through the firmware's virtio driver.
@@ -169,12 +195,25 @@ def request(text):
                        "params": {"sources": [{"name": "p.yaml", "text": text}]}}) + "\n"
 
 
-def safety():
-    """What the kernel must survive."""
+def life():
+    """A scheduler's life among all that happens on a host."""
     other = coload.policy(LOAD, "pooled", 3, weights={"adder0": 512, "g0-web0": 128})
-    return {"script": SAFETY, "suite": "sid", "tools": [*coload.tools(), program("cosched-probe"), shutil.which("chrt")],
+    return {"script": LIFE, "suite": "sid", "tools": coload.tools(),
             "files": {**coload.policies(LOAD, ["pooled"], 3), "/apply-a": request(coload.policy(LOAD, "pooled", 3)),
                       "/apply-b": request(other)}}
+
+
+def faults():
+    """Its unexpected ends."""
+    return {"script": FAULTS, "suite": "sid", "tools": [*coload.tools(), program("cosched-probe")],
+            "files": coload.policies(LOAD, ["pooled"], 4)}
+
+
+def shares(suite):
+    """Everybody's part, measured."""
+    seed = SHARES[suite]
+    return {"script": shares_script(seed), "suite": suite, "tools": coload.tools(),
+            "files": coload.policies(LOAD, ["pooled"], seed)}
 
 
 def sector(folder):
@@ -220,13 +259,8 @@ def real_vm(folder):
 def said(tmp_path_factory):
     """What the guests say, by name; all begin at once and run side by side."""
     with counted.Rehearsals() as rehearsals:
-        jobs = {}
-        if LONG:
-            jobs["real"] = rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector")))
-            jobs["safety"] = rehearsals.submit(**safety())
-        for suite, seed in SHARES.items():
-            jobs[suite] = rehearsals.submit(script=shares_script(seed), suite=suite, tools=coload.tools(),
-                                            files=coload.policies(LOAD, ["pooled"], seed))
+        jobs = {"real": rehearsals.submit(**real_vm(tmp_path_factory.mktemp("sector"))), "life": rehearsals.submit(**life()),
+                "faults": rehearsals.submit(**faults()), **{suite: rehearsals.submit(**shares(suite)) for suite in SHARES}}
         yield lambda name: jobs[name].result()
 
 
@@ -257,32 +291,60 @@ def must_work(measured, without=()):
     assert not idle, (idle, measured)
 
 
+MEMBERS = len(LOAD.vms())
+
+
 def test_load_goes_on_whatever_happens(said):
     """A member exits, is bound to a CPU, loses its CPU, competes with hogs, and its policy is applied a thousand times."""
-    result = coload.parse(said("safety"))
+    result = coload.parse(said("life"))
     assert [vm["members"] for vm in result["exit"]["vms"] if vm["name"] == "adder6"] == [[]]
     must_work(result["begin"])
-    for name in ("affinity", "offline", "online", "fair-hogs", "rt-hogs", "no-hogs", "after-applied", "again"):
+    assert result["begin-ext"] == MEMBERS
+    for name in ("affinity", "offline", "online", "fair-hogs", "rt-hogs", "no-hogs", "after-applied"):
         must_work(result[name], ["adder6"])
     assert result["applied"] == "1000 of 1000"
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-def test_all_are_back_on_eevdf(said, end):
-    """Within a second of the scheduler's end no thread is scheduled by it, and each goes on with its work."""
-    result = coload.parse(said("safety"))
-    assert int(result[f"{end}-took"]) <= 100
-    must_work(result[end], ["adder6"])
-    if end == "stop":
-        assert {v["policy"] for vm in result[end]["vms"] if vm["name"] != "adder6" for v in vm["vcpus"]} == {0}
+def must_be_back(result, end, without=()):
+    """Within a second no thread was scheduled by it, and each went on with its work."""
+    assert result[f"{end}-back"] <= 100
+    must_work(result[end], without)
+
+
+def given_back(measured, without=()):
+    """The loader gave its members their policy back."""
+    assert {v["policy"] for vm in measured["vms"] if vm["name"] not in without for v in vm["vcpus"]} == {0}
+
+
+def test_stop(said):
+    """Ended by a signal, after all that happened before."""
+    result = coload.parse(said("life"))
+    assert result["stop-took"] + result["stop-back"] <= 100
+    must_be_back(result, "stop", ["adder6"])
+    given_back(result["stop"], ["adder6"])
+
+
+def test_killed(said):
+    """Killed, the loader gives nothing back: the kernel does; and the next loader begins as the first one did."""
+    result = coload.parse(said("faults"))
+    assert result["kill-took"] + result["kill-back"] <= 100
+    must_be_back(result, "kill")
+    must_work(result["before-error"])
 
 
 @pytest.mark.parametrize("fault", ["error", "stall"])
 def test_faults_end_the_scheduler_and_nothing_else(said, fault):
-    """The kernel ends a scheduler that errs or stalls; the threads run to their end on EEVDF."""
-    result = coload.parse(said("safety"))
-    assert result[fault]["ended"], result[fault]
-    assert result[f"{fault}-state"] == "disabled"
+    """The kernel ends a scheduler that errs or stalls; the loader says so, gives all back, and ends."""
+    result = coload.parse(said("faults"))
+    must_work(result[f"before-{fault}"])
+    assert result[f"before-{fault}-ext"] == MEMBERS
+    must_be_back(result, fault)
+    given_back(result[fault])
+    if fault == "error":
+        assert result["error-took"] + result["error-back"] <= 100
+    assert result[f"{fault}-status"] == 1
+    lines = result["log"].splitlines()
+    assert len(lines) == 2 and "an error was asked for" in lines[0] and "stall" in lines[1], lines
 
 
 def policies(text, name):
@@ -311,7 +373,3 @@ def test_real_vm(said):
     assert policies(result["back-threads"], "") == {0} == policies(result["back-worker-threads"], "")
     assert next(g for g in result["again"]["groups"] if g["name"] == "shop")["members"] == 3
     assert [len(vm["members"]) for vm in result["gone"]["vms"] if vm["name"] == "web"] == [0]
-
-
-if not LONG:
-    del test_load_goes_on_whatever_happens, test_all_are_back_on_eevdf, test_faults_end_the_scheduler_and_nothing_else, test_real_vm

@@ -4,6 +4,7 @@ fairlead-cosched with a policy; scripts for it, and what they say."""
 import dataclasses
 import json
 import random
+import shutil
 
 from .daemon import program
 
@@ -40,10 +41,10 @@ class Load:
         """All VMs' names."""
         return [vm for vms in self.members().values() for vm in vms] + [f"adder{i}" for i in range(self.adders)]
 
-    def options(self, seed, counted=True):
-        """coload's. A CPU of a guest that counts gets its part of 1000 instructions a microsecond."""
+    def options(self, seed, counted=True, pit=True):
+        """coload's. A CPU of a guest that counts gets its part of 1000 instructions a microsecond; the PIT makes its turns short."""
         words = [f"--{f.name.replace('_', '-')} {getattr(self, f.name):g}" for f in dataclasses.fields(self)]
-        clock = [f"--insns-per-us {1000 / CPUS:g}", "--pit 5000"] if counted else []
+        clock = [f"--insns-per-us {1000 / CPUS:g}", *(["--pit 5000"] if pit else [])] if counted else []
         return " ".join([*words, f"--cpus {CPUS}", f"--seed {seed}", *clock])
 
 
@@ -61,7 +62,7 @@ def policy(load, algorithm, seed=0, mode="partial", weights=None, caps=None, **s
 
 def tools():
     """Programs that scripts want in the guest."""
-    return [program(name) for name in ("coload", "fairlead-cosched", "fairlead")]
+    return [*(program(name) for name in ("coload", "fairlead-cosched", "fairlead")), *map(shutil.which, ("nice", "chrt"))]
 
 
 # What scripts are made of. Each result is announced by a line "@NAME", then printed.
@@ -75,10 +76,10 @@ fail() {
 }
 load_start() { coload run /tmp/coload "$@" & load=$!; coload wait /tmp/coload; }
 load_stop() { kill $load; wait $load; rm /tmp/coload; }
-cosched_start() { # POLICY
+cosched_start() { # POLICY; before others: a verifier that shares its CPU with a load takes a while of emulated time
 	rm -f /run/fairlead/cosched.sock
 	mkdir -p /run/fairlead
-	fairlead-cosched --config "$1" >>/tmp/cosched.log 2>&1 & cosched=$!
+	nice -n -20 fairlead-cosched --config "$1" >>/tmp/cosched.log 2>&1 & cosched=$!
 	n=0
 	while ! [ -S /run/fairlead/cosched.sock ]; do
 		kill -0 $cosched || fail "fairlead-cosched has ended"
@@ -92,15 +93,21 @@ now() { read up _ </proc/uptime; echo "${up%.*}${up#*.}"; } # in hundredths of a
 pid_of() { for p in /proc/[0-9]*; do grep -q "guest=$1," $p/cmdline 2>/dev/null && echo "${p#/proc/}"; done; }
 tid_of() { for t in /proc/$(pid_of "$1")/task/*; do grep -q "^CPU 0/" $t/comm && echo "${t##*/}"; done; }
 enabled() { [ "$(state)" = enabled ] || fail "the scheduler has ended: $1"; }
-# NAME: waits until the kernel has no scheduler, tells how long that took, and what is done then.
+ext_threads() { nice -n -20 cat /proc/[0-9]*/task/*/sched 2>/dev/null | grep -c "^ext.enabled .* 1$"; }
+# NAME PAUSE: waits until the kernel has no scheduler and no thread is scheduled by one; tells how long each took.
 ended() {
 	began=$(now)
 	while [ "$(state)" != disabled ]; do
-		sleep 0.02
-		[ $(($(now) - began)) -lt 3000 ] || fail "the scheduler does not end"
+		sleep $2
+		[ $(($(now) - began)) -lt 6000 ] || fail "the scheduler does not end"
 	done
-	say "$1-took" echo $(($(now) - began))
-	say "$1" measure 0 0.5
+	disabled=$(now)
+	while [ "$(ext_threads)" != 0 ]; do
+		sleep 0.02
+		[ $(($(now) - disabled)) -lt 6000 ] || fail "$(ext_threads) threads are still scheduled by it"
+	done
+	say "$1-took" echo $((disabled - began))
+	say "$1-back" echo $(($(now) - disabled))
 }
 status() { fairlead --json cosched status; }
 state() { cat /sys/kernel/sched_ext/state; }

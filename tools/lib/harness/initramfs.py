@@ -141,6 +141,15 @@ def fingerprint(kernel, extra):
     return digest.hexdigest()[:16]
 
 
+def pack(root):
+    """A folder as an archive: without inode numbers and times of this run, folders' too, so that equal files make equal archives.
+    (Whoever unpacks one takes as many instructions as its digits want.)"""
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    return subprocess.run("find . -mindepth 1 -print0 | LC_ALL=C sort -z | cpio --quiet -0 -o -H newc -R 0:0 --reproducible",
+                          shell=True, cwd=root, check=True, capture_output=True).stdout
+
+
 def archive(files):
     """A small archive of {path: text or bytes}, to stand behind another one."""
     with tempfile.TemporaryDirectory() as work:
@@ -148,10 +157,7 @@ def archive(files):
             target = pathlib.Path(work) / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(text if isinstance(text, bytes) else text.encode())
-            os.utime(target, (0, 0))
-        # Without inode numbers and times of this run, so that equal files make equal archives.
-        return subprocess.run("find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0 --reproducible",
-                              shell=True, cwd=work, check=True, capture_output=True).stdout
+        return pack(pathlib.Path(work))
 
 
 def build(kernel, extra=()):
@@ -167,10 +173,9 @@ def build(kernel, extra=()):
         root = pathlib.Path(work) / "root"
         root.mkdir()
         fill(root, kernel, extra)
-        archive = pathlib.Path(work) / "cpio"
-        with archive.open("wb") as output:
-            subprocess.run("find . -print0 | cpio --quiet -0 -o -H newc -R 0:0", shell=True, cwd=root, stdout=output, check=True)
+        packed = pathlib.Path(work) / "cpio"
+        packed.write_bytes(pack(root))
         for old in sorted(folder.glob(f"{prefix}*.cpio"), key=lambda p: p.stat().st_mtime)[:-3]:
             old.unlink(missing_ok=True)
-        archive.rename(result)
+        packed.rename(result)
     return result
