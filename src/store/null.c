@@ -27,9 +27,6 @@ static int null_submit(struct store_channel *c, struct store_io *io)
 
 const struct store_ops store_null_ops = {
 	.type = "null",
-	.pool_size = sizeof(struct store_pool),
-	.disk_size = sizeof(struct store_disk),
-	.channel_size = sizeof(struct store_channel),
 	.disk_open = null_disk_open,
 	.disk_resize = null_disk_resize,
 	.submit = null_submit,

@@ -24,9 +24,9 @@ static const struct store_ops *find_store(const char *type)
 }
 
 /* Zeroed, and apart from other objects' cache lines: a channel is one worker's. */
-static void *object_new(size_t size)
+static void *object_new(size_t size, size_t size_min)
 {
-	size_t rounded = (size + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
+	size_t rounded = (max_u64(size, size_min) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
 	void *p = aligned_alloc(CACHE_LINE, rounded);
 
 	if (p)
@@ -42,7 +42,7 @@ int store_pool_create(const struct store_pool_options *options, struct store_poo
 
 	if (!ops)
 		return -EINVAL;
-	p = object_new(ops->pool_size);
+	p = object_new(ops->pool_size, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->ops = ops;
@@ -78,7 +78,7 @@ int store_disk_open(struct store_pool *p, const struct store_disk_options *optio
 
 	if (options->size_bytes % STORE_SECTOR)
 		return -EINVAL;
-	d = object_new(p->ops->disk_size);
+	d = object_new(p->ops->disk_size, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
 	d->pool = p;
@@ -131,7 +131,7 @@ int store_channel_open(struct store_pool *p, struct worker *w, struct store_coun
 	int r;
 
 	assert(worker_is_current(w));
-	c = object_new(p->ops->channel_size);
+	c = object_new(p->ops->channel_size, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
 	c->pool = p;

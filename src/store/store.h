@@ -5,8 +5,8 @@
  *
  *   pool, disk: control thread          channel: its worker
  *
- * To add a store: one file that defines a `struct store_ops`, one line in store.c's table, one enum value in the
- * policy.
+ * To add a store: one file that defines a `struct store_ops`, a line in store.c's table, a word in the policy. HACKING.md
+ * has the list.
  */
 #pragma once
 
@@ -99,7 +99,7 @@ struct store_channel {
 	struct store_counters *counters;
 };
 
-/* Sizes are those of the structs that begin with the ones above. */
+/* Sizes are those of the structs that begin with the ones above; 0: of these themselves. */
 struct store_ops {
 	const char *type;
 	size_t pool_size, disk_size, channel_size;

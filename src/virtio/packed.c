@@ -254,8 +254,7 @@ static void event_store(struct virtqueue *q, uint16_t off_wrap, uint16_t flags)
 	uint32_t *event = q->device;
 
 	shared_store(event, off_wrap | (uint32_t)flags << 16);
-	if (unlikely(q->log))
-		dirty_log_mark(q->log, q->event_gpa, sizeof(*event));
+	write_log(q, q->event_gpa, sizeof(*event));
 }
 
 bool packed_kicks_on(struct virtqueue *q)

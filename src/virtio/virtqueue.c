@@ -228,7 +228,7 @@ static void data_log(struct virtqueue *q)
 		const struct virtq_chain *c = q->done[i].chain;
 
 		for (unsigned s = c->n_out; s < c->n_seg; s++)
-			dirty_log_mark(q->log, c->seg[s].gpa, c->seg[s].len);
+			write_log(q, c->seg[s].gpa, c->seg[s].len);
 	}
 }
 

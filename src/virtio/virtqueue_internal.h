@@ -11,8 +11,8 @@
 #include <string.h>
 
 /*
- * Passed after every store to the rings and to the inflight region. A test that defines VIRTQUEUE_FAULT_POINTS ends the
- * queue's owner there, for every point in turn, to prove that its successor recovers.
+ * Passed after every store to the rings and to the inflight region, and every mark in the dirty log. A test that defines
+ * VIRTQUEUE_FAULT_POINTS ends the queue's owner there, for every point in turn, to prove that its successor recovers.
  */
 #ifdef VIRTQUEUE_FAULT_POINTS
 void virtqueue_fault_point(void);
@@ -150,11 +150,19 @@ static inline const struct virtq_desc *indirect_table(const struct virtqueue *q,
 	return memmap_gpa(q->map, addr, len);
 }
 
-/* Marks [offset, offset+len) of the used ring (packed: of the descriptor ring) in the dirty log. */
+/* Marks what has been written in the dirty log. Behind it a test may look, too. */
+static inline void write_log(const struct virtqueue *q, uint64_t gpa, uint64_t len)
+{
+	if (likely(!q->log))
+		return;
+	dirty_log_mark(q->log, gpa, len);
+	virtqueue_fault_point();
+}
+
+/* The same for [offset, offset+len) of the used ring (packed: of the descriptor ring). */
 static inline void used_log(const struct virtqueue *q, size_t offset, size_t len)
 {
-	if (unlikely(q->log))
-		dirty_log_mark(q->log, q->used_gpa + offset, len);
+	write_log(q, q->used_gpa + offset, len);
 }
 
 /* VIRTIO 2.7.7.2: did the step from old to new pass event? */

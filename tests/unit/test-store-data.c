@@ -193,7 +193,7 @@ static void unknown_type(void **state)
 	struct store_pool *p = NULL;
 
 	(void)state;
-	assert_int_equal(store_pool_create(&(struct store_pool_options){ .name = "p", .type = "tape" }, &p), -EINVAL);
+	assert_int_equal(store_pool_create(&(struct store_pool_options){ .name = "p", .type = "no such" }, &p), -EINVAL);
 	assert_null(p);
 	store_pool_destroy(NULL);
 	store_disk_close(NULL);

@@ -4,14 +4,14 @@
  * and device do: random traffic, notifications in both directions, a device that dies and recovers from its inflight
  * region, memory whose guest addresses change. After each single step of the device the logged pages are
  * copied, and all of memory is compared; the driver's own writes are copied as they are (KVM logs them). Some logged pages
- * are copied, and their bits cleared, in between: behind any single store to the rings. So a bit that is set before its
- * store is as bad as none. The seed is printed and can be given as argument.
+ * are copied, and their bits cleared, in between: behind any single store to the rings and any mark. So a bit that is set
+ * before its store is as bad as none. The seed is printed and can be given as argument.
  */
 #include "virtqueue_rig.h"
 
 #include <stdio.h>
 
-#define RUN 400u /* steps before the guest's memory moves */
+#define RUN 500u /* steps before the guest's memory moves */
 #define MOVES 3u
 #define HELD_MAX 64u
 #define CHAIN_MAX 4u
@@ -64,7 +64,7 @@ static void logged_copy(struct move *m)
 
 static struct move *running;
 
-/* Behind every store of the queue's: here the front-end may have come around. */
+/* Behind every store of the queue's, and every mark: here the front-end may have come around. */
 void virtqueue_fault_point(void);
 void virtqueue_fault_point(void)
 {
@@ -236,14 +236,14 @@ static void walk(const struct rig_mode *mode)
 
 static void the_log_is_enough(void **state)
 {
-	static const uint16_t sizes[] = { 4, 512 }; /* within a page, and across several */
+	static const uint16_t sizes[] = { 8, 1024 }; /* within a page, and across several */
 
 	for (unsigned bits = 0; bits < 16; bits++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
 			struct rig_mode m = { .size = sizes[i], .packed = bits & 1, .event_idx = bits & 2,
 					      .indirect = bits & 4, .inflight = bits & 8 };
 
-			m.size += m.packed; /* these need not be powers of two */
+			m.size -= m.packed; /* these need not be powers of two */
 			walk(&m);
 		}
 	}
