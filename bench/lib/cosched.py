@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Co-scheduling in a real kernel: fairlead-cosched in guests that count instructions (harness/counted.py), so that
-the machine's load changes nothing. (Runs of one seed repeat exactly under EEVDF; with the scheduler loaded they differ somewhat.)
+the machine's load changes nothing: runs of one seed with the same programs repeat exactly, to the nanosecond.
 One seed is one guest, in which each algorithm has its turn with the same load from the start; what counts are the ratios to plain
 credit of the same seed. The seed decides the VMs' homes and the costs' jitter.
 
