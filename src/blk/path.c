@@ -313,6 +313,21 @@ static void accept_chain(struct blk_queue *q, struct virtq_chain *chain, uint64_
 	}
 }
 
+static void accept_batch(struct blk_queue *q, struct virtq_chain *chain[BATCH], unsigned n, uint64_t now_ns, struct instant *done)
+{
+	/* A driver that has sent more than a batch has enough to do without seeing parts of it. */
+	unsigned portion = n == BATCH && virtqueue_pending(&q->vq) ? BATCH : PORTION;
+
+	for (unsigned i = 0; i < n; i++)
+		blk_request_prefetch(chain[i], q->map);
+	for (unsigned i = 0; i < n; i++) {
+		if (!accept_plain(q, chain[i], now_ns, done))
+			accept_chain(q, chain[i], now_ns);
+		if (q->vq.n_done >= portion)
+			virtqueue_show(&q->vq);
+	}
+}
+
 /* --- the poll source --- */
 
 void blk_queue_publish(struct blk_queue *q)
@@ -367,16 +382,9 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 	}
 	if (unlikely(memmap_faulted(q->map)))
 		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
-	for (unsigned i = 0; i < n; i++)
-		blk_request_prefetch(chain[i], q->map);
 	if (q->port)
 		blk_port_lane_open(q->port);
-	for (unsigned i = 0; i < n; i++) {
-		if (!accept_plain(q, chain[i], now_ns, &done))
-			accept_chain(q, chain[i], now_ns);
-		if (q->vq.n_done >= PORTION)
-			virtqueue_show(&q->vq);
-	}
+	accept_batch(q, chain, n, now_ns, &done);
 	if (q->unpublished)
 		blk_queue_publish(q);
 	if (q->port && q->outstanding == q->vq.size)

@@ -49,7 +49,7 @@ static always_inline enum virtqueue_fault indirect_append(struct virtqueue *q, s
 
 		if (unlikely(t.flags & VIRTQ_DESC_F_INDIRECT))
 			return VIRTQUEUE_INDIRECT;
-		f = chain_append(b, q->scratch, t.addr, t.len, t.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, q, q->size, t.addr, t.len, t.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 	}
@@ -61,7 +61,7 @@ static always_inline enum virtqueue_fault slot_append(struct virtqueue *q, struc
 {
 	if (d->flags & VIRTQ_DESC_F_INDIRECT)
 		return indirect_append(q, b, d);
-	return chain_append(b, q->scratch, d->addr, d->len, d->flags & VIRTQ_DESC_F_WRITE);
+	return chain_append(b, q, q->size, d->addr, d->len, d->flags & VIRTQ_DESC_F_WRITE);
 }
 
 /* The buffer id stands in a chain's last descriptor: only then is it known where the chain belongs. */

@@ -49,7 +49,7 @@ static always_inline enum virtqueue_fault walk(const struct virtqueue *q, uint16
 			return VIRTQUEUE_OK;
 		}
 		/* A loop ends at VIRTQUEUE_CHAIN_MAX at the latest. */
-		f = chain_append(b, segs_many(q, head), d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
+		f = chain_append(b, q, head, d.addr, d.len, d.flags & VIRTQ_DESC_F_WRITE);
 		if (unlikely(f))
 			return f;
 		if (!(d.flags & VIRTQ_DESC_F_NEXT))

@@ -36,10 +36,10 @@ static int arena_map(struct virtqueue *q)
 	size_t n = q->size;
 	size_t chains = align_up(n * sizeof(*q->chain)), done = align_up(n * sizeof(*q->done)),
 	       ids = align_up(n * sizeof(uint16_t)), few = n * VIRTQUEUE_SEGS_FEW * sizeof(*q->few),
-	       many = n * VIRTQUEUE_CHAIN_MAX * sizeof(*q->many), scratch = VIRTQUEUE_CHAIN_MAX * sizeof(*q->scratch);
+	       many = (n + 1) * VIRTQUEUE_CHAIN_MAX * sizeof(*q->many);
 	uint8_t *at;
 
-	q->arena_bytes = chains + done + 2 * ids + few + many + scratch;
+	q->arena_bytes = chains + done + 2 * ids + few + many;
 	q->arena = mmap(NULL, q->arena_bytes, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (q->arena == MAP_FAILED) {
@@ -52,8 +52,7 @@ static int arena_map(struct virtqueue *q)
 	q->resubmit = (void *)(at += done);
 	q->inflight_entry = (void *)(at += ids);
 	q->few = (void *)(at += ids);
-	q->many = (void *)(at += few);
-	q->scratch = (void *)(at + many);
+	q->many = (void *)(at + few);
 	return 0;
 }
 

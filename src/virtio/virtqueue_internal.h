@@ -81,9 +81,22 @@ static always_inline struct chain_build chain_begin(struct virtq_seg *few)
 	return (struct chain_build){ .seg = few, .at = few, .end = few + VIRTQUEUE_SEGS_FEW, .out_end = few };
 }
 
-/* More than a few segments: they move to `many`, where there is room for as many as there may be. */
-static inline enum virtqueue_fault chain_grow(struct chain_build *b, struct virtq_seg *many)
+static inline struct virtq_seg *segs_few(const struct virtqueue *q, uint16_t id)
 {
+	return q->few + (size_t)id * VIRTQUEUE_SEGS_FEW;
+}
+
+/* Behind the last id's there is one more. */
+static inline struct virtq_seg *segs_many(const struct virtqueue *q, uint16_t place)
+{
+	return q->many + (size_t)place * VIRTQUEUE_CHAIN_MAX;
+}
+
+/* More than a few segments: they move to `place` among the long ones, where there is room for as many as there may be. */
+static inline enum virtqueue_fault chain_grow(struct chain_build *b, const struct virtqueue *q, uint16_t place)
+{
+	struct virtq_seg *many = segs_many(q, place);
+
 	if (b->end - b->seg == VIRTQUEUE_CHAIN_MAX)
 		return VIRTQUEUE_CHAIN_LOOP;
 	b->out_end = many + (b->out_end - b->seg);
@@ -93,10 +106,11 @@ static inline enum virtqueue_fault chain_grow(struct chain_build *b, struct virt
 	return VIRTQUEUE_OK;
 }
 
-static always_inline enum virtqueue_fault chain_append(struct chain_build *b, struct virtq_seg *many, uint64_t addr,
-						       uint32_t len, bool write)
+/* `place`: where it goes when it gets long: its id, if that is known, else the queue's size. */
+static always_inline enum virtqueue_fault chain_append(struct chain_build *b, const struct virtqueue *q, uint16_t place,
+						       uint64_t addr, uint32_t len, bool write)
 {
-	if (unlikely(b->at == b->end) && chain_grow(b, many) != VIRTQUEUE_OK)
+	if (unlikely(b->at == b->end) && chain_grow(b, q, place) != VIRTQUEUE_OK)
 		return VIRTQUEUE_CHAIN_LOOP;
 	b->at->gpa = addr;
 	b->at->len = len;
@@ -128,16 +142,6 @@ static inline enum virtqueue_fault chain_finish(const struct chain_build *b, str
 static inline void chain_given_back(struct virtq_chain *c)
 {
 	c->seg = NULL;
-}
-
-static inline struct virtq_seg *segs_few(const struct virtqueue *q, uint16_t id)
-{
-	return q->few + (size_t)id * VIRTQUEUE_SEGS_FEW;
-}
-
-static inline struct virtq_seg *segs_many(const struct virtqueue *q, uint16_t id)
-{
-	return q->many + (size_t)id * VIRTQUEUE_CHAIN_MAX;
 }
 
 /* An indirect table: host address and entries. NULL: VIRTQUEUE_INDIRECT. A table lies within one memory region. */

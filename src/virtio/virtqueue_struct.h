@@ -41,8 +41,8 @@ struct virtqueue {
 	void *inflight;
 
 	struct virtq_chain *chain; /* by id; seg is NULL unless it is in flight */
-	struct virtq_seg *few, *many;
-	struct virtq_seg *scratch; /* packed: for a long chain whose id is not yet known */
+	struct virtq_seg *few;
+	struct virtq_seg *many; /* one more than ids: packed chains get long before their id is known */
 	struct virtq_done *done;   /* pushed, not yet published */
 	uint16_t last_id;	   /* split: published last, and the indirect table taken last: likely to come next */
 	const void *last_table;
