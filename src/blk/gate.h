@@ -104,8 +104,7 @@ struct blk_lane {
 	unsigned room;
 	uint16_t ioprio, ioprio_mask;
 	uint32_t bytes_max; /* of one request */
-	unsigned passed, instant; /* not yet booked; of these, done at once */
-	uint64_t bytes;
+	struct slo_passed passed; /* not yet booked */
 };
 
 /* Begin of a batch. */
@@ -115,10 +114,13 @@ bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio);
 /* End of a batch: books what passed. */
 void blk_port_lane_book(struct blk_port *p);
 /* The store is done with one that it kept. */
-void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, uint64_t since_ns);
+void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, enum slo_op op, uint64_t bytes, uint64_t since_ns);
 
-/* True: a read or write may go to the store. One that the store keeps is reported by slo_flow_out and blk_port_lane_back. */
-static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, uint32_t bytes)
+/*
+ * True: a read or write (SLO_READ, SLO_WRITE) may go to the store. One that the store keeps is reported by slo_flow_out and
+ * blk_port_lane_back.
+ */
+static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, unsigned op, uint32_t bytes)
 {
 	ioprio &= l->ioprio_mask;
 	if (unlikely(!l->room || bytes > l->bytes_max))
@@ -126,8 +128,8 @@ static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_
 	if (ioprio != l->ioprio && !blk_port_lane_switch(p, ioprio))
 		return false;
 	l->room--;
-	l->passed++;
-	l->bytes += bytes;
+	l->passed.n[op]++;
+	l->passed.bytes[op] += bytes;
 	return true;
 }
 
