@@ -252,7 +252,7 @@ static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_ch
 	r->part = NULL;
 	r->passed = q->lane.flow;
 	if (r->passed)
-		slo_flow_out(r->passed, now_ns);
+		blk_lane_out(&q->lane, now_ns);
 }
 
 /* False: not plain, or the gate has to see it. */

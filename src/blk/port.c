@@ -97,7 +97,9 @@ void blk_port_lane_open(struct blk_port *p)
 {
 	struct blk_lane *l = &p->queue->lane;
 
-	l->room = l->flow && blk_slice_open(p->core, l->flow) ? slo_flow_room(l->flow, worker_now_ns(p->queue->worker)) : 0;
+	l->room = (struct slo_room){ 0 };
+	if (l->flow && blk_slice_open(p->core, l->flow))
+		l->room = slo_flow_room(l->flow, worker_now_ns(p->queue->worker));
 }
 
 void blk_port_lane_book(struct blk_port *p)
@@ -127,7 +129,7 @@ bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio)
 	l->flow = blk_core_flow(p, ioprio);
 	l->ioprio = ioprio;
 	blk_port_lane_open(p);
-	return l->room > 0;
+	return l->room.all > 0;
 }
 
 void blk_port_lane_shut(struct blk_port *p)
@@ -136,7 +138,7 @@ void blk_port_lane_shut(struct blk_port *p)
 
 	blk_port_lane_book(p);
 	l->flow = NULL;
-	l->room = 0;
+	l->room = (struct slo_room){ 0 };
 }
 
 void blk_port_flush(struct blk_port *p)

@@ -88,7 +88,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	/* The last free place may have to wait for somebody whose reservation is due. */
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
 		return false;
-	if (r->op <= SLO_WRITE && r->bytes <= s->split_bytes && slo_flow_room(f, now)) {
+	if (r->op <= SLO_WRITE && r->bytes <= s->split_bytes && slo_flow_room(f, now).kept) {
 		slo_light_go(f, r, now, ret);
 		return true;
 	}

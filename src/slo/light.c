@@ -74,18 +74,21 @@ static uint64_t limits_room(const struct slo_node *class, uint64_t now)
 	return room;
 }
 
-unsigned slo_flow_room(const struct slo_flow *f, uint64_t now)
+struct slo_room slo_flow_room(const struct slo_flow *f, uint64_t now)
 {
 	const struct slo_node *class = f->node.parent;
 	const struct slo_sched *s = f->node.sched;
-	uint64_t room;
+	uint64_t room = f->light_left;
+	unsigned places;
 
 	if (!f->light_left || now >= f->light_until_ns || class->held_back || s->anticipation.node || s->root.held ||
 	    s->root.in_flight >= s->window.size)
-		return 0;
+		return (struct slo_room){ 0 };
 	/* The last free place may have to wait for somebody whose reservation is due. */
-	room = min_u64(f->light_left, s->window.size - s->root.in_flight - (s->expect.n > 0));
-	return (unsigned)(class->rated || class->parent->rated ? min_u64(room, limits_room(class, now)) : room);
+	places = s->window.size - s->root.in_flight - (s->expect.n > 0);
+	if (class->rated || class->parent->rated)
+		room = min_u64(room, limits_room(class, now));
+	return (struct slo_room){ places ? (unsigned)room : 0, (unsigned)min_u64(room, places) };
 }
 
 /* Before something goes, for what a node's idle time says about its reservation. */

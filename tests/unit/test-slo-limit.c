@@ -212,7 +212,7 @@ static void batch_case(struct slo_promise p, bool on_vm, double rate, double bur
 
 	w.n = 0;
 	for (uint64_t now = NSEC_PER_SEC; now < 3 * NSEC_PER_SEC; now += 200 * NSEC_PER_USEC) {
-		unsigned n = (unsigned)min_u64(slo_flow_room(f, now), 32);
+		unsigned n = (unsigned)min_u64(slo_flow_room(f, now).all, 32);
 		struct slo_piece piece;
 		struct slo_req r;
 
@@ -269,7 +269,7 @@ static void batch_burst_case(uint64_t split, uint64_t burst, uint64_t most)
 	f = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), p));
 	for (slo_req_init(&r, SLO_READ, 0, 4096); slo_admit_fast(f, &r, now, &piece); slo_req_init(&r, SLO_READ, 0, 4096)) {
 		assert_true(slo_complete(&piece, now, 0));
-		n = slo_flow_room(f, now);
+		n = slo_flow_room(f, now).all;
 		pass(f, n, n, now);
 		total += (n + 1) * 4096ul;
 		assert_true(total <= most);
@@ -303,23 +303,23 @@ static void no_room_when_somebody_waits(void **state)
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
 		slo_req_init(&r[i], SLO_READ, 0, 4096);
-	assert_int_equal(slo_flow_room(f, now), 0); /* one has to be accounted for in full first */
+	assert_int_equal(slo_flow_room(f, now).kept, 0); /* one has to be accounted for in full first */
 	assert_true(slo_admit_fast(f, &r[0], now, &p[0]));
-	assert_int_equal(slo_flow_room(f, now), 3);
+	assert_int_equal(slo_flow_room(f, now).kept, 3);
 	for (unsigned i = 0; i < 3; i++)
 		slo_flow_out(f, now);
 	pass(f, 3, 0, now);
-	assert_int_equal(slo_flow_room(f, now), 0);
+	assert_int_equal(slo_flow_room(f, now).kept, 0);
 	assert_int_equal(slo_flow_in_flight(f), 4);
 	slo_flow_back(f, SLO_READ, 4096, now, now + 1000);
-	assert_int_equal(slo_flow_room(f, now), 1);
+	assert_int_equal(slo_flow_room(f, now).kept, 1);
 	slo_enqueue(other, &r[1], now);
-	assert_int_equal(slo_flow_room(f, now), 0);
+	assert_int_equal(slo_flow_room(f, now).kept, 0);
 	assert_true(slo_dispatch(s, now, &p[1]));
 	assert_true(slo_complete(&p[1], now + 1000, 0));
-	assert_int_equal(slo_flow_room(f, now + 1000), 1);
+	assert_int_equal(slo_flow_room(f, now + 1000).kept, 1);
 	slo_class_hold(class, true, now + 1000);
-	assert_int_equal(slo_flow_room(f, now + 1000), 0);
+	assert_int_equal(slo_flow_room(f, now + 1000).kept, 0);
 	slo_class_hold(class, false, now + 1000);
 	for (unsigned i = 0; i < 2; i++)
 		slo_flow_back(f, SLO_READ, 4096, now, now + 1000);
