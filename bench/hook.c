@@ -53,7 +53,7 @@ struct bench {
 	double seconds;
 	uint64_t ops;
 	bool alone;
-	const char *type, *slo;
+	const char *type, *pool, *classes, *vm; /* of the policy: the pool's type, more keys of pool and VM, its classes */
 
 	char socket[108];
 	sd_event *event;
@@ -298,9 +298,10 @@ static int make_policy(struct bench *b, struct policy **ret)
 		sprintf(cpus + strlen(cpus), "%s%u", i ? ", " : "", b->cpu[i]);
 	r = asprintf(&source.text,
 		     "daemon: { workers: [%s], poll: always }\n"
-		     "pools: { pool: { type: \"%s\", slo: %s } }\n"
-		     "vms: { bench: { disks: [ { name: disk, pool: pool, size: 64MiB, queues: %u, workers: %u, socket: %s } ] } }\n",
-		     cpus, b->type, b->slo, b->workers, b->workers, b->socket);
+		     "pools: { pool: { type: \"%s\", %s } }\n"
+		     "%s\n"
+		     "vms: { bench: { %s%s disks: [ { name: disk, pool: pool, size: 64MiB, queues: %u, workers: %u, socket: %s } ] } }\n",
+		     cpus, b->type, b->pool, b->classes, b->vm, *b->vm ? "," : "", b->workers, b->workers, b->socket);
 	if (r < 0)
 		return -ENOMEM;
 	r = policy_load_sources(&source, 1, ret, &diag);
@@ -375,7 +376,9 @@ static const struct argp_option table[] = {
 	{ "ops", 'o', "N", 0, "Instead: stop after so many requests, each queue", 0 },
 	{ "alone", 'a', NULL, 0, "Only the hook", 0 },
 	{ "type", 't', "TYPE", 0, "Of the pool: null (default) or ram", 0 },
-	{ "slo", 'l', NULL, 0, "With the pool's scheduler", 0 },
+	{ "pool", 'p', "KEYS", 0, "Its other keys, as in a policy (default `slo: off')", 0 },
+	{ "classes", 'C', "TEXT", 0, "The policy's classes", 0 },
+	{ "vm", 'v', "KEYS", 0, "More of the VM than its disk", 0 },
 	{ 0 },
 };
 
@@ -408,8 +411,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 't':
 		b->type = arg;
 		return 0;
-	case 'l':
-		b->slo = "on";
+	case 'p':
+		b->pool = arg;
+		return 0;
+	case 'C':
+		b->classes = arg;
+		return 0;
+	case 'v':
+		b->vm = arg;
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -420,7 +429,8 @@ int main(int argc, char **argv)
 {
 	static const struct argp argp = { .options = table, .parser = parse, .doc = "Workers with their drivers on board." };
 	static struct hook hooks[HOOKS_MAX];
-	static struct bench b = { .hook = hooks, .workers = 1, .depth = 32, .seconds = 1, .type = "null", .slo = "off" };
+	static struct bench b = { .hook = hooks, .workers = 1, .depth = 32, .seconds = 1, .type = "null",
+				.pool = "slo: off", .classes = "", .vm = "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &b);

@@ -12,8 +12,14 @@ from harness import Broken, Unavailable
 from harness.process import wait_until
 from lib.sides import fairlead, pinned, ratios, rounds, spdk, storage_daemon
 
-CLASSES = ("classes:\n  gold: { ioprio: [rt, be/0], shares: 2600 }\n  silver: { ioprio: [be/4], shares: 500 }\n"
-           "  bronze: { ioprio: [be/7, idle], shares: 100 }")
+CLASSES = ("classes: { gold: { ioprio: [rt, be/0], shares: 2600 }, silver: { ioprio: [be/4], shares: 500 }, "
+           "bronze: { ioprio: [be/7, idle], shares: 100 } }")
+# What policies have, and nothing of it near: a reservation, a latency target, limits, and an envelope around them.
+ALL_KINDS = ("classes: { gold: { ioprio: [rt, be/0], shares: 2600, reservation: { iops: 20000 }, latency: { p99: 10ms } }, "
+             "silver: { ioprio: [be/4], shares: 500, limit: { iops: 100M, bandwidth: 100GB/s } }, "
+             "bronze: { ioprio: [be/7, idle], shares: 100 } }")
+ENVELOPE = ["default_class: gold", "shares: 300", "reservation: { iops: 30000 }", "limit: { iops: 200M }"]
+SLICED = "schedule: sliced, capacity: { iops: 100M },"
 
 
 def iops(results):
@@ -218,7 +224,7 @@ def instructions_of(bench, cpus, *options):
     """Instructions per request under callgrind, the hook's own included."""
     if not shutil.which("valgrind"):
         raise Unavailable("valgrind is not installed; run tools/setup test")
-    ops, file = 100000, bench.out / "raw" / f"callgrind-{len(cpus)}{''.join(options)}.out"
+    ops, file = 100000, bench.out / "raw" / f"callgrind-{len(list(bench.out.glob('raw/callgrind-*')))}.out"
     command = ["valgrind", "--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no", f"--callgrind-out-file={file}",
                bench.program("fairlead-hook"), "--cpus", ",".join(map(str, cpus)), "--ops", str(ops), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL)
@@ -228,6 +234,13 @@ def instructions_of(bench, cpus, *options):
     count = int(collected[0].rsplit(":", 1)[1]) / ops / len(cpus)
     bench.raw("instructions", command=command, per_request=count)
     return count
+
+
+SCHEDULED = {
+    "slo: on": ["--pool", "slo: on"],
+    "all kinds of promises": ["--pool", "slo: on, depth: 256", "--classes", ALL_KINDS, "--vm", ", ".join(ENVELOPE)],
+    "the same, sliced": ["--pool", f"slo: on, depth: 256, {SLICED}", "--classes", ALL_KINDS, "--vm", ", ".join(ENVELOPE)],
+}
 
 
 def instructions(bench):
@@ -240,23 +253,37 @@ def instructions(bench):
         both = instructions_of(bench, two) - hook_alone
         bench.row("instructions", "2 workers", "per request", [both])
         bench.row("instructions", "2 workers", "2 workers/1 worker", [both / one], "", "= 1", lambda v: abs(v - 1) < 0.01)
-    bench.row("instructions", "1 worker, slo: on", "per request", [instructions_of(bench, two[:1], "--slo") - hook_alone])
+    for case, options in SCHEDULED.items():
+        count = instructions_of(bench, two[:1], *options) - hook_alone
+        bench.row("instructions", f"1 worker, {case}", "per request", [count])
+
+
+# By case: keys of the pool, classes, envelope, the priority of the requests.
+UNCONTENDED = {
+    "shares": ("", CLASSES, [], "rt/0"),
+    "gold of all kinds": ("", ALL_KINDS, ENVELOPE, "rt/0"),
+    "silver of all kinds": ("", ALL_KINDS, ENVELOPE, "be/4"),
+    "gold, sliced": (SLICED, ALL_KINDS, ENVELOPE, "rt/0"),
+}
 
 
 def slo(bench):
-    """Classes configured, no contention: IOPS with the scheduler against IOPS with `slo: off`."""
-    for pool in ('type: "null"', "type: ram"):
-        disk = "{ name: d, pool: p, size: 256MiB, queues: 3, socket: @/0.sock }"
-        sides = []
-        try:
-            sides.append(fairlead(bench, f"p: {{ {pool}, slo: off }}", disk, classes=CLASSES, name="off"))
-            sides.append(fairlead(bench, f"p: {{ {pool}, slo: on, depth: 256 }}", disk, classes=CLASSES, name="on"))
-            got = rounds(bench, sides, lambda side: bench.drive("slo", side.name, side.socket, "--depth", 32,
-                                                                 "--ioprio", "rt/0"))
-        finally:
-            for side in sides:
-                side.remove()
-        case = pool.replace('"', "").replace("type: ", "") + ", depth 32"
-        for name in ("off", "on"):
-            bench.row("slo", case, f"slo: {name}, IOPS", iops(got[name]))
-        bench.row("slo", case, "slo: on/slo: off", ratios(iops(got["on"]), iops(got["off"])), "", ">= 0.95", lambda v: v >= 0.95)
+    """Promises of all kinds, no contention: IOPS with the scheduler against IOPS with `slo: off`."""
+    disk = "{ name: d, pool: p, size: 256MiB, queues: 3, socket: @/0.sock }"
+    for kind in ("null", "ram"):
+        for case, (keys, classes, envelope, ioprio) in UNCONTENDED.items():
+            sides = []
+            try:
+                for name in ("off", "on"):
+                    pool = f'p: {{ type: "{kind}", slo: {name}, {"depth: 256, " + keys if name == "on" else ""} }}'
+                    sides.append(fairlead(bench, pool, disk, classes=classes, envelope=envelope, name=name))
+                got = rounds(bench, sides, lambda side, p=ioprio: bench.drive("slo", side.name, side.socket, "--depth", 32,
+                                                                               "--ioprio", p))
+            finally:
+                for side in sides:
+                    side.remove()
+            case = f"{kind}, {case}"
+            for name in ("off", "on"):
+                bench.row("slo", case, f"slo: {name}, IOPS", iops(got[name]))
+            bench.row("slo", case, "slo: on/slo: off", ratios(iops(got["on"]), iops(got["off"])), "", ">= 0.95",
+                      lambda v: v >= 0.95)

@@ -104,13 +104,15 @@ def pinned(cpus, command):
     return ["taskset", "-c", ",".join(map(str, cpus)), *command]
 
 
-def fairlead(bench, pools, disks, poll="adaptive", classes="", workers=None, name="fairlead"):
-    """Our daemon. `disks`: the policy's lines of VM `bench`, `@` stands for the side's folder; the first is `socket`."""
+def fairlead(bench, pools, disks, poll="adaptive", classes="", workers=None, name="fairlead", envelope=()):
+    """Our daemon. `disks`: the policy's lines of VM `bench`, `@` stands for the side's folder; the first is
+    `socket`. `envelope`: other keys of the VM."""
     workers = workers or [bench.server_cpu]
+    promises = "".join(f"    {key}\n" for key in envelope)
 
     def command(folder):
         text = (f"daemon: {{ control: {folder}/control.sock, workers: {workers}, poll: {poll} }}\n"
-                f"pools:\n  {pools}\n{classes}\nvms:\n  bench:\n    disks:\n      - {disks}\n").replace("@", str(folder))
+                f"pools:\n  {pools}\n{classes}\nvms:\n  bench:\n{promises}    disks:\n      - {disks}\n").replace("@", str(folder))
         (folder / "policy.yaml").write_text(text)
         return [bench.program("fairleadd"), "--config", folder / "policy.yaml"]
 

@@ -291,7 +291,7 @@ static struct blk_part *part_for(struct blk_core *core, const struct slo_piece *
 	part->ticket = t;
 	part->slo = *piece;
 	if (core->gate->slices)
-		blk_slice_used(core, slo_node_user(slo_node_parent(slo_flow_node(piece->flow))), piece->cost);
+		blk_slice_used(core, piece->flow, piece->cost);
 	return part;
 }
 

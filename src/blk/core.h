@@ -150,10 +150,13 @@ int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *vm);
 void blk_core_remove_vm(struct blk_core *core, const char *name);
 void blk_core_flush(struct blk_core *core);
 
-/* --- slices (slices.c); all of these do nothing for an owner --- */
+/* --- slices (slices.c); for an owner these do nothing, and all is open --- */
 
-/* A piece of the class went out at this cost. */
-void blk_slice_used(struct blk_core *core, struct blk_core_class *class, uint64_t cost);
+/* A piece of the flow's class went out at this cost. */
+void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost);
+/* What passes need not be asked for one by one: the flow's class may spend as it likes until the next blk_slice_turn(). */
+bool blk_slice_open(const struct blk_core *core, struct slo_flow *f);
+void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct slo_passed *p);
 /* Takes new credit, and tells what waits. Once per turn. */
 void blk_slice_turn(struct blk_core *core);
 uint64_t blk_slice_deadline_ns(const struct blk_core *core);

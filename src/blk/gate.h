@@ -97,15 +97,14 @@ bool blk_core_node_at(struct blk_core *core, unsigned index, struct blk_gate_nod
 
 /*
  * A queue's way past its gate while nobody waits there: requests of one class, in one batch. The port opens it, the queue uses
- * it up; `flow` is NULL, and `room` 0, where requests have to be shown to the owner one by one.
+ * it up; `flow` is NULL, and no room, where requests have to be shown to the owner one by one.
  */
 struct blk_lane {
 	struct slo_flow *flow;
-	unsigned room;
+	struct slo_room room;
 	uint16_t ioprio, ioprio_mask;
 	uint32_t bytes_max; /* of one request */
-	unsigned passed, instant; /* not yet booked; of these, done at once */
-	uint64_t bytes;
+	struct slo_passed passed; /* not yet booked */
 };
 
 /* Begin of a batch. */
@@ -115,20 +114,30 @@ bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio);
 /* End of a batch: books what passed. */
 void blk_port_lane_book(struct blk_port *p);
 /* The store is done with one that it kept. */
-void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, uint64_t since_ns);
+void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, enum slo_op op, uint64_t bytes, uint64_t since_ns);
 
-/* True: a read or write may go to the store. One that the store keeps is reported by slo_flow_out and blk_port_lane_back. */
-static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, uint32_t bytes)
+/*
+ * True: a read or write (SLO_READ, SLO_WRITE) may go to the store. One that the store keeps is reported by blk_lane_out and
+ * blk_port_lane_back.
+ */
+static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, unsigned op, uint32_t bytes)
 {
 	ioprio &= l->ioprio_mask;
-	if (unlikely(!l->room || bytes > l->bytes_max))
+	if (unlikely(!l->room.all || bytes > l->bytes_max))
 		return false;
 	if (ioprio != l->ioprio && !blk_port_lane_switch(p, ioprio))
 		return false;
-	l->room--;
-	l->passed++;
-	l->bytes += bytes;
+	l->room.all--;
+	l->passed.n[op]++;
+	l->passed.bytes[op] += bytes;
 	return true;
+}
+
+static inline void blk_lane_out(struct blk_lane *l, uint64_t now_ns)
+{
+	slo_flow_out(l->flow, now_ns);
+	if (--l->room.kept == 0)
+		l->room.all = 0;
 }
 
 /* Control thread, before the queue's first attach. `size`: of its ring. -ENOMEM. */

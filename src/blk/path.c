@@ -80,7 +80,7 @@ static inline void part_done(struct blk_queue *q, struct blk_request *r, struct 
 	if (part)
 		blk_port_part_done(part, result);
 	else if (r->passed)
-		blk_port_lane_back(q->port, r->passed, r->arrival_ns);
+		blk_port_lane_back(q->port, r->passed, (enum slo_op)r->type, r->data_bytes, r->arrival_ns);
 	if (r->undone_bytes == 0)
 		finish_request(q, r);
 	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
@@ -252,7 +252,7 @@ static void remember(struct blk_queue *q, struct blk_request *r, struct virtq_ch
 	r->part = NULL;
 	r->passed = q->lane.flow;
 	if (r->passed)
-		slo_flow_out(r->passed);
+		blk_lane_out(&q->lane, now_ns);
 }
 
 /* False: not plain, or the gate has to see it. */
@@ -264,7 +264,7 @@ static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, 
 
 	if (!blk_plain_read(chain, q->map, q->geometry, &p))
 		return false;
-	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.bytes))
+	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.type, p.bytes))
 		return false;
 	r->io.op = (enum store_op)p.type; /* STORE_READ, STORE_WRITE */
 	r->io.flags = p.type && load_relaxed(q->write_through) ? STORE_FUA : 0;
@@ -277,7 +277,7 @@ static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, 
 		store_relaxed(p.status, VIRTIO_BLK_S_OK);
 		done->n[p.type]++;
 		done->bytes[p.type] += p.bytes;
-		q->lane.instant++;
+		q->lane.passed.instant++;
 		virtqueue_push(&q->vq, chain, p.type ? 1 : p.bytes + 1);
 		q->unpublished = true;
 		return true;

@@ -97,22 +97,25 @@ void blk_port_lane_open(struct blk_port *p)
 {
 	struct blk_lane *l = &p->queue->lane;
 
-	l->room = l->flow ? slo_flow_room(l->flow, worker_now_ns(p->queue->worker)) : 0;
+	l->room = (struct slo_room){ 0 };
+	if (l->flow && blk_slice_open(p->core, l->flow))
+		l->room = slo_flow_room(l->flow, worker_now_ns(p->queue->worker));
 }
 
 void blk_port_lane_book(struct blk_port *p)
 {
 	struct blk_lane *l = &p->queue->lane;
 
-	if (l->passed)
-		slo_flow_passed(l->flow, l->passed, l->instant, l->bytes, worker_now_ns(p->queue->worker));
-	l->passed = l->instant = 0;
-	l->bytes = 0;
+	if (l->passed.n[SLO_READ] || l->passed.n[SLO_WRITE]) {
+		slo_flow_passed(l->flow, &l->passed, worker_now_ns(p->queue->worker));
+		blk_slice_passed(p->core, l->flow, &l->passed);
+	}
+	l->passed = (struct slo_passed){ 0 };
 }
 
-void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, uint64_t since_ns)
+void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, enum slo_op op, uint64_t bytes, uint64_t since_ns)
 {
-	slo_flow_back(f, since_ns, worker_now_ns(p->queue->worker));
+	slo_flow_back(f, op, bytes, since_ns, worker_now_ns(p->queue->worker));
 	/* As with a part: what waits for the window may have to wait for its limit next, which is the owner's to remember. */
 	if (slo_held(p->core->sched))
 		worker_source_wake(&p->core->source);
@@ -126,7 +129,7 @@ bool blk_port_lane_switch(struct blk_port *p, uint16_t ioprio)
 	l->flow = blk_core_flow(p, ioprio);
 	l->ioprio = ioprio;
 	blk_port_lane_open(p);
-	return l->room > 0;
+	return l->room.all > 0;
 }
 
 void blk_port_lane_shut(struct blk_port *p)
@@ -135,7 +138,7 @@ void blk_port_lane_shut(struct blk_port *p)
 
 	blk_port_lane_book(p);
 	l->flow = NULL;
-	l->room = 0;
+	l->room = (struct slo_room){ 0 };
 }
 
 void blk_port_flush(struct blk_port *p)

@@ -42,8 +42,33 @@ struct slo_promise blk_slice_promise(const struct blk_core *core, const struct s
 	return part;
 }
 
-void blk_slice_used(struct blk_core *core, struct blk_core_class *class, uint64_t cost)
+static struct blk_core_class *class_of(struct slo_flow *f)
 {
+	return slo_node_user(slo_node_parent(slo_flow_node(f)));
+}
+
+bool blk_slice_open(const struct blk_core *core, struct slo_flow *f)
+{
+	return !core->gate->slices || ledger_book_open(blk_slices_book(core->gate->slices), core->index, class_of(f)->slot);
+}
+
+void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct slo_passed *p)
+{
+	struct blk_core_class *class = class_of(f);
+	unsigned n = p->n[SLO_READ] + p->n[SLO_WRITE];
+	uint64_t cost;
+
+	if (!core->gate->slices)
+		return;
+	cost = slo_passed_cost(core->sched, p);
+	class->granted += n;
+	class->mean_cost += ((int64_t)(cost / n) - (int64_t)class->mean_cost) * (int64_t)min_u64(n, 8) / 8;
+	ledger_book_use(blk_slices_book(core->gate->slices), core->index, class->slot, cost);
+}
+
+void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost)
+{
+	struct blk_core_class *class = class_of(f);
 	struct ledger_book *book = blk_slices_book(core->gate->slices);
 
 	class->granted++;

@@ -257,6 +257,11 @@ bool ledger_book_may(const struct ledger_book *b, unsigned w, uint32_t slot)
 	return ledger_book_credit(b, w, slot) >= least[b->worker[w].mode[slot]];
 }
 
+bool ledger_book_open(const struct ledger_book *b, unsigned w, uint32_t slot)
+{
+	return b->worker[w].mode[slot] == LEDGER_OPEN;
+}
+
 /* Takes the worker's column from the plan that is up. True if it is another one than last time. */
 static bool plan_take(struct ledger_book *b, uint32_t w)
 {

@@ -42,6 +42,8 @@ void ledger_book_want(struct ledger_book *b, unsigned w, uint32_t slot, uint64_t
 int64_t ledger_book_credit(const struct ledger_book *b, unsigned w, uint32_t slot);
 /* May a request of this account be dispatched now? (See enum ledger_mode.) */
 bool ledger_book_may(const struct ledger_book *b, unsigned w, uint32_t slot);
+/* And any number of them, until the next ledger_book_tick()? */
+bool ledger_book_open(const struct ledger_book *b, unsigned w, uint32_t slot);
 /*
  * Once per turn: takes new grants, and when a tick has begun and `w` has used or wants something, plans it unless another
  * worker did. True: grants have changed, ask again for what was held.

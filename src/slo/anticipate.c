@@ -50,6 +50,9 @@ void slo_anticipate_idle(struct slo_node *class, uint64_t now)
 {
 	struct slo_sched *s = class->sched;
 
+	/* Where nobody waits, nobody has to be waited for. */
+	if (class->held || class->in_flight || !s->root.held)
+		return;
 	if (s->anticipation.permille && class->due.any && !class->throttled && now >= class->class->skip_until_ns)
 		slo_heap_set(&s->expect, &class->in_expect, slo_due_ns(class));
 	if (!s->anticipation.budget_at_ns)

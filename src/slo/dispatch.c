@@ -14,6 +14,7 @@
  */
 #define DUE_PER_SHARE 19
 #define DUE_AHEAD_NS (500 * NSEC_PER_MSEC)
+
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
 	uint64_t ready = 0;
@@ -76,108 +77,6 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
 }
 
-/*
- * Going lightly. While nobody waits, and neither class nor VM has a reservation or is near its limit, all that has to be known
- * of one more request is that it is in flight. One in LIGHT_RUN, and at least one in LIGHT_NS, is accounted for in full: it
- * teaches the cost model and books the others.
- */
-#define LIGHT_RUN 63u
-#define LIGHT_NS (10 * NSEC_PER_MSEC)
-/* A sector, the smallest request. */
-#define LEAST_BYTES 512u
-
-void slo_flow_settle(struct slo_flow *f, uint64_t now)
-{
-	struct slo_bucket_counts *b;
-
-	if (!f->light_requests)
-		return;
-	b = slo_meter_bucket(&f->node.meter, now);
-	b->requests += f->light_requests;
-	b->bytes += f->light_bytes;
-	b->cost += f->light_requests * f->light_cost;
-	f->light_requests = f->light_bytes = 0;
-}
-
-/* Requests of unknown size that the limits of class and VM let go now. */
-static uint64_t limits_room(const struct slo_node *class, uint64_t now)
-{
-	uint64_t room = UINT64_MAX;
-
-	for (const struct slo_node *n = class; n->parent; n = n->parent) {
-		if (!n->limited)
-			continue;
-		room = min_u64(room, slo_limit_room(&n->limit[SLO_IOPS], 1000, 1000, now));
-		room = min_u64(room, slo_limit_room(&n->limit[SLO_BANDWIDTH], LEAST_BYTES, n->sched->split_bytes, now));
-	}
-	return room;
-}
-
-unsigned slo_flow_room(const struct slo_flow *f, uint64_t now)
-{
-	const struct slo_node *class = f->node.parent;
-	const struct slo_sched *s = f->node.sched;
-	uint64_t room;
-
-	if (!f->light_left || now >= f->light_until_ns || class->due.any || class->parent->due.any || class->held_back ||
-	    s->targets || s->expect.n || s->anticipation.node || s->root.held || s->root.in_flight >= s->window.size)
-		return 0;
-	room = min_u64(f->light_left, s->window.size - s->root.in_flight);
-	return (unsigned)(class->rated || class->parent->rated ? min_u64(room, limits_room(class, now)) : room);
-}
-
-void slo_flow_passed(struct slo_flow *f, unsigned n, unsigned instant, uint64_t bytes, uint64_t now)
-{
-	struct slo_node *class = f->node.parent;
-	struct slo_amount a = { { n * UINT64_C(1000), bytes } };
-
-	if (class->rated || class->parent->rated)
-		slo_charge_rates(f, &a, false, false, now);
-	f->node.sched->now_ns = now;
-	f->node.sched->fast += n;
-	f->light_left -= (unsigned)min_u64(n, f->light_left);
-	f->light_requests += n;
-	f->light_bytes += bytes;
-	hist_add_many(&class->class->queue_time, 0, n);
-	hist_add_many(&class->class->device_time, 0, instant);
-}
-
-void slo_flow_out(struct slo_flow *f)
-{
-	f->node.in_flight++;
-	f->node.sched->root.in_flight++;
-}
-
-void slo_flow_back(struct slo_flow *f, uint64_t since_ns, uint64_t now)
-{
-	f->node.sched->now_ns = now;
-	f->node.in_flight--;
-	f->node.sched->root.in_flight--;
-	hist_add(&f->node.parent->class->device_time, now - since_ns);
-}
-
-uint64_t slo_split_bytes(const struct slo_sched *s)
-{
-	return s->split_bytes;
-}
-
-/* The same for one request with a ticket, of a queue that another worker serves. */
-static void go_lightly(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
-{
-	req_arrive(f, r, now);
-	slo_flow_passed(f, 1, 0, r->op == SLO_READ || r->op == SLO_WRITE ? r->bytes : 0, now);
-	slo_flow_out(f);
-	r->given_bytes = r->bytes;
-	r->pieces = 1;
-	*ret = (struct slo_piece){ .req = r, .flow = f, .bytes = r->bytes, .dispatch_ns = now, .light = true, .last = true };
-}
-
-static void return_lightly(const struct slo_piece *p, uint64_t now)
-{
-	slo_flow_back(p->flow, p->dispatch_ns, now);
-	p->req->pieces = 0;
-}
-
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
 	struct slo_sched *s = f->node.sched;
@@ -189,8 +88,8 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	/* The last free place may have to wait for somebody whose reservation is due. */
 	if (s->expect.n && s->root.in_flight + 1 == s->window.size && slo_heap_key(&s->expect) <= now)
 		return false;
-	if (r->bytes <= s->split_bytes && slo_flow_room(f, now)) {
-		go_lightly(f, r, now, ret);
+	if (r->op <= SLO_WRITE && r->bytes <= s->split_bytes && slo_flow_room(f, now).kept) {
+		slo_light_go(f, r, now, ret);
 		return true;
 	}
 	a = slo_amount_of(s, r->op, r->bytes);
@@ -208,10 +107,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 		slo_charge_rates(f, &a, false, false, now);
 	hist_add(&class->class->queue_time, 0);
 	piece_count(f, ret, &a);
-	slo_flow_settle(f, now);
-	f->light_left = s->exact ? 0 : LIGHT_RUN;
-	f->light_until_ns = now + LIGHT_NS;
-	f->light_cost = ret->cost;
+	slo_light_begin(f, now);
 	s->fast++;
 	return true;
 }
@@ -343,7 +239,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	bool last;
 
 	if (p->light) {
-		return_lightly(p, now);
+		slo_light_return(p, now);
 		return true;
 	}
 	/* A request that was moved while a piece of it was out is not done with that piece. */
@@ -354,11 +250,10 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
 	if (s->targets) {
 		slo_anticipate_served(s, now - p->dispatch_ns);
-		slo_window_completed(s, p, last, now);
+		slo_window_completed(s, p, r->arrival_ns, last, now);
 	}
 	slo_flight_remove(f, now);
-	/* Where nobody waits, nobody has to be waited for. */
-	if (class->due.any && !class->held && !class->in_flight && s->root.held)
+	if (class->due.any)
 		slo_anticipate_idle(class, now);
 	return last;
 }

@@ -6,6 +6,7 @@
  *	heap.h		indexed heaps
  *	tags.c		who is in which heap, and what a dispatch does to the tags
  *	dispatch.c	who is next
+ *	light.c		what goes while nobody waits
  *	bucket.h	limits
  *	window.c	how much is in flight
  *	anticipate.c	pauses for depth-1 readers with a reservation
@@ -112,10 +113,10 @@ struct slo_flow {
 	struct slo_node node;
 	struct list queue;
 	uint64_t next_offset[SLO_OPS]; /* where a sequential request would begin */
-	/* dispatch.c: requests that may yet go lightly before one is accounted for in full, until when; what went. */
+	/* light.c: requests that may yet go lightly before one is accounted for in full, until when; what went since. */
 	unsigned light_left;
-	uint64_t light_until_ns, light_cost; /* the cost of the last one accounted for in full stands for the others' */
-	uint64_t light_requests, light_bytes;
+	uint64_t light_until_ns;
+	struct slo_passed light;
 };
 
 /* base + per_byte * bytes, per size class: what cost.c made of the learned cells. */
@@ -176,7 +177,6 @@ struct slo_sched {
 	unsigned nodes;		/* VMs and classes: room in the two heaps above */
 	unsigned targets;	/* nodes with a reservation or a latency target; without, window and pauses are idle */
 	uint64_t split_bytes;
-	bool exact;
 	uint64_t now_ns;	/* last seen */
 	struct slo_window window;
 	struct slo_anticipation anticipation;
@@ -230,22 +230,33 @@ void slo_flight_remove(struct slo_flow *f, uint64_t now);
 /* A piece goes out: share, reservation and limit tags of flow, class and VM. */
 void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_share(struct slo_node *n, uint64_t cost);
-/* Reservation and limit tags alone. */
+/* Reservation and limit tags alone: of a piece, and of `n` pieces that went at one time, by shares. */
 void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
+void slo_charge_rates_many(struct slo_flow *f, const struct slo_amount *a, unsigned n, uint64_t now);
 void slo_tags_rebase(struct slo_node *parent);
 
-/* dispatch.c: books what went lightly. */
+/* light.c */
+/* One has been accounted for in full: others may follow lightly. */
+void slo_light_begin(struct slo_flow *f, uint64_t now);
+void slo_light_go(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
+void slo_light_return(const struct slo_piece *p, uint64_t now);
+/* Books what went lightly. */
 void slo_flow_settle(struct slo_flow *f, uint64_t now);
 
 /* window.c */
 void slo_window_init(struct slo_window *w, unsigned depth);
+/* From now on completions are told. */
+void slo_window_begin(struct slo_window *w);
 void slo_window_set_depth(struct slo_window *w, unsigned depth, uint64_t now);
 void slo_window_target_added(struct slo_sched *s);
 void slo_window_dispatched(struct slo_sched *s);
 /* The device could take more and nothing may go: what is measured now is demand, not the device. */
 void slo_window_starved(struct slo_sched *s);
 void slo_window_full(struct slo_sched *s, uint64_t now);
-void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool last, uint64_t now);
+/* `arrival_ns`: of its request, which is done with its last piece. */
+void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, uint64_t arrival_ns, bool last, uint64_t now);
+/* `n` requests that were done at once. */
+void slo_window_instant(struct slo_sched *s, struct slo_node *class, unsigned n, uint64_t now);
 
 /* anticipate.c */
 /* Something that is not due is about to go. True: wait instead. */

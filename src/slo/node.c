@@ -57,6 +57,8 @@ static void node_rate(struct slo_node *n)
 	bool target = n->due.any || n->promise.p50_ns || n->promise.p99_ns;
 
 	n->rated = n->limited || n->due.any;
+	if (target && !n->sched->targets)
+		slo_window_begin(&n->sched->window);
 	if (target != n->target)
 		n->sched->targets += target ? 1 : -1u;
 	n->target = target;
@@ -280,7 +282,6 @@ int slo_sched_create(const struct slo_sched_options *options, struct slo_sched *
 	node_init(&s->root, s, NULL, SLO_ROOT, NULL);
 	s->timers.steps = s->expect.steps = &s->steps;
 	s->split_bytes = o.split_bytes ? o.split_bytes : 128 << 10;
-	s->exact = o.exact;
 	s->anticipation.permille = o.anticipate_permille;
 	slo_window_init(&s->window, o.depth ? o.depth : 128);
 	slo_cost_init(&s->cost, o.cost, o.cost_frozen);

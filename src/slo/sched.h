@@ -61,7 +61,6 @@ struct slo_sched_options {
 	unsigned anticipate_permille; /* share of the pool's time that may idle for a reservation; 0: none; default 50 */
 	const struct slo_cost_model *cost; /* saved earlier; NULL: learn from nothing */
 	bool cost_frozen;	      /* do not learn */
-	bool exact;		      /* every piece has its cost told, for those who charge it elsewhere too */
 };
 
 #define SLO_SCHED_OPTIONS_DEFAULT ((struct slo_sched_options){ .depth = 128, .split_bytes = 128 << 10, .anticipate_permille = 50 })
@@ -138,16 +137,27 @@ static inline void slo_req_init(struct slo_req *r, enum slo_op op, uint64_t offs
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
 
 /*
- * The way past all that, for batches. While nobody waits and the flow's class and VM have no reservation and are not near a
- * limit, all that has to be known of most requests is how many there were. `room`: so many may go without being admitted one by one (reads and
- * writes, none larger than `split`); 0: admit or enqueue the next one, which may open the way for more. It holds until
- * anything else is called for the scheduler. `passed`: books what went, `bytes` together; of these, `instant` are done already.
- * Each of the others is reported by `out`, and by `back` when it is done.
+ * The way past all that, for batches. While nobody waits and no limit is near, all that has to be known of most requests is how
+ * many there were (light.c). `room`: so many may go without being admitted one by one (reads and writes, none larger than
+ * `split`), of which `kept` may not be done at once; 0: admit or enqueue the next one, which may open the way for more. It holds
+ * until anything else is called for the scheduler. `passed`: books what went. What is not done at once is reported by `out`, and by `back` when it is done, with the
+ * time since which it was on its way.
  */
-unsigned slo_flow_room(const struct slo_flow *f, uint64_t now);
-void slo_flow_passed(struct slo_flow *f, unsigned n, unsigned instant, uint64_t bytes, uint64_t now);
-void slo_flow_out(struct slo_flow *f);
-void slo_flow_back(struct slo_flow *f, uint64_t since_ns, uint64_t now);
+struct slo_passed {
+	unsigned n[2], instant; /* reads and writes; of both, done at once */
+	uint64_t bytes[2];
+};
+
+struct slo_room {
+	unsigned all, kept;
+};
+
+struct slo_room slo_flow_room(const struct slo_flow *f, uint64_t now);
+void slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t now);
+void slo_flow_out(struct slo_flow *f, uint64_t now);
+void slo_flow_back(struct slo_flow *f, enum slo_op op, uint64_t bytes, uint64_t since_ns, uint64_t now);
+/* What it costs, for those who charge it elsewhere too. */
+uint64_t slo_passed_cost(const struct slo_sched *s, const struct slo_passed *p);
 uint64_t slo_split_bytes(const struct slo_sched *s);
 
 void slo_enqueue(struct slo_flow *f, struct slo_req *r, uint64_t now);

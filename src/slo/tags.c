@@ -54,8 +54,11 @@ void slo_due_rekey(struct slo_node *n)
 	}
 }
 
-/* `by_reservation`: it went because this was due, so the tag moves by exactly one period, whoever of VM and class was due. */
-static void due_charge(struct slo_due *d, const struct slo_amount *a, bool by_reservation, uint64_t now)
+/*
+ * `by_reservation`: it went because this was due, so the tag moves by exactly one period, whoever of VM and class was due.
+ * `n` pieces of the same size, one after the other: the tag comes to rest at most one of their periods after now.
+ */
+static void due_charge(struct slo_due *d, const struct slo_amount *a, unsigned n, bool by_reservation, uint64_t now)
 {
 	for (unsigned i = 0; i < SLO_DIMENSIONS; i++) {
 		double period = d->ns_per_unit[i] * (i == SLO_IOPS ? 1000 : TYPICAL_BYTES);
@@ -65,7 +68,7 @@ static void due_charge(struct slo_due *d, const struct slo_amount *a, bool by_re
 		if (d->ns_per_unit[i] == 0)
 			continue;
 		tag = max_u64(d->tag_ns[i], now > late ? now - late : 0);
-		d->tag_ns[i] = by_reservation ? tag + time : max_u64(tag, min_u64(tag, now) + time);
+		d->tag_ns[i] = by_reservation ? tag + time : max_u64(tag, min_u64(tag + time, now + time / n));
 	}
 }
 
@@ -255,13 +258,14 @@ void slo_charge_share(struct slo_node *n, uint64_t cost)
 		slo_tags_rebase(p);
 }
 
-void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now)
+static void charge_rates(struct slo_flow *f, const struct slo_amount *a, unsigned pieces, bool vm_due, bool class_due,
+			 uint64_t now)
 {
 	struct slo_node *class = f->node.parent, *vm = class->parent;
 
 	for (struct slo_node *n = class; n->parent; n = n->parent) {
 		if (n->due.any)
-			due_charge(&n->due, a, n == vm ? vm_due : class_due, now);
+			due_charge(&n->due, a, pieces, n == vm ? vm_due : class_due, now);
 		if (n->limited)
 			for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
 				slo_limit_charge(&n->limit[i], a->units[i], now);
@@ -272,6 +276,16 @@ void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_du
 	slo_due_rekey(class);
 	if (!slo_heap_has(&class->in_share))
 		slo_due_rekey(vm);
+}
+
+void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now)
+{
+	charge_rates(f, a, 1, vm_due, class_due, now);
+}
+
+void slo_charge_rates_many(struct slo_flow *f, const struct slo_amount *a, unsigned n, uint64_t now)
+{
+	charge_rates(f, a, n, false, false, now);
 }
 
 void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now)

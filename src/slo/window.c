@@ -52,6 +52,11 @@ static void epoch_stop(struct slo_window *w)
 	w->pending = 0;
 }
 
+void slo_window_begin(struct slo_window *w)
+{
+	epoch_stop(w);
+}
+
 static void epoch_start(struct slo_window *w, uint64_t now, bool broken)
 {
 	if (w->running || w->settling)
@@ -180,6 +185,19 @@ static void epoch_finish(struct slo_window *w, uint64_t now)
 		w->epochs++;
 }
 
+/* `n` more are back and `others` are not yet: the epoch ends when there were enough. */
+static void epoch_completed(struct slo_window *w, unsigned n, unsigned others, uint64_t now)
+{
+	w->completions += n;
+	if (w->completions < w->target)
+		return;
+	w->ending = true;
+	w->end_ns = now;
+	w->pending = others;
+	if (!others)
+		epoch_finish(w, now);
+}
+
 /* Adds what of the piece's time in flight lies in the epoch; ends it when all that was in flight at its end is back. */
 static void epoch_count(struct slo_sched *s, const struct slo_piece *p, uint64_t now)
 {
@@ -190,16 +208,10 @@ static void epoch_count(struct slo_sched *s, const struct slo_piece *p, uint64_t
 		return;
 	if (to > from)
 		w->cost += (double)p->cost * (double)(to - from) / (double)(now - p->dispatch_ns);
-	if (w->ending) {
-		if (--w->pending == 0)
-			epoch_finish(w, now);
-	} else if (++w->completions >= w->target) {
-		w->ending = true;
-		w->end_ns = now;
-		w->pending = s->root.in_flight - 1;
-		if (!w->pending)
-			epoch_finish(w, now);
-	}
+	if (!w->ending)
+		epoch_completed(w, 1, s->root.in_flight - 1, now);
+	else if (--w->pending == 0)
+		epoch_finish(w, now);
 }
 
 static void shrink(struct slo_window *w, double ratio, uint64_t now)
@@ -290,6 +302,15 @@ static bool score(int64_t *sum, bool miss, int64_t weight, int64_t bank, int64_t
 	return true;
 }
 
+/* A hit: is all well? */
+static void relax(struct slo_window *w, struct slo_class_state *c)
+{
+	if (c->score_p99 <= P99_BANK / 2 && c->score_p50 <= 0) {
+		w->at_floor_ns = 0;
+		c->late_ratio = 0;
+	}
+}
+
 static void judge_latency(struct slo_sched *s, struct slo_node *class, uint64_t latency, uint64_t device, bool fresh,
 			  uint64_t now)
 {
@@ -312,12 +333,10 @@ static void judge_latency(struct slo_sched *s, struct slo_node *class, uint64_t 
 		trouble |= score(&c->score_p99, latency > p->p99_ns, P99_MISS, P99_BANK, P99_TRIGGER);
 	if (p->p50_ns)
 		trouble |= score(&c->score_p50, latency > p->p50_ns, 1, P50_BANK, P50_TRIGGER);
-	if (trouble) {
+	if (trouble)
 		shrink(w, c->late_ratio, now);
-	} else if (c->score_p99 <= P99_BANK / 2 && c->score_p50 <= 0 && latency <= target) {
-		w->at_floor_ns = 0;
-		c->late_ratio = 0;
-	}
+	else if (latency <= target)
+		relax(w, c);
 }
 
 /*
@@ -339,7 +358,17 @@ static void judge_reservation(struct slo_sched *s, struct slo_node *class, const
 		shrink(&s->window, fmin((double)device / (period * class->in_flight), queued), now);
 }
 
-void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool last, uint64_t now)
+static void settle(struct slo_sched *s, uint64_t now)
+{
+	struct slo_window *w = &s->window;
+
+	if (w->settling && s->root.in_flight <= w->size) {
+		w->settling = false;
+		w->settled_ns = now;
+	}
+}
+
+void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, uint64_t arrival_ns, bool last, uint64_t now)
 {
 	struct slo_node *class = p->flow->node.parent;
 	struct slo_window *w = &s->window;
@@ -347,14 +376,41 @@ void slo_window_completed(struct slo_sched *s, const struct slo_piece *p, bool l
 	bool fresh;
 
 	epoch_count(s, p, now);
-	if (w->settling && s->root.in_flight <= w->size) {
-		w->settling = false;
-		w->settled_ns = now;
-	}
+	settle(s, now);
 	/* What was dispatched into a longer queue says nothing about this size. */
 	fresh = !w->settling && w->probe != SLO_PROBE_MORE && p->dispatch_ns >= w->settled_ns;
 	if (last && (class->promise.p99_ns || class->promise.p50_ns))
-		judge_latency(s, class, now - p->req->arrival_ns, device, fresh, now);
+		judge_latency(s, class, now - arrival_ns, device, fresh, now);
 	if (fresh && class->due.any)
 		judge_reservation(s, class, p, device, now);
+}
+
+static void hits(int64_t *sum, unsigned n, int64_t bank)
+{
+	*sum = *sum - n > bank ? *sum - n : bank;
+}
+
+void slo_window_instant(struct slo_sched *s, struct slo_node *class, unsigned n, uint64_t now)
+{
+	struct slo_class_state *c = class->class;
+	struct slo_window *w = &s->window;
+	bool target = class->promise.p99_ns || class->promise.p50_ns;
+
+	if (!n)
+		return;
+	if (w->running && !w->ending)
+		epoch_completed(w, n, s->root.in_flight, now);
+	settle(s, now);
+	if (!target && !class->due.any)
+		return;
+	active(w, now);
+	if (target)
+		slo_meter_bucket(&class->meter, now)->completed += n;
+	if (w->settling || w->probe == SLO_PROBE_MORE)
+		return;
+	hits(&c->score_p99, n, P99_BANK);
+	hits(&c->score_p50, n, P50_BANK);
+	hits(&c->score_reserve, n, RESERVE_BANK);
+	if (target)
+		relax(w, c);
 }
