@@ -11,6 +11,7 @@
 
 /* libvirt's deepest: x.scope/libvirt/vcpu0. */
 #define CGROUP_DEPTH_MAX 6u
+#define UUID_LENGTH 36u
 
 int members_vcpu_named(const char *name)
 {
@@ -129,6 +130,8 @@ static bool consider_process(void *arg, pid_t pid)
 	struct procfs_thread t;
 	bool named = procfs_guest_read(look->root->proc, pid, guest) && strcmp(guest, look->value) == 0;
 
+	if (!named && look->way == MEMBERS_BY_PROCESS)
+		named = strlen(look->value) == UUID_LENGTH && procfs_uuid_is(look->root->proc, pid, look->value);
 	if (!named && look->way == MEMBERS_BY_PROCESS)
 		named = procfs_thread_read(look->root->proc, pid, pid, &t) == 0 && strcmp(t.name, look->value) == 0;
 	if (!named)

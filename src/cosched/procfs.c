@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* QEMU's command lines are long; what matters stands near the beginning. */
 #define COMMAND_MAX 16384
@@ -162,22 +163,40 @@ static bool parse_guest(const char *argument, char ret[PROCFS_GUEST_MAX])
 	return false;
 }
 
-bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX])
+/* The word behind -NAME or --NAME on a command line that has been read; NULL: none. */
+static const char *option_value(const char *command, ssize_t n, const char *name)
 {
-	char path[32], command[COMMAND_MAX];
-	bool next = false;
-	ssize_t n;
+	for (const char *word = command; word < command + n; word += strlen(word) + 1) {
+		const char *bare = word + strspn(word, "-"), *value = word + strlen(word) + 1;
+
+		if (bare > word && bare <= word + 2 && strcmp(bare, name) == 0)
+			return value < command + n ? value : NULL;
+	}
+	return NULL;
+}
+
+static ssize_t read_command(int proc, pid_t pid, char ret[COMMAND_MAX])
+{
+	char path[32];
 
 	snprintf(path, sizeof(path), "%d/cmdline", (int)pid);
-	n = procfs_file_read(proc, path, command, sizeof(command));
-	if (n < 0)
-		return false;
-	for (char *word = command; word < command + n; word += strlen(word) + 1) {
-		if (next)
-			return parse_guest(word, ret);
-		next = strcmp(word, "-name") == 0 || strcmp(word, "--name") == 0;
-	}
-	return false;
+	return procfs_file_read(proc, path, ret, COMMAND_MAX);
+}
+
+bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX])
+{
+	char command[COMMAND_MAX];
+	const char *value = option_value(command, read_command(proc, pid, command), "name");
+
+	return value && parse_guest(value, ret);
+}
+
+bool procfs_uuid_is(int proc, pid_t pid, const char *uuid)
+{
+	char command[COMMAND_MAX];
+	const char *value = option_value(command, read_command(proc, pid, command), "uuid");
+
+	return value && strcasecmp(value, uuid) == 0;
 }
 
 int procfs_cgroup_read(int proc, pid_t pid, char *ret, size_t size)

@@ -28,6 +28,9 @@ int procfs_thread_read(int proc, pid_t pid, pid_t tid, struct procfs_thread *ret
 /* The guest's name on the command line of a VMM: `-name NAME` or `-name guest=NAME,...`. False: it has none. */
 bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX]);
 
+/* Whether the command line of a VMM has `-uuid` with this one. */
+bool procfs_uuid_is(int proc, pid_t pid, const char *uuid);
+
 /* The cgroup that a process is in, like "/machine.slice/x.scope" (v2). 0 or -errno. */
 int procfs_cgroup_read(int proc, pid_t pid, char *ret, size_t size);
 
