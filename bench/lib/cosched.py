@@ -202,6 +202,14 @@ COST_MEMBERS = (4, 64, 256)
 # What the kernel tells of each BPF program that the loader holds open.
 PROGRAMS = r"""
 programs() { cat /proc/$cosched/fdinfo/* | awk '/^prog_id/ { id = $2 } /^run_time_ns/ { t = $2 } /^run_cnt/ { print id, t, $2 }' | sort -u; }
+joined() {
+	n=0
+	while [ $(grep -c ": joined: vCPU" /tmp/cosched.log) -lt $1 ]; do
+		sleep 1
+		n=$((n + 1))
+		[ $n -lt 600 ] || fail "not all join"
+	done
+}
 echo 1 >/proc/sys/kernel/bpf_stats_enabled
 """
 
@@ -212,11 +220,13 @@ def cost_load(members):
 
 
 def cost_script():
-    """One load after another, each with more members; slices of 1 ms, so that there is something to decide."""
+    """One load after another, each with more members; slices of 1 ms, so that there is something to decide. The scheduler is there
+    first: among hundreds that compute, its loader would have to wait for its turns."""
     script = coload.LIBRARY + PROGRAMS
     for n in COST_MEMBERS:
-        script += (f"load_start {cost_load(n).options(1)} --together\ncosched_start /etc/{n}.yaml\nsleep 2\nsay before-{n} programs\nsay before-status-{n} status\n"
-                   f"sleep 2\nsay after-{n} programs\nsay after-status-{n} status\ncosched_stop\nload_stop\n")
+        script += (f": >/tmp/cosched.log\ncosched_start /etc/{n}.yaml\nload_start {cost_load(n).options(1)} --together\njoined {n}\n"
+                   f"sleep 2\nsay before-{n} programs\nsay before-status-{n} status\nsleep 2\nsay after-{n} programs\n"
+                   f"say after-status-{n} status\ncosched_stop\nload_stop\n")
     return script
 
 
