@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 /* QEMU's command lines are long; what matters stands near the beginning. */
 #define COMMAND_MAX 16384
@@ -175,28 +174,19 @@ static const char *option_value(const char *command, ssize_t n, const char *name
 	return NULL;
 }
 
-static ssize_t read_command(int proc, pid_t pid, char ret[COMMAND_MAX])
+void procfs_vmm_read(int proc, pid_t pid, struct procfs_vmm *ret)
 {
-	char path[32];
+	char path[32], command[COMMAND_MAX];
+	const char *name, *uuid;
+	ssize_t n;
 
 	snprintf(path, sizeof(path), "%d/cmdline", (int)pid);
-	return procfs_file_read(proc, path, ret, COMMAND_MAX);
-}
-
-bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX])
-{
-	char command[COMMAND_MAX];
-	const char *value = option_value(command, read_command(proc, pid, command), "name");
-
-	return value && parse_guest(value, ret);
-}
-
-bool procfs_uuid_is(int proc, pid_t pid, const char *uuid)
-{
-	char command[COMMAND_MAX];
-	const char *value = option_value(command, read_command(proc, pid, command), "uuid");
-
-	return value && strcasecmp(value, uuid) == 0;
+	n = procfs_file_read(proc, path, command, sizeof(command));
+	name = option_value(command, n, "name");
+	uuid = option_value(command, n, "uuid");
+	if (!name || !parse_guest(name, ret->guest))
+		ret->guest[0] = '\0';
+	snprintf(ret->uuid, sizeof(ret->uuid), "%s", uuid && strlen(uuid) < sizeof(ret->uuid) ? uuid : "");
 }
 
 int procfs_cgroup_read(int proc, pid_t pid, char *ret, size_t size)

@@ -65,6 +65,7 @@ until_state() {
 		[ $n -lt 3000 ] || fail "the scheduler is not $1"
 	done
 }
+aside() { echo "@aside"; } # what the shell says of who was killed belongs to nobody
 begin() { : >/tmp/cosched.log; cosched_start /etc/policy.yaml; }
 masks() { for vm in adder0 adder1; do taskset -p $(tid_of $vm) | sed 's/.*: //'; done; }
 policies() { for vm in adder0 adder1; do sed 's/.*) //' /proc/$(tid_of $vm)/stat | cut -d ' ' -f 39; done; }
@@ -86,6 +87,7 @@ refused user /tools/setpriv --reuid 1000 --regid 1000 --clear-groups /tools/fair
 cosched-probe pooled partial 3000 1 >/tmp/probe & probe=$!
 until_state enabled
 refused another fairlead-cosched --config /etc/policy.yaml
+aside
 kill $probe
 wait $probe
 until_state disabled
@@ -95,6 +97,7 @@ begin
 until_said /tmp/cosched.log "adder0: joined"
 until_said /tmp/cosched.log "adder1: joined"
 say narrow masks
+aside
 kill -9 $cosched
 wait $cosched
 until_state disabled
@@ -109,6 +112,7 @@ refused well fairlead doctor /etc/policy.yaml
 taskset 2 coload hog 3000 & hog=$!
 until_said /tmp/cosched.log foreign
 say hog cat /tmp/cosched.log
+aside
 kill $hog
 cosched_stop
 say back masks
