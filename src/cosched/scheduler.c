@@ -513,6 +513,11 @@ void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_coun
 	};
 }
 
+uint64_t cosched_settle_ns(const struct cosched *s)
+{
+	return load_relaxed(&s->state->settle_ns);
+}
+
 int cosched_trace_set(struct cosched *s, bool on)
 {
 	CO_WRITE(s->state->trace, on);
