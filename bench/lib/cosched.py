@@ -9,9 +9,12 @@ well as CPU time.
 """
 import csv
 import math
+import re
 import statistics
+import subprocess
 
 from harness import coload, counted
+from harness.daemon import program
 from lib import report
 
 Load = coload.Load
@@ -202,6 +205,14 @@ COST_MEMBERS = (4, 64, 256)
 # What the kernel tells of each BPF program that the loader holds open.
 PROGRAMS = r"""
 programs() { cat /proc/$cosched/fdinfo/* | awk '/^prog_id/ { id = $2 } /^run_time_ns/ { t = $2 } /^run_cnt/ { print id, t, $2 }' | sort -u; }
+joined() {
+	n=0
+	while [ $(grep -c ": joined: vCPU" /tmp/cosched.log) -lt $1 ]; do
+		sleep 1
+		n=$((n + 1))
+		[ $n -lt 600 ] || fail "not all join"
+	done
+}
 echo 1 >/proc/sys/kernel/bpf_stats_enabled
 """
 
@@ -212,18 +223,44 @@ def cost_load(members):
 
 
 def cost_script():
-    """One load after another, each with more members; slices of 1 ms, so that there is something to decide."""
+    """One load after another, each with more members; slices of 1 ms, so that there is something to decide. The scheduler is there
+    first: among hundreds that compute, its loader would have to wait for its turns."""
     script = coload.LIBRARY + PROGRAMS
     for n in COST_MEMBERS:
-        script += (f"load_start {cost_load(n).options(1)} --together\ncosched_start /etc/{n}.yaml\nsleep 2\nsay before-{n} programs\nsay before-status-{n} status\n"
-                   f"sleep 2\nsay after-{n} programs\nsay after-status-{n} status\ncosched_stop\nload_stop\n")
+        script += (f": >/tmp/cosched.log\ncosched_start /etc/{n}.yaml\nload_start {cost_load(n).options(1)} --together\njoined {n}\n"
+                   f"sleep 2\nsay before-{n} programs\nsay before-status-{n} status\nsleep 2\nsay after-{n} programs\n"
+                   f"say after-status-{n} status\ncosched_stop\nload_stop\n")
     return script
 
 
+def callbacks():
+    """The names of the scheduler's BPF programs in the order in which they are loaded, that of their numbers."""
+    text = subprocess.run(["readelf", "-SW", program("sched.bpf.o")], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"\] struct_ops(?:\.s)?/(\w+) ", text)
+
+
 def programs(text):
-    """(time, calls) of all programs together."""
-    lines = [[int(w) for w in line.split()] for line in text.splitlines()]
-    return sum(line[1] for line in lines), sum(line[2] for line in lines)
+    """{callback: (time, calls)}"""
+    lines = sorted([int(w) for w in line.split()] for line in text.splitlines())
+    names = callbacks()
+    # libbpf's own trial programs are gone by now.
+    assert len(lines) == len(names), (lines, names)
+    return {name: (line[1], line[2]) for name, line in zip(names, lines)}
+
+
+def cost_rows(bench, n, said):
+    """A CPU has a quarter of the time in which instructions are counted, so a quarter of a time is its own."""
+    before, after = programs(said[f"before-{n}"]), programs(said[f"after-{n}"])
+    status = said[f"before-status-{n}"], said[f"after-status-{n}"]
+    spent = {name: tuple(b - a for a, b in zip(before[name], after[name])) for name in after}
+    settled = [status[1]["scheduler"][k] - status[0]["scheduler"][k] for k in ("settle_ns", "settlements")]
+    bench.raw("cosched-cost", members=n, spent=spent, settled=settled, counters=coload.counters(*status))
+    steps = spent["dispatch"][1]
+    case = f"{n} members"
+    bench.row("cosched-cost", case, "a schedule step", [spent["dispatch"][0] / steps / coload.CPUS], "insns")
+    bench.row("cosched-cost", case, "all callbacks, a step", [sum(t for t, _ in spent.values()) / steps / coload.CPUS], "insns")
+    bench.row("cosched-cost", case, "a settlement (30 ms)", [settled[0] / settled[1] / coload.CPUS], "insns")
+    bench.row("cosched-cost", case, "a settlement, a member", [settled[0] / settled[1] / coload.CPUS / n], "insns")
 
 
 def cosched_cost(bench):
@@ -232,9 +269,4 @@ def cosched_cost(bench):
     said = coload.parse(counted.Rehearsal(cost_script(), suite=bench.options.kernel, tools=coload.tools(), files=files,
                                           host_cpu=bench.server_cpu).run(hang_s=7200))
     for n in COST_MEMBERS:
-        before, after = programs(said[f"before-{n}"]), programs(said[f"after-{n}"])
-        count = coload.counters(said[f"before-status-{n}"], said[f"after-status-{n}"])
-        picks = count["picks_boost"] + count["picks_under"] + count["picks_over"]
-        bench.raw("cosched-cost", members=n, before=before, after=after, counters=count)
-        bench.row("cosched-cost", f"{n} members", "a callback, mean", [(after[0] - before[0]) / max(1, after[1] - before[1])], "insns")
-        bench.row("cosched-cost", f"{n} members", "all callbacks, a decision", [(after[0] - before[0]) / max(1, picks)], "insns")
+        cost_rows(bench, n, said)

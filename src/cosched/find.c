@@ -8,9 +8,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* libvirt's deepest: x.scope/libvirt/vcpu0. */
 #define CGROUP_DEPTH_MAX 6u
+/* Processes that a list has room for at first: a power of two. */
+#define LIST_ROOM 256u
 
 int members_vcpu_named(const char *name)
 {
@@ -87,12 +90,13 @@ void find_threads(const struct find_root *r, pid_t pid, bool or_all, struct find
 
 bool find_is_qemu(const struct find_root *r, pid_t pid)
 {
-	char guest[PROCFS_GUEST_MAX];
+	struct procfs_vmm vmm;
 	struct procfs_thread t;
 
 	if (procfs_thread_read(r->proc, pid, pid, &t) == 0 && (strncmp(t.name, "qemu", 4) == 0 || strcmp(t.name, "kvm") == 0))
 		return true;
-	return procfs_guest_read(r->proc, pid, guest);
+	procfs_vmm_read(r->proc, pid, &vmm);
+	return vmm.guest[0] != '\0';
 }
 
 static bool digest_thread(void *arg, pid_t tid)
@@ -113,41 +117,72 @@ uint64_t find_digest(const struct find_root *r, pid_t pid)
 
 /* --- a process by its name --- */
 
-struct process_look {
-	const struct find_root *root;
-	enum members_way way;
-	const char *value;
-	pid_t first, found;
-};
-
-/* Shells, time limits and the like carry a VMM's command line in their own, but have no vCPUs: those come second. */
-static bool consider_process(void *arg, pid_t pid)
+void find_end(struct find_root *r)
 {
-	struct process_look *look = arg;
-	char guest[PROCFS_GUEST_MAX];
-	struct find_list vcpus = { 0 };
-	struct procfs_thread t;
-	bool named = procfs_guest_read(look->root->proc, pid, guest) && strcmp(guest, look->value) == 0;
-
-	if (!named && look->way == MEMBERS_BY_PROCESS)
-		named = procfs_thread_read(look->root->proc, pid, pid, &t) == 0 && strcmp(t.name, look->value) == 0;
-	if (!named)
-		return false;
-	find_threads(look->root, pid, false, &vcpus);
-	if (vcpus.n)
-		look->found = pid;
-	else if (!look->first)
-		look->first = pid;
-	find_list_fini(&vcpus);
-	return look->found != 0;
+	free(r->process);
+	r->process = NULL;
+	r->n = 0;
 }
 
-pid_t find_process(const struct find_root *r, enum members_way way, const char *value)
+static bool list_process(void *arg, pid_t pid)
 {
-	struct process_look look = { .root = r, .way = way, .value = value };
+	struct find_root *r = arg;
+	struct find_process *p;
+	struct procfs_thread t;
 
-	(void)procfs_each(r->proc, 0, consider_process, &look);
-	return look.found ? look.found : look.first;
+	/* Room doubles: it is full when their number is a power of two. */
+	if (r->n >= LIST_ROOM && (r->n & (r->n - 1)) == 0) {
+		p = reallocarray(r->process, 2 * r->n, sizeof(*p));
+		if (!p)
+			return true;
+		r->process = p;
+	}
+	if (procfs_thread_read(r->proc, pid, pid, &t) < 0)
+		return false;
+	p = &r->process[r->n++];
+	p->pid = pid;
+	memcpy(p->name, t.name, sizeof(p->name));
+	procfs_vmm_read(r->proc, pid, &p->vmm);
+	return false;
+}
+
+static bool is_named(const struct find_process *p, enum members_way way, const char *value)
+{
+	if (strcmp(p->vmm.guest, value) == 0)
+		return true;
+	return way == MEMBERS_BY_PROCESS && (strcmp(p->name, value) == 0 || strcasecmp(p->vmm.uuid, value) == 0);
+}
+
+static bool has_vcpus(const struct find_root *r, pid_t pid)
+{
+	struct find_list vcpus = { 0 };
+	bool has;
+
+	find_threads(r, pid, false, &vcpus);
+	has = vcpus.n > 0;
+	find_list_fini(&vcpus);
+	return has;
+}
+
+/* Shells, time limits and the like carry a VMM's command line in their own, but have no vCPUs: those come second. */
+pid_t find_process(struct find_root *r, enum members_way way, const char *value)
+{
+	pid_t first = 0;
+
+	if (!r->process) {
+		r->process = malloc(LIST_ROOM * sizeof(*r->process));
+		if (!r->process)
+			return 0;
+		(void)procfs_each(r->proc, 0, list_process, r);
+	}
+	for (unsigned i = 0; i < r->n; i++) {
+		if (!is_named(&r->process[i], way, value))
+			continue;
+		if (has_vcpus(r, r->process[i].pid))
+			return r->process[i].pid;
+		first = first ? first : r->process[i].pid;
+	}
+	return first;
 }
 
 /* --- a cgroup --- */

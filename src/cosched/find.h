@@ -15,12 +15,22 @@ struct find_list {
 void find_list_fini(struct find_list *l);
 void find_list_add(struct find_list *l, const struct member *m);
 
-struct find_root {
-	int proc, cgroups;
+struct find_process {
+	pid_t pid;
+	char name[PROCFS_NAME_MAX];
+	struct procfs_vmm vmm;
 };
 
+struct find_root {
+	int proc, cgroups;
+	struct find_process *process; /* all of them, as of this look; NULL: nobody has asked yet */
+	unsigned n;
+};
+
+/* The end of a look: the next one lists processes anew, once, however many VMs are searched for. */
+void find_end(struct find_root *r);
 /* The process of that name that has vCPUs, else the first of that name; 0: none. */
-pid_t find_process(const struct find_root *r, enum members_way way, const char *value);
+pid_t find_process(struct find_root *r, enum members_way way, const char *value);
 /* Its vCPUs by the names of its threads; `or_all`: if it names none, all of them. */
 void find_threads(const struct find_root *r, pid_t pid, bool or_all, struct find_list *ret);
 /* True: its name is that of a QEMU, which has threads beside its vCPUs. */

@@ -98,6 +98,7 @@ void members_destroy(struct members *m)
 	for (unsigned i = 0; i < MEMBERS_VMS_MAX; i++)
 		fini_vm(&m->vm[i]);
 	cleanup_close_fd(&m->epoll);
+	find_end(&m->root);
 	cleanup_close_fd(&m->root.proc);
 	cleanup_close_fd(&m->root.cgroups);
 	free(m);
@@ -405,5 +406,6 @@ uint64_t members_work(struct members *m, uint64_t now_ns)
 	for (unsigned vm = 0; vm < MEMBERS_VMS_MAX; vm++)
 		if (m->vm[vm].value)
 			look(m, vm, now_ns);
+	find_end(&m->root);
 	return m->next_ns;
 }

@@ -19,7 +19,7 @@
 enum members_way {
 	/* The process whose `-name guest=` (or `-name`) is `value`; its threads that are named as vCPUs. */
 	MEMBERS_BY_GUEST,
-	/* The same, or the process's own name is `value`. One that is no QEMU and names no vCPUs: all its threads. */
+	/* The same, or its `-uuid`, or the process's own name is `value`. One that is no QEMU and names no vCPUs: all its threads. */
 	MEMBERS_BY_PROCESS,
 	/* A monitor socket's path; `query-cpus-fast`. */
 	MEMBERS_BY_QMP,

@@ -43,8 +43,19 @@ static int check_loaded(char why[COSCHED_WHY_MAX])
 	if (!strcmp(state, "disabled"))
 		return 0;
 	read_line("/sys/kernel/sched_ext/root/ops", name, sizeof(name));
-	snprintf(why, COSCHED_WHY_MAX, "a scheduler is loaded already: %s (%s)", name[0] ? name : "one without a name", state);
+	snprintf(why, COSCHED_WHY_MAX, "a scheduler is loaded already: %.100s (%.60s): end that one first, as the kernel has one at a time",
+		 name[0] ? name : "one without a name", state);
 	return -EBUSY;
+}
+
+/* A BPF program is fitted to the kernel's own structures when it is loaded. */
+static int check_types(char why[COSCHED_WHY_MAX])
+{
+	if (!access("/sys/kernel/btf/vmlinux", F_OK))
+		return 0;
+	snprintf(why, COSCHED_WHY_MAX, "this kernel does not tell its types (CONFIG_DEBUG_INFO_BTF; /sys/kernel/btf/vmlinux): %s",
+		 "boot one that does, like Debian's");
+	return -EOPNOTSUPP;
 }
 
 static int check_isolated(char why[COSCHED_WHY_MAX])
@@ -106,6 +117,8 @@ int preflight(char why[COSCHED_WHY_MAX])
 {
 	int error = check_loaded(why);
 
+	if (!error)
+		error = check_types(why);
 	if (!error)
 		error = check_isolated(why);
 	if (!error)

@@ -162,22 +162,31 @@ static bool parse_guest(const char *argument, char ret[PROCFS_GUEST_MAX])
 	return false;
 }
 
-bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX])
+/* The word behind -NAME or --NAME on a command line that has been read; NULL: none. */
+static const char *option_value(const char *command, ssize_t n, const char *name)
+{
+	for (const char *word = command; word < command + n; word += strlen(word) + 1) {
+		const char *bare = word + strspn(word, "-"), *value = word + strlen(word) + 1;
+
+		if (bare > word && bare <= word + 2 && strcmp(bare, name) == 0)
+			return value < command + n ? value : NULL;
+	}
+	return NULL;
+}
+
+void procfs_vmm_read(int proc, pid_t pid, struct procfs_vmm *ret)
 {
 	char path[32], command[COMMAND_MAX];
-	bool next = false;
+	const char *name, *uuid;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "%d/cmdline", (int)pid);
 	n = procfs_file_read(proc, path, command, sizeof(command));
-	if (n < 0)
-		return false;
-	for (char *word = command; word < command + n; word += strlen(word) + 1) {
-		if (next)
-			return parse_guest(word, ret);
-		next = strcmp(word, "-name") == 0 || strcmp(word, "--name") == 0;
-	}
-	return false;
+	name = option_value(command, n, "name");
+	uuid = option_value(command, n, "uuid");
+	if (!name || !parse_guest(name, ret->guest))
+		ret->guest[0] = '\0';
+	snprintf(ret->uuid, sizeof(ret->uuid), "%s", uuid && strlen(uuid) < sizeof(ret->uuid) ? uuid : "");
 }
 
 int procfs_cgroup_read(int proc, pid_t pid, char *ret, size_t size)

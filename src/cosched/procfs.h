@@ -12,6 +12,7 @@
 
 #define PROCFS_NAME_MAX 16
 #define PROCFS_GUEST_MAX 64
+#define PROCFS_UUID_MAX 37
 
 struct procfs_thread {
 	pid_t tid;
@@ -25,8 +26,13 @@ int procfs_each(int proc, pid_t pid, bool (*each)(void *arg, pid_t id), void *ar
 /* Thread `tid` of process `pid`: 0; -ESRCH: it is gone, or not of that process. */
 int procfs_thread_read(int proc, pid_t pid, pid_t tid, struct procfs_thread *ret);
 
-/* The guest's name on the command line of a VMM: `-name NAME` or `-name guest=NAME,...`. False: it has none. */
-bool procfs_guest_read(int proc, pid_t pid, char ret[PROCFS_GUEST_MAX]);
+struct procfs_vmm {
+	char guest[PROCFS_GUEST_MAX]; /* `-name NAME` or `-name guest=NAME,...` */
+	char uuid[PROCFS_UUID_MAX];   /* `-uuid UUID` */
+};
+
+/* What the command line of a VMM says of its guest; "": nothing. */
+void procfs_vmm_read(int proc, pid_t pid, struct procfs_vmm *ret);
 
 /* The cgroup that a process is in, like "/machine.slice/x.scope" (v2). 0 or -errno. */
 int procfs_cgroup_read(int proc, pid_t pid, char *ret, size_t size);

@@ -435,6 +435,7 @@ static int settle(void *map, __u32 *key, struct settle_timer *t)
 	if ((__s64)(state.due_ns - now) <= 0)
 		state.due_ns = now + period;
 	bpf_timer_start(&t->timer, state.due_ns, BPF_F_TIMER_ABS);
+	state.settle_ns += bpf_ktime_get_ns() - now;
 	return 0;
 }
 

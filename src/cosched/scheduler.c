@@ -78,6 +78,26 @@ __attribute__((format(printf, 2, 0))) static int keep_complaint(enum libbpf_prin
 	return 0;
 }
 
+/* The function of the kernel's that the program wants and this kernel lacks; false: that is not what libbpf complained of. */
+static bool lacks_function(char ret[COMPLAINT_LINE])
+{
+	const char *said = strstr(complaint, "(func ksym) '");
+
+	return said && strstr(said, "not found") && sscanf(said, "(func ksym) '%199[^']", ret) == 1;
+}
+
+/* On one line, as part of a sentence. */
+static const char *complained(void)
+{
+	size_t length = strlen(complaint);
+
+	while (length > 0 && complaint[length - 1] == '\n')
+		complaint[--length] = '\0';
+	for (char *p = complaint; (p = strchr(p, '\n'));)
+		*p = ' ';
+	return complaint;
+}
+
 __attribute__((format(printf, 3, 4))) static int fail(int error, char why[COSCHED_WHY_MAX], const char *format, ...)
 {
 	va_list arguments;
@@ -208,21 +228,25 @@ static int ring_event(void *context, void *data, size_t size)
 
 static int load_object(struct cosched *s, const struct cosched_config *config, char why[COSCHED_WHY_MAX])
 {
+	char function[COMPLAINT_LINE];
 	int error;
 
 	complaint[0] = '\0';
 	s->object = bpf_object__open_mem(cosched_object, cosched_object_size, NULL);
 	if (!s->object)
-		return fail(-errno, why, "the scheduler's BPF program cannot be opened: %s", complaint);
+		return fail(-errno, why, "the scheduler's BPF program cannot be opened: %s", complained());
 	error = configure(s->object, config, &s->params);
 	if (error)
 		return fail(error, why, "the scheduler's BPF program is not the loader's: build both anew");
 	error = bpf_object__load(s->object);
 	if (error == -EPERM)
-		return fail(-EPERM, why, "loading a scheduler needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_NICE: %s", complaint);
+		return fail(-EPERM, why, "loading a scheduler needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_NICE: %s", complained());
+	if (error && lacks_function(function))
+		return fail(-EOPNOTSUPP, why, "this kernel's sched_ext has no %s(), which the scheduler calls: Debian's have it from 7.0 on",
+			    function);
 	if (error)
 		return fail(-EOPNOTSUPP, why, "this kernel's sched_ext lacks what the scheduler needs (%s): %s", strerror(-error),
-			    complaint);
+			    complained());
 	s->world = map_shared(s->object, SCHED_MAP_WORLD, sizeof(*s->world));
 	s->state = map_shared(s->object, SCHED_MAP_STATE, sizeof(*s->state));
 	if (!s->world || !s->state)
@@ -487,6 +511,11 @@ void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_coun
 		.lost_moves = load_relaxed(&c->lost_moves), .moved_off = load_relaxed(&c->moved_off),
 		.member_ns = load_relaxed(&c->member_ns), .fair_ns = load_relaxed(&c->fair_ns),
 	};
+}
+
+uint64_t cosched_settle_ns(const struct cosched *s)
+{
+	return load_relaxed(&s->state->settle_ns);
 }
 
 int cosched_trace_set(struct cosched *s, bool on)

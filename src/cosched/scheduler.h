@@ -73,6 +73,9 @@ struct cosched_counters {
 /* `cpu`: a position in the configuration's `cpus`. */
 void cosched_counters(const struct cosched *s, unsigned cpu, struct cosched_counters *ret);
 
+/* How long settlements took, all together. */
+uint64_t cosched_settle_ns(const struct cosched *s);
+
 /* Events are recorded, or not; off costs a look at one flag each. */
 int cosched_trace_set(struct cosched *s, bool on);
 /* Readable when something has happened: events, the scheduler's end. */

@@ -66,6 +66,7 @@ struct sched_state {
 	__u64 fair_vtime;
 	__u64 due_ns; /* kernel: the next settlement */
 	__u32 n_cpus; /* kernel: numbers of CPUs that there are, or may come */
+	__u64 settle_ns;   /* kernel: how long settlements took, all together */
 	__u64 settle_late; /* kernel: settlements that found the lock taken */
 	__u64 events_lost; /* kernel, many writers */
 	struct sched_exit exit;

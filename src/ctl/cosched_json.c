@@ -240,7 +240,8 @@ static json_t *scheduler_json(const struct cohost *h)
 	if (!h->sched)
 		return json_null();
 	w = cosched_world(h->sched);
-	return json_pack("{s:I, s:I, s:I, s:I}", "settlements", (json_int_t)load_relaxed(&w->settlements), "bank_ns",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "settlements", (json_int_t)load_relaxed(&w->settlements), "settle_ns",
+			 (json_int_t)cosched_settle_ns(h->sched), "bank_ns",
 			 (json_int_t)load_relaxed(&w->bank_ns), "forgiven_ns", (json_int_t)load_relaxed(&w->forgiven_ns),
 			 "forfeited_ns", (json_int_t)load_relaxed(&w->forfeited_ns));
 }

@@ -17,7 +17,7 @@ static void check_cpus(struct loader *l)
 	struct policy_at at = loader_at(l, p->cosched.at, "cosched/cpus");
 
 	if (p->cosched.mode == POLICY_COSCHED_PARTIAL && cpus->n == 0)
-		loader_error(l, p->cosched.at, "cosched: mode partial needs cpus");
+		loader_error(l, p->cosched.at, "cosched: mode partial needs cpus: those that are left to VMs");
 	for (size_t i = 0; i < cpus->n; i++)
 		for (size_t j = 0; j < workers->n; j++)
 			if (cpus->cpu[i] == workers->cpu[j])
@@ -33,8 +33,8 @@ static void check_group_size(struct loader *l, const struct policy_cogroup *g, s
 	size_t cpus = l->policy->cosched.cpus.n;
 
 	if (cpus && g->n_vms > cpus)
-		loader_error(l, at, "co-group '%s' has %zu VMs, but cosched.cpus has %zu CPUs: they could never all run together",
-			     g->name, g->n_vms, cpus);
+		loader_error(l, at, "co-group '%s' has %zu VMs, but cosched.cpus has %zu CPUs: they could never all run together; %s",
+			     g->name, g->n_vms, cpus, "take VMs out, or give it more CPUs");
 	else if (cpus && g->n_vms + g->workers > cpus)
 		loader_warning(l, at, "co-group '%s' has %zu VMs and a worker, but cosched.cpus has %zu CPUs: one of them always waits",
 			       g->name, g->n_vms, cpus);
@@ -87,7 +87,7 @@ static void check_cap(struct loader *l, const struct policy_vm *vm)
 
 	if (cpus && vm->cpu.cap_percent > cpus * CPU_PERCENT)
 		loader_error(l, loader_at(l, vm->at, "vms/%s/cpu/cap", vm->name),
-			     "cap: %" PRIu64 " is above what the %zu CPUs of cosched.cpus have, %zu (percent of one CPU)",
+			     "cap: %" PRIu64 " is above what the %zu CPUs of cosched.cpus have, %zu (percent of one CPU); lower it",
 			     vm->cpu.cap_percent, cpus, cpus * CPU_PERCENT);
 }
 

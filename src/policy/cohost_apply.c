@@ -238,12 +238,12 @@ static int check_caps(const struct policy *p, size_t n_cpus, struct cohost_error
 {
 	for (size_t i = 0; i < p->n_vms; i++)
 		if (p->vms[i].cpu.cap_percent > n_cpus * CPU_PERCENT)
-			return fail(e, -EINVAL, "VM %s: cap %u is above what %zu CPUs have, %zu (percent of one CPU)",
+			return fail(e, -EINVAL, "VM %s: cap %u is above what %zu CPUs have, %zu (percent of one CPU); lower it",
 				    p->vms[i].name, (unsigned)p->vms[i].cpu.cap_percent, n_cpus, n_cpus * CPU_PERCENT);
 	for (size_t i = 0; i < p->n_cogroups; i++)
 		if (p->cogroups[i].n_vms > n_cpus)
-			return fail(e, -EINVAL, "co-group %s has %zu VMs, but there are %zu CPUs: they could never all run together",
-				    p->cogroups[i].name, p->cogroups[i].n_vms, n_cpus);
+			return fail(e, -EINVAL, "co-group %s has %zu VMs, but there are %zu CPUs: they could never all run together; %s",
+				    p->cogroups[i].name, p->cogroups[i].n_vms, n_cpus, "take VMs out");
 	return 0;
 }
 

@@ -4,17 +4,21 @@ works on any kernel, and what is done with what was found is tested in guests.""
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 
 import pytest
 from helpers import ram_policy
-from harness import HANG_S
+from harness import HANG_S, Broken, Unavailable
 from harness.daemon import program
 from harness.packages import programs
 from harness.process import Folder, Process, wait_until
 from harness.qmp import Qmp
+
+NOBODY = 65534
 
 
 class Cosched:
@@ -91,6 +95,58 @@ def connect(path, process):
     return Qmp(wait_until(attempt, "a monitor"))
 
 
+class Libvirt:
+    """libvirt's daemon of a user who is not root: it has all its files in a folder of the test's, and needs no systemd."""
+
+    def __init__(self, folder):
+        daemons = [shutil.which(d, path="/usr/sbin:/usr/bin") for d in ("libvirtd", "virtqemud")]
+        daemon = next((d for d in daemons if d), None)
+        if daemon is None or shutil.which("virsh") is None:
+            raise Unavailable("libvirt is not installed; run tools/setup build demo test")
+        self.folder, self.log = folder.path, folder.path / "libvirt.log"
+        for name in ("home", "run", "config/libvirt", "cache"):
+            (self.folder / name).mkdir(parents=True)
+        # Otherwise it starts one more daemon, for the guests' output.
+        (self.folder / "config" / "libvirt" / "qemu.conf").write_text('stdio_handler = "file"\n')
+        self.user = []
+        if os.geteuid() == 0:
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+            self.user = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]
+        self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.folder / "home"),
+                            "XDG_RUNTIME_DIR": str(self.folder / "run"), "XDG_CONFIG_HOME": str(self.folder / "config"),
+                            "XDG_CACHE_HOME": str(self.folder / "cache")}
+        self.process = Process([*self.user, daemon], self.log, self.environment)
+        try:
+            wait_until(lambda: self.process.must_be_alive() and next((self.folder / "run" / "libvirt").glob("*-sock"), None),
+                       "libvirt is ready")
+        except Broken:
+            self.process.kill()
+            raise
+
+    def virsh(self, *words):
+        """Runs it; returns what it says."""
+        done = subprocess.run([*map(str, self.user), "virsh", "--quiet", "--connect", "qemu:///session", *map(str, words)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=HANG_S,
+                              env=self.environment)
+        assert done.returncode == 0, f"{words}: {done.stderr}\n{self.log.read_text()}"
+        return done.stdout.strip()
+
+    def start_domain(self, domain, vcpus):
+        """A domain that is emulated and has no disk."""
+        path = self.folder / f"{domain}.xml"
+        path.write_text(f"<domain type='qemu'><name>{domain}</name><memory unit='MiB'>32</memory><vcpu>{vcpus}</vcpu>"
+                        "<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>")
+        path.chmod(0o644)
+        self.virsh("create", path, "--paused")
+
+    def close(self, domains):
+        """Ends the domains, then the daemon."""
+        for domain in domains:
+            self.virsh("destroy", domain)
+        assert self.process.stop() == 0, self.log.read_text()
+
+
 @pytest.fixture(name="folder")
 def fixture_folder():
     made = Folder()
@@ -150,6 +206,27 @@ def test_a_monitor_tells_of_vcpus_without_names_and_of_plugged_ones(lab, folder,
         # It has not kept the monitor: another one is served.
         connect(ours, process)
     made.wait_members(db, [])
+
+
+def test_libvirts_domains_are_found_by_name_and_by_uuid(lab, folder, cosched):
+    shop, other = name("shop"), name("other")
+    libvirt = Libvirt(folder)
+    left = [shop, other]
+    try:
+        libvirt.start_domain(shop, 2)
+        libvirt.start_domain(other, 1)
+        uuid = libvirt.virsh("domuuid", other)
+        made = cosched(lab.daemon(policy({shop: {}, "db": {"cpu": {"process": uuid.upper()}}}), start=False))
+        for vm, domain, vcpus in ((shop, shop, [0, 1]), ("db", other, [0])):
+            found = made.wait_members(vm, vcpus)
+            status = libvirt.folder / "run" / "libvirt" / "qemu" / "run" / f"{domain}.xml"
+            told = re.findall(r"<vcpu id='(\d+)' pid='(\d+)'/>", status.read_text())
+            assert found == [(int(vcpu), int(tid)) for vcpu, tid in told]
+        left.remove(shop)
+        libvirt.virsh("destroy", shop)
+        made.wait_members(shop, [])
+    finally:
+        libvirt.close(left)
 
 
 def test_a_groups_own_worker_is_told_by_fairleadd(lab, cosched):

@@ -144,6 +144,11 @@ void cosched_member_remove(struct cosched *s, unsigned member)
 	s->world.member[member].vm = CO_NONE;
 }
 
+uint64_t cosched_settle_ns(const struct cosched *s)
+{
+	return s->world.settlements;
+}
+
 int cosched_trace_set(struct cosched *s, bool on)
 {
 	s->trace = on;

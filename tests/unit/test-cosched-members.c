@@ -133,28 +133,32 @@ static void names_of_guests(void **state)
 	static const struct {
 		const char *words;
 		size_t n;
-		const char *guest; /* NULL: none */
+		const char *guest, *uuid;
 	} cases[] = {
-		{ WORDS("qemu\0-name\0web"), "web" },
-		{ WORDS("qemu\0-name\0guest=web,debug-threads=on\0-S"), "web" },
-		{ WORDS("qemu\0-name\0debug-threads=on,guest=web"), "web" },
-		{ WORDS("qemu\0-name\0debug-threads=on"), NULL },
-		{ WORDS("qemu\0-name\0guest="), NULL },
-		{ WORDS("qemu\0-name"), NULL },
-		{ WORDS("sh\0-c\0qemu -name web"), NULL },
-		{ WORDS(""), NULL },
+		{ WORDS("qemu\0-name\0web"), "web", "" },
+		{ WORDS("qemu\0-name\0guest=web,debug-threads=on\0-S"), "web", "" },
+		{ WORDS("qemu\0-name\0debug-threads=on,guest=web"), "web", "" },
+		{ WORDS("qemu\0-name\0debug-threads=on"), "", "" },
+		{ WORDS("qemu\0-name\0guest="), "", "" },
+		{ WORDS("qemu\0-name"), "", "" },
+		{ WORDS("sh\0-c\0qemu -name web"), "", "" },
+		{ WORDS("qemu\0-uuid\0004790ebf5-216f-4ae3-87bf-3760f8b83223\0--name\0web"), "web", "4790ebf5-216f-4ae3-87bf-3760f8b83223" },
+		{ WORDS("qemu\0-uuid\0004790ebf5-216f-4ae3-87bf-3760f8b832233"), "", "" },
+		{ WORDS("qemu\0---uuid\0x\0uuid\0y"), "", "" },
+		{ WORDS(""), "", "" },
 	};
-	char guest[PROCFS_GUEST_MAX];
+	struct procfs_vmm vmm;
 	int proc = open(tree, O_RDONLY | O_DIRECTORY);
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		put_command(7, cases[i].words, cases[i].n);
-		assert_int_equal(procfs_guest_read(proc, 7, guest), cases[i].guest != NULL);
-		if (cases[i].guest)
-			assert_string_equal(guest, cases[i].guest);
+		procfs_vmm_read(proc, 7, &vmm);
+		assert_string_equal(vmm.guest, cases[i].guest);
+		assert_string_equal(vmm.uuid, cases[i].uuid);
 	}
-	assert_false(procfs_guest_read(proc, 8, guest));
+	procfs_vmm_read(proc, 8, &vmm);
+	assert_string_equal(vmm.guest, "");
 	close(proc);
 }
 

@@ -73,13 +73,13 @@ static void words_and_defaults(void **state)
 static const struct {
 	const char *text, *message;
 } bad[] = {
-	{ "cosched: { mode: partial }\n", "p.yaml:1:1: error: cosched: mode partial needs cpus" },
+	{ "cosched: { mode: partial }\n", "p.yaml:1:1: error: cosched: mode partial needs cpus: those that are left to VMs" },
 	{ "cosched: { algorithm: boost }\n",
 	  "p.yaml:1:23: error: algorithm: 'boost' is not pooled, co-credit, credit or credit+boost" },
 	{ "cosched: { mode: all, slice: 1us }\n", "p.yaml:1:30: error: slice: '1us' is too small; at least 100us" },
 	{ "vms:\n  a: { cpu: { weight: 0 } }\n", "p.yaml:2:23: error: weight: '0' is too small; at least 1" },
 	{ CPUS "vms:\n  a: { cpu: { cap: 201 } }\n",
-	  "p.yaml:3:20: error: cap: 201 is above what the 2 CPUs of cosched.cpus have, 200 (percent of one CPU)" },
+	  "p.yaml:3:20: error: cap: 201 is above what the 2 CPUs of cosched.cpus have, 200 (percent of one CPU); lower it" },
 	{ "vms:\n  a: { cpu: { qmp: a.sock } }\n", "p.yaml:2:20: error: qmp: 'a.sock' is not an absolute path" },
 	{ "vms:\n  a: { cpu: { qmp: /a, process: b } }\n",
 	  "p.yaml:2:33: error: VM 'a' is found by qmp already; give one of qmp, process and cgroup" },
@@ -93,7 +93,8 @@ static const struct {
 	  "p.yaml:4:8: error: VM 'a' is in co-group 'g' already" },
 	{ "cogroups:\n  g: {}\n", "p.yaml:2:3: error: co-group 'g' needs vms" },
 	{ CPUS "vms: { a: {}, b: {}, c: {} }\ncogroups:\n  g: { vms: [a, b, c] }\n",
-	  "p.yaml:4:8: error: co-group 'g' has 3 VMs, but cosched.cpus has 2 CPUs: they could never all run together" },
+	  "p.yaml:4:8: error: co-group 'g' has 3 VMs, but cosched.cpus has 2 CPUs: they could never all run together; "
+	  "take VMs out, or give it more CPUs" },
 	{ "vms: { a: {} }\ncogroups:\n  g: { vms: [a], workers: true }\n",
 	  "p.yaml:3:27: warning: no VM of co-group 'g' has a disk, so its worker has nothing to do" },
 };

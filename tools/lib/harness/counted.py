@@ -96,12 +96,12 @@ class CountedGuest(Guest):
 class Rehearsal:
     """One that carries out a script from its boot to its end, without anything that reaches it from outside.
 
-    The script's output is the result. `files`: {path in the guest: text}; `tools`: programs for /tools."""
+    The script's output is the result. `files`: {path in the guest: text}; `tools`: programs for /tools; `cpus`: as QEMU's -smp takes them."""
 
     def __init__(self, script, suite="sid", cpus=4, memory_mib=512, tools=(), files=None, cmdline="", counted=True, drives=(),
-                 host_cpu=None):
+                 host_cpu=None, kernel=None):
         self.folder = Folder()
-        self.kernel = packages.kernel(suite)
+        self.kernel = kernel or packages.kernel(suite)
         self.cpus, self.memory_mib, self.cmdline, self.counted = cpus, memory_mib, cmdline, counted
         self.drives = list(drives)
         self.host_cpu = default_host_cpu() if host_cpu is None else host_cpu

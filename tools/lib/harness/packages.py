@@ -55,6 +55,17 @@ def kernel(suite):
     return Kernel(modules.name, image, modules)
 
 
+@functools.lru_cache(maxsize=None)
+def bare_kernel(suite):
+    """Debian's kernel for all machines, without its many modules."""
+    root = fetch(suite, "linux-image-amd64", closure="linux-(image|binary).*")
+    images = [*root.glob("usr/lib/modules/*/vmlinuz"), *root.glob("boot/vmlinuz-*")]
+    if not images:
+        raise Unavailable(f"Debian {suite}'s kernel package has no image where it is expected ({root})")
+    version = images[0].parent.name if images[0].name == "vmlinuz" else images[0].name.partition("-")[2]
+    return Kernel(version, images[0], root / "no-modules")
+
+
 class Programs:
     """Where QEMU's programs come from. `command(name)` is the beginning of a command line, `env` what it needs."""
 

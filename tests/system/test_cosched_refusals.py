@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What keeps fairlead-cosched from scheduling is named, with what to do about it; each reason is real, in the kernel that has it.
+And what a run that was killed leaves behind is given back by the next. Guests in real time: nothing here depends on it."""
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from harness import HANG_S, coload, counted
+from harness.daemon import program
+
+UNAVAILABLE, CONFIG = 69, 78
+OLD_SUITES = ("bookworm", "trixie")
+POLICY = {"cosched": {"mode": "partial", "cpus": [1]}, "vms": {"adder0": {}, "adder1": {}}}
+# A kernel function of the same length that no kernel has.
+LACKED, LACKING = b"scx_bpf_kick_cpu", b"scx_bpf_kick_CPU"
+
+# Debian's kernels are built without core scheduling: the kernel's answer where a thread has a cookie, given in its place.
+COOKIE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+int prctl(int option, ...)
+{
+	unsigned long a[4];
+	va_list list;
+
+	va_start(list, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(list, unsigned long);
+	va_end(list);
+	if (option == 62 && a[0] == 0 && (int)a[1] == atoi(getenv("COOKIE_OF"))) {
+		*(unsigned long long *)a[3] = 1;
+		return 0;
+	}
+	return ((int (*)(int, ...))dlsym(RTLD_NEXT, "prctl"))(option, a[0], a[1], a[2], a[3]);
+}
+"""
+
+LIBRARY = coload.LIBRARY + """
+mkdir -p /run/fairlead
+refused() { # NAME COMMAND...: its status, and what it says
+	echo "@$1"
+	echo "$1" >/dev/ttyS0
+	shift
+	timeout 300 "$@" 2>&1
+	echo "status $?"
+}
+until_said() { # FILE WORDS
+	n=0
+	while ! grep -q "$2" "$1"; do
+		sleep 0.2
+		n=$((n + 1))
+		[ $n -lt 3000 ] || { cat "$1"; fail "$2 is not said"; }
+	done
+}
+until_state() {
+	n=0
+	while [ "$(state)" != "$1" ]; do
+		sleep 0.1
+		n=$((n + 1))
+		[ $n -lt 3000 ] || fail "the scheduler is not $1"
+	done
+}
+aside() { echo "@aside"; } # what the shell says of who was killed belongs to nobody
+begin() { : >/tmp/cosched.log; cosched_start /etc/policy.yaml; }
+masks() { for vm in adder0 adder1; do taskset -p $(tid_of $vm) | sed 's/.*: //'; done; }
+policies() { for vm in adder0 adder1; do sed 's/.*) //' /proc/$(tid_of $vm)/stat | cut -d ' ' -f 39; done; }
+"""
+OLD = LIBRARY + "refused old fairlead-cosched --config /etc/policy.yaml\nrefused doctor fairlead doctor /etc/policy.yaml\n"
+ISOLATED = LIBRARY + "refused isolated fairlead-cosched --config /etc/policy.yaml\n"
+MAIN = LIBRARY + """
+mount -t tmpfs none /sys/kernel/btf
+refused types fairlead-cosched --config /etc/policy.yaml
+umount /sys/kernel/btf
+
+refused lacking /tools/lacking --config /etc/policy.yaml
+
+refused cookie env LD_PRELOAD=/tools/cookie.so COOKIE_OF=$$ fairlead-cosched --config /etc/policy.yaml
+say shell echo $$
+
+refused user /tools/setpriv --reuid 1000 --regid 1000 --clear-groups /tools/fairlead-cosched --config /etc/policy.yaml
+
+cosched-probe pooled partial 3000 1 >/tmp/probe & probe=$!
+until_state enabled
+refused another fairlead-cosched --config /etc/policy.yaml
+aside
+kill $probe
+wait $probe
+until_state disabled
+
+load_start --groups 0 --adders 2 --cpus 2
+begin
+until_said /tmp/cosched.log "adder0: joined"
+until_said /tmp/cosched.log "adder1: joined"
+say narrow masks
+aside
+kill -9 $cosched
+wait $cosched
+until_state disabled
+say killed masks
+say killed-policies policies
+refused doctor fairlead doctor /etc/policy.yaml
+begin
+until_said /tmp/cosched.log "adder0: joined"
+until_said /tmp/cosched.log "adder1: joined"
+say recovered cat /tmp/cosched.log
+refused well fairlead doctor /etc/policy.yaml
+taskset 2 coload hog 3000 & hog=$!
+until_said /tmp/cosched.log foreign
+say hog cat /tmp/cosched.log
+aside
+kill $hog
+cosched_stop
+say back masks
+say back-policies policies
+say files ls /run/fairlead
+load_stop
+"""
+
+
+def lacking(folder):
+    """fairlead-cosched, with a scheduler that wants what no kernel has."""
+    path = folder / "lacking"
+    path.write_bytes(program("fairlead-cosched").read_bytes().replace(LACKED + b"\0", LACKING + b"\0"))
+    path.chmod(0o755)
+    return path
+
+
+def cookie(folder):
+    """The library that answers in the kernel's place."""
+    source, library = folder / "cookie.c", folder / "cookie.so"
+    source.write_text(COOKIE)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture(scope="module", name="said")
+def fixture_said(tmp_path_factory):
+    """What the guests say, by name; all begin at once and run side by side."""
+    folder = tmp_path_factory.mktemp("tools")
+    tools = [program("fairlead-cosched"), program("fairlead")]
+    more = [*tools, program("cosched-probe"), program("coload"), shutil.which("setpriv"), lacking(folder), cookie(folder)]
+    common = {"counted": False, "cpus": 2, "memory_mib": 384, "files": {"/etc/policy.yaml": json.dumps(POLICY)}}
+    with counted.Rehearsals() as guests:
+        jobs = {"main": guests.submit(script=MAIN, tools=more, **common),
+                "isolated": guests.submit(script=ISOLATED, tools=tools, cmdline="isolcpus=1", **common)}
+        for suite in OLD_SUITES:
+            jobs[suite] = guests.submit(script=OLD, tools=tools, suite=suite, **common)
+        yield lambda name: coload.parse(jobs[name].result())
+
+
+def refused(result, name, *words):
+    """It said all of this, and ended as unavailable."""
+    for word in words:
+        assert word in result[name], result[name]
+    assert result[name].splitlines()[-1] == f"status {UNAVAILABLE}", result[name]
+    assert len(result[name].splitlines()) == 2, result[name]
+
+
+@pytest.mark.parametrize("suite", OLD_SUITES)
+def test_a_kernel_without_sched_ext(said, suite):
+    """Debian's before 7.0."""
+    result = said(suite)
+    refused(result, "old", "CONFIG_SCHED_CLASS_EXT", "from 7.0 on")
+    assert "CONFIG_SCHED_CLASS_EXT" in result["doctor"]
+
+
+def test_isolated_cpus(said):
+    refused(said("isolated"), "isolated", "isolcpus= isolates CPUs 1", "boot without it")
+
+
+def test_a_kernel_without_types(said):
+    refused(said("main"), "types", "CONFIG_DEBUG_INFO_BTF", "boot one that does")
+
+
+def test_a_kernel_without_a_function(said):
+    refused(said("main"), "lacking", f"has no {LACKING.decode()}()", "from 7.0 on")
+
+
+def test_a_core_scheduling_cookie(said):
+    result = said("main")
+    refused(result, "cookie", f"thread {result['shell']} has a core-scheduling cookie", "take one of them off")
+
+
+def test_a_user_without_rights(said):
+    refused(said("main"), "user", "needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_NICE")
+
+
+def test_another_scheduler(said):
+    refused(said("main"), "another", "a scheduler is loaded already: fairlead (enabled)", "end that one first")
+
+
+def test_others_on_its_cpus_are_told(said):
+    """They come before members; it goes on, and says so."""
+    said_of_them = [line for line in said("main")["hog"].splitlines() if line.startswith("foreign: others use ")]
+    assert len(said_of_them) == 1 and "keep them off, or use mode all" in said_of_them[0]
+
+
+def test_what_a_killed_run_took_is_given_back(said):
+    """Threads stay narrowed and with their policy, doctor tells; the next run gives them back, and leaves nothing behind."""
+    result = said("main")
+    # CPU 1 alone.
+    assert result["narrow"].split() == ["2", "2"] == result["killed"].split()
+    assert result["killed-policies"].split() == [str(coload.SCHED_EXT)] * 2
+    assert "fairlead-cosched was killed, and 2 threads may still run on its CPUs only" in result["doctor"]
+    assert "2 threads that a run which was killed had taken are given back" in result["recovered"]
+    assert "was killed" not in result["well"]
+    assert result["back"].split() == ["3", "3"]
+    assert result["back-policies"].split() == ["0", "0"]
+    assert result["files"] == ""
+
+
+@pytest.mark.parametrize("policy, words", [
+    ("cogroups: { shop: { vms: [web, nobody] } }\nvms: { web: {} }", [":2:21: error: unknown VM 'nobody'"]),
+    ("cosched: { mode: partial, cpus: [0] }\ncogroups: { shop: { vms: [web, db] } }\nvms: { web: {}, db: {} }",
+     ["'shop' has 2 VMs", "cosched.cpus has 1 CPUs", "give it more CPUs"]),
+    ("vms: { web: { cpu: { weight: 0 } } }", ["weight", "1"]),
+    ("cosched: { mode: partial, cpus: [0] }\nvms: { web: { cpu: { cap: 101 } } }", ["cap: 101 is above", "100 (percent of one CPU)"]),
+    ("cosched: { mode: all }\nvms: { web: { cpu: { cap: 102400 } } }", ["cap 102400 is above", "(percent of one CPU)"]),
+    ("cosched: { mode: partial }", ["mode partial needs cpus"]),
+])
+def test_policies_that_cannot_be(tmp_path, policy, words):
+    """Told with what is wrong, and refused with the status of a bad policy."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(f"daemon: {{ control: {tmp_path}/control.sock }}\n{policy}\n")
+    done = subprocess.run([program("fairlead-cosched"), "--rehearse", "--config", path], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False, timeout=HANG_S)
+    assert done.returncode == CONFIG, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
