@@ -110,6 +110,8 @@ struct co_vm {
 	__u64 cap_ns;  /* of CPU time in a period; 0: none */
 	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
 	__s64 cap_claim_ns; /* with a cap: how much it may claim at the next settlement */
+	__s64 part_ns; /* many writers; pooled: of its account's purse, what it was due itself and has not run. See co_state() */
+	__u64 wants_ns; /* of the settlement: what it ran and waited */
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
@@ -139,6 +141,11 @@ struct co_account {
 /* What a settlement reckons with: of each account, or of each VM. */
 struct co_claim {
 	__u64 weight, demand_ns, due_ns;
+	__u32 pool; /* what it is paid from */
+	__u32 pad;
+};
+struct co_pool {
+	__u64 rest_ns, weights; /* what is left, and of those that are not satisfied yet */
 };
 
 #define CO_RAN (~0ull)
@@ -197,6 +204,7 @@ struct co_world {
 	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
 	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
+	struct co_pool pool[CO_ACCOUNTS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
 	struct co_member member[CO_MEMBERS_MAX];
@@ -353,8 +361,13 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 	if (w->params.mode == CO_MODE_POOLED) {
 		const struct co_account *a = co_account_of(w, vm->account);
 		enum co_state state = co_state_pooled(w, a);
+		__s64 part = CO_READ(vm->part_ns);
 
-		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
+		if (a->is_group && part > co_lag_limit_ns(w, a))
+			return CO_STATE_BOOST;
+		if (state > CO_STATE_UNDER && ((a->is_group && part > 0) || co_overlooked(w, a, m)))
+			return CO_STATE_UNDER;
+		return state;
 	}
 	if (m->boosted)
 		return CO_STATE_BOOST;
@@ -381,6 +394,8 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 
 	if (w->params.mode == CO_MODE_POOLED) {
 		room = CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a);
+		if (a->is_group && room < CO_READ(vm->part_ns))
+			room = CO_READ(vm->part_ns);
 		part = co_part_ns(room, a->n_members);
 		slice = room > 0 && part < slice ? part : slice;
 	}
@@ -488,6 +503,7 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 	m->active = 1;
 	CO_ADD(co_purse_of(w, m, m->account)->credit_ns, -(__s64)ran);
 	CO_ADD(vm->ran_ns, ran);
+	CO_ADD(vm->part_ns, -(__s64)ran);
 	if (vm->cap_ns)
 		CO_ADD(vm->cap_left_ns, -(__s64)ran);
 	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
