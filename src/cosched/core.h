@@ -74,6 +74,13 @@
 #define CO_FOR(i, n) for (i = 0; i < (n); i++)
 #endif
 
+#ifdef __bpf__
+#define TUNE(n, d) (d)
+#else
+#include <stdlib.h>
+static inline long co_tune(const char *n, long d) { const char *t = getenv(n); return t ? atol(t) : d; }
+#define TUNE(n, d) ({ static long v_ = -99999; if (v_ == -99999) v_ = co_tune(#n, d); v_; })
+#endif
 enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_POOLED };
 
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
@@ -168,6 +175,7 @@ struct co_member {
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
+	__u64 displaced_at_ns;
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
 	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
 	__u32 active; /* ran or waited in this period */
@@ -363,9 +371,9 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		enum co_state state = co_state_pooled(w, a);
 		__s64 part = CO_READ(vm->part_ns);
 
-		if (a->is_group && part > co_lag_limit_ns(w, a))
+		if (a->is_group && part > co_lag_limit_ns(w, a) * TUNE(TB, 100) / 100)
 			return CO_STATE_BOOST;
-		if (state > CO_STATE_UNDER && ((a->is_group && part > 0) || co_overlooked(w, a, m)))
+		if (state > CO_STATE_UNDER && ((a->is_group && part > (__s64)w->params.slice_ns * TUNE(TU, 0) / 100) || co_overlooked(w, a, m)))
 			return CO_STATE_UNDER;
 		return state;
 	}
@@ -446,6 +454,12 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 		list = CO_STATE_BOOST;
 	}
 	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
+	if (w->params.mode == CO_MODE_POOLED && co_account_of(w, co_vm_of(w, m->vm)->account)->is_group && list < co_state_pooled(w, co_account_of(w, co_vm_of(w, m->vm)->account))) {
+		if (now_ns - m->displaced_at_ns < w->params.slice_ns * TUNE(TD, 0) / 100)
+			m->displaces = 0;
+		else if (m->displaces)
+			m->displaced_at_ns = now_ns;
+	}
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
 	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));
