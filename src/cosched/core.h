@@ -74,13 +74,6 @@
 #define CO_FOR(i, n) for (i = 0; i < (n); i++)
 #endif
 
-#ifdef __bpf__
-#define TUNE(n, d) (d)
-#else
-#include <stdlib.h>
-static inline long co_tune(const char *n, long d) { const char *t = getenv(n); return t ? atol(t) : d; }
-#define TUNE(n, d) ({ static long v_ = -99999; if (v_ == -99999) v_ = co_tune(#n, d); v_; })
-#endif
 enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_POOLED };
 
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
@@ -175,7 +168,7 @@ struct co_member {
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
-	__u64 displaced_at_ns;
+	__u64 displaced_at_ns; /* when it displaced somebody last because of its VM's part */
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
 	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
 	__u32 active; /* ran or waited in this period */
@@ -360,6 +353,20 @@ CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *
 	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * a->n_members * w->params.slice_ns);
 }
 
+/*
+ * Pooled: state by what VM `vm` of a group has left of its part. A VM that needs less than its part leaves the rest to its
+ * partners, but none of them can take what it needs: who lacks a part goes before all that have had theirs, though the purse
+ * that they share may be in debt. DEEP: nothing is left of it, so that the purse decides.
+ */
+CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_account *a, const struct co_vm *vm)
+{
+	__s64 part = CO_READ(vm->part_ns);
+
+	if (!a->is_group || part <= 0)
+		return CO_STATE_DEEP;
+	return part > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
+}
+
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
@@ -368,14 +375,10 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		return CO_STATE_PARKED;
 	if (w->params.mode == CO_MODE_POOLED) {
 		const struct co_account *a = co_account_of(w, vm->account);
-		enum co_state state = co_state_pooled(w, a);
-		__s64 part = CO_READ(vm->part_ns);
+		enum co_state state = co_state_pooled(w, a), part = co_state_part(w, a, vm);
 
-		if (a->is_group && part > co_lag_limit_ns(w, a) * TUNE(TB, 100) / 100)
-			return CO_STATE_BOOST;
-		if (state > CO_STATE_UNDER && ((a->is_group && part > (__s64)w->params.slice_ns * TUNE(TU, 0) / 100) || co_overlooked(w, a, m)))
-			return CO_STATE_UNDER;
-		return state;
+		state = part < state ? part : state;
+		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
 	}
 	if (m->boosted)
 		return CO_STATE_BOOST;
@@ -441,6 +444,22 @@ CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
 }
 
 /*
+ * Whether `m` is to be kicked for, in state `list`. Who goes first only because of its VM's part is, but not all the time: a
+ * driver that serves what its partner left since it ran last would else run for each single request.
+ */
+CO_INLINE bool co_may_kick(struct co_world *w, struct co_member *m, __u32 list, __u64 now_ns)
+{
+	const struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
+
+	if (w->params.mode != CO_MODE_POOLED || list >= co_state_pooled(w, a))
+		return true;
+	if (now_ns - m->displaced_at_ns < w->params.slice_ns / 24)
+		return false;
+	m->displaced_at_ns = now_ns;
+	return true;
+}
+
+/*
  * It became runnable, or is runnable still and does not run on. `woken`: it slept before. The driver puts it at the tail
  * of the list of `cpu` that is returned.
  */
@@ -453,13 +472,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 		m->boosted_ran_ns = 0;
 		list = CO_STATE_BOOST;
 	}
-	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
-	if (w->params.mode == CO_MODE_POOLED && co_account_of(w, co_vm_of(w, m->vm)->account)->is_group && list < co_state_pooled(w, co_account_of(w, co_vm_of(w, m->vm)->account))) {
-		if (now_ns - m->displaced_at_ns < w->params.slice_ns * TUNE(TD, 0) / 100)
-			m->displaces = 0;
-		else if (m->displaces)
-			m->displaced_at_ns = now_ns;
-	}
+	m->displaces = (woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8) && co_may_kick(w, m, list, now_ns);
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
 	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));

@@ -212,7 +212,7 @@ CO_INLINE void co_settle_pools(struct co_world *w)
 CO_INLINE void co_settle_part(struct co_world *w, __u32 i)
 {
 	struct co_vm *vm = co_vm_of(w, i);
-	__s64 due = co_claim_of(w, i)->due_ns, part, limit = co_lag_limit_ns(w, co_account_of(w, vm->account)) * TUNE(TC, 400) / 100;
+	__s64 due = co_claim_of(w, i)->due_ns, part, limit = 4 * co_lag_limit_ns(w, co_account_of(w, vm->account));
 
 	part = CO_ADD(vm->part_ns, due) + due;
 	if (part > limit)
