@@ -79,6 +79,7 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
+	CO_STATE_PART,	 /* POOLED: its VM lacks more than half a slice of its part of what its group is due */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
@@ -364,7 +365,7 @@ CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_
 
 	if (!a->is_group || part <= 0)
 		return CO_STATE_DEEP;
-	return part > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
+	return part > co_lag_limit_ns(w, a) ? CO_STATE_PART : CO_STATE_UNDER;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
@@ -586,7 +587,7 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
-	for (i = CO_STATE_UNDER; i <= CO_STATE_DEEP; i++) {
+	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
@@ -608,7 +609,7 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 		return CO_NONE;
 	if (state < CO_READ(co_cpu_of(w, cpu)->state))
 		return cpu;
-	for (i = CO_STATE_DEEP; i >= CO_STATE_UNDER; i--) {
+	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
 		if (i <= state)
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);

@@ -46,6 +46,7 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 
 	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
 		return;
+	co_list_sift(w, cpu, CO_STATE_PART);
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
 	co_list_sift(w, cpu, CO_STATE_DEEP);
