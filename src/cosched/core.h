@@ -378,6 +378,8 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		const struct co_account *a = co_account_of(w, vm->account);
 		enum co_state state = co_state_pooled(w, a), part = co_state_part(w, a, vm);
 
+		if (a->is_group && CO_READ(a->purse.credit_ns) < 0 && CO_READ(vm->part_ns) < -co_lag_limit_ns(w, a))
+			state = CO_STATE_DEEP;
 		state = part < state ? part : state;
 		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
 	}
@@ -573,7 +575,7 @@ CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 
 	if (co_state(w, m) == CO_STATE_PARKED)
 		return false;
-	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
+	return w->params.mode != CO_MODE_POOLED || (CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a) && co_state(w, m) < CO_STATE_DEEP);
 }
 
 /*
