@@ -363,7 +363,7 @@ CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_
 {
 	__s64 part = CO_READ(vm->part_ns);
 
-	if (!a->is_group || part <= 0 || 2 * CO_READ(a->purse.credit_ns) < -co_debt_limit_ns(w, a))
+	if (!a->is_group || part <= 0)
 		return CO_STATE_DEEP;
 	return part > co_lag_limit_ns(w, a) ? CO_STATE_PART : CO_STATE_UNDER;
 }
