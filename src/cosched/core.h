@@ -355,17 +355,22 @@ CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *
 }
 
 /*
- * Pooled: state by what VM `vm` of a group has left of its part. A VM that needs less than its part leaves the rest to its
- * partners, but none of them can take what it needs: who lacks a part goes before all that have had theirs, though the purse
- * that they share may be in debt. DEEP: nothing is left of it, so that the purse decides.
+ * Pooled, in a group whose purse says `state`: what the part of VM `vm` makes of it. The purse says when it is the group's turn,
+ * parts say whose turn it is within: a VM that lacks some of its part goes first, and while the group is in debt one that has
+ * had more than its part waits. So a VM that needs less leaves the rest to its partners, and none of them takes what it needs.
  */
-CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_account *a, const struct co_vm *vm)
+CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_account *a, const struct co_vm *vm,
+				      enum co_state state)
 {
-	__s64 part = CO_READ(vm->part_ns);
+	__s64 part = CO_READ(vm->part_ns), lag = co_lag_limit_ns(w, a);
 
-	if (!a->is_group || part <= 0)
-		return CO_STATE_DEEP;
-	return part > co_lag_limit_ns(w, a) ? CO_STATE_PART : CO_STATE_UNDER;
+	if (part > lag)
+		return state > CO_STATE_PART ? CO_STATE_PART : state;
+	if (state <= CO_STATE_UNDER)
+		return state;
+	if (part > 0)
+		return CO_STATE_UNDER;
+	return part < -lag ? CO_STATE_DEEP : state;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
@@ -376,11 +381,10 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		return CO_STATE_PARKED;
 	if (w->params.mode == CO_MODE_POOLED) {
 		const struct co_account *a = co_account_of(w, vm->account);
-		enum co_state state = co_state_pooled(w, a), part = co_state_part(w, a, vm);
+		enum co_state state = co_state_pooled(w, a);
 
-		if (a->is_group && CO_READ(a->purse.credit_ns) < 0 && CO_READ(vm->part_ns) < -co_lag_limit_ns(w, a))
-			state = CO_STATE_DEEP;
-		state = part < state ? part : state;
+		if (a->is_group)
+			state = co_state_part(w, a, vm, state);
 		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
 	}
 	if (m->boosted)
@@ -566,16 +570,16 @@ CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
 }
 
 /*
- * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as the group
- * does not owe too much. A cap holds in any case.
+ * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as neither the
+ * group nor its VM within the group owes too much. A cap holds in any case.
  */
 CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 {
 	struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
 
-	if (co_state(w, m) == CO_STATE_PARKED)
-		return false;
-	return w->params.mode != CO_MODE_POOLED || (CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a) && co_state(w, m) < CO_STATE_DEEP);
+	if (w->params.mode != CO_MODE_POOLED)
+		return co_state(w, m) != CO_STATE_PARKED;
+	return co_state(w, m) < CO_STATE_DEEP && CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
 /*
