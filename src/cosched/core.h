@@ -43,6 +43,8 @@
 #define CO_VMS_MAX 256u
 #define CO_GROUP_MEMBERS_MAX 64u /* a group is no larger than the CPUs it may use */
 #endif
+/* Lists and sets by state; see co_state_index(). */
+#define CO_STATE_MASK 7u
 #define CO_CPU_WORDS ((CO_CPUS_MAX + 63) / 64)
 #define CO_NONE (~0u)
 
@@ -187,7 +189,7 @@ struct co_cpu {
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
+	__u32 n_listed[CO_STATE_MASK + 1]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
@@ -202,9 +204,9 @@ struct co_world {
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
 	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
-	__u64 waits[CO_STATES][CO_CPU_WORDS];
+	__u64 waits[CO_STATE_MASK + 1][CO_CPU_WORDS];
 	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
-	__u64 runs[CO_STATES][CO_CPU_WORDS];
+	__u64 runs[CO_STATE_MASK + 1][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
 	struct co_pool pool[CO_ACCOUNTS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
@@ -248,6 +250,18 @@ CO_INLINE __u32 co_n_members(const struct co_world *w)
 	__u32 n = CO_READ(w->n_members);
 
 	return n < CO_MEMBERS_MAX ? n : CO_MEMBERS_MAX;
+}
+
+/*
+ * Of a list or a set by state. BPF's verifier loses sight of a loop's bounds when there are loops within; the compiler knows them,
+ * and would leave out the mask.
+ */
+CO_INLINE __u32 co_state_index(__u32 state)
+{
+#ifdef __bpf__
+	__asm__ volatile("" : "+r"(state));
+#endif
+	return state & CO_STATE_MASK;
 }
 
 CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
@@ -436,10 +450,10 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 
 	if (list >= CO_STATES)
 		return;
-	CO_ADD(c->n_listed[list], by);
+	CO_ADD(c->n_listed[co_state_index(list)], by);
 	/* After the counter: who clears the bit looks at the counter then (pick.h). */
 	if (by > 0)
-		co_cpu_set(w->waits[list], cpu);
+		co_cpu_set(w->waits[co_state_index(list)], cpu);
 }
 
 /* It is being moved from its list to another of the same CPU. */
@@ -595,9 +609,9 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	CO_WRITE(c->state, state);
 	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
 		if (i == state && !requested)
-			co_cpu_set(w->runs[i], cpu);
-		else if (co_cpu_isset(w->runs[i], cpu))
-			co_cpu_clear(w->runs[i], cpu);
+			co_cpu_set(w->runs[co_state_index(i)], cpu);
+		else if (co_cpu_isset(w->runs[co_state_index(i)], cpu))
+			co_cpu_clear(w->runs[co_state_index(i)], cpu);
 	}
 }
 
@@ -618,9 +632,9 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
 		if (i <= state)
 			break;
-		there = co_cpu_from(w->runs[i], cpu + 1);
+		there = co_cpu_from(w->runs[co_state_index(i)], cpu + 1);
 		if (there >= w->params.n_cpus)
-			there = co_cpu_from(w->runs[i], 0);
+			there = co_cpu_from(w->runs[co_state_index(i)], 0);
 		if (there < w->params.n_cpus)
 			return there;
 	}
