@@ -120,7 +120,7 @@ static void check_parts(uint32_t account, double *worst)
 	}
 	sim_fill(weight, demand, (double)sim.w.account[account].total_ran_ns, due);
 	for (uint32_t i = 0; i < sim.w.n_vms; i++)
-		can = can && due[i] <= 0.8 * demand[i];
+		can = can && due[i] <= 0.7 * demand[i];
 	for (uint32_t i = 0; i < sim.w.n_vms && can; i++)
 		if (due[i] > 0)
 			*worst = fmax(*worst, fabs((double)vm[i].total_ran_ns - due[i]) / (most + 0.01 * due[i]));
