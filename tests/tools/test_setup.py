@@ -18,14 +18,14 @@ def test_unknown_purpose_is_an_error():
 
 def test_nothing_to_install_is_silent():
     """The test run itself began with this command, so nothing is missing."""
-    done = run("tools/setup", "build", "demo", "test")
+    done = run("tools/setup", "build", "cosched", "demo", "test")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_line_of_the_list_is_well_formed():
     lines = (ROOT / "packaging" / "packages").read_text().splitlines()
     entries = [line.split() for line in lines if line and not line.startswith("#")]
-    assert all(len(entry) == 2 and entry[0] in ("build", "demo", "test") for entry in entries)
+    assert all(len(entry) == 2 and entry[0] in ("build", "cosched", "demo", "test") for entry in entries)
     packages = [package for _, package in entries]
     assert len(packages) == len(set(packages))
 

@@ -2,9 +2,9 @@
 /*
  * Description: shares of 3 : 1 hold over one, two and four workers, whether one of them schedules for all or each has its
  * slice, and while queues move from worker to worker all the time. Each class has queues of its own, so with four workers no
- * scheduler sees both on one queue. All requests are there from the beginning, so no class runs out before it is over, however
- * busy the machine: what counts is the order in which they come back. With an argument the device is that many times slower,
- * for machines whose CPUs take turns.
+ * scheduler sees both on one queue. All requests are there from the beginning, and what counts is how far the device has come
+ * with each queue, whenever this thread gets to look at it: so it does not matter how busy the machine is, unless a class has
+ * run out by then. With an argument the device is that many times slower, for machines whose CPUs take turns.
  */
 #include "host_run.h"
 
@@ -17,9 +17,9 @@
 
 #define CHUNK 4096u
 #define QUEUES 4u
-#define EACH 600u  /* requests of a queue */
+#define EACH 1000u /* requests of a queue */
 #define SKIP 200u  /* completions before it counts: where slices begin to know each other */
-#define COUNT 1200u
+#define COUNT 1200u /* at least */
 #define MOVE_EVERY 40u
 #define CHANNELS 4u
 #define LATENCY_US 2000u
@@ -58,35 +58,73 @@ static void submit_all(struct frontend *f)
 		front_kick(&f->queue[q]);
 }
 
-/* Gold ones among those from SKIP to SKIP + COUNT. */
-static unsigned gold_of(struct host_run *run, struct frontend *f, unsigned workers, struct move *m, double *ret_seconds)
-{
-	unsigned n = 0, gold = 0, asked = 0;
-	uint64_t began = 0;
+/* What the device has given back of each class, at one moment. */
+struct given {
+	unsigned gold, bronze;
+	bool gone; /* a queue had no more to give */
+	uint64_t at_ns;
+};
 
-	while (n < SKIP + COUNT)
-		for (unsigned q = 0; q < QUEUES && n < SKIP + COUNT; q++) {
+static struct given given_once(const struct frontend *f)
+{
+	struct given g = { .at_ns = clock_now_ns() };
+
+	for (unsigned q = 0; q < QUEUES; q++) {
+		const struct vring_used *used = f->queue[q].ring.device;
+		unsigned n = load_acquire(&used->idx);
+
+		g.gone |= n == EACH;
+		*(q < QUEUES / 2 ? &g.gold : &g.bronze) += n;
+	}
+	return g;
+}
+
+static struct given given_now(const struct frontend *f)
+{
+	struct given g, again = given_once(f);
+
+	do {
+		g = again;
+		again = given_once(f);
+	} while (again.gold != g.gold || again.bronze != g.bronze);
+	return g;
+}
+
+static struct given given_after(const struct given *before, const struct given *g)
+{
+	return (struct given){ g->gold - before->gold, g->bronze - before->bronze, g->gone, g->at_ns - before->at_ns };
+}
+
+/* What was given between SKIP and SKIP + COUNT, or a little more. */
+static struct given watch(struct host_run *run, struct frontend *f, unsigned workers, struct move *m)
+{
+	unsigned asked = 0, reaped = 0;
+	struct given began = { 0 }, g = { 0 };
+
+	do {
+		for (unsigned q = 0; q < QUEUES; q++) {
 			struct front_request *done = front_poll(&f->queue[q]);
 
 			assert_int_equal(f->queue[q].error, 0);
 			if (!done)
 				continue;
 			assert_int_equal(done->status, VIRTIO_BLK_S_OK);
-			if (n == SKIP)
-				began = clock_now_ns();
-			gold += n >= SKIP && done->ioprio == BE(0);
-			if (++n % MOVE_EVERY == 0) {
+			if (++reaped % MOVE_EVERY == 0) {
 				m->queue = asked % QUEUES;
 				m->to = (asked + asked / QUEUES) % workers;
 				asked++;
 				host_run_do(run, move_now, m);
 			}
 		}
-	*ret_seconds = (double)(clock_now_ns() - began) / 1e9;
-	return gold;
+		g = given_now(f);
+		if (!began.at_ns && g.gold + g.bronze >= SKIP)
+			began = g;
+	} while (!began.at_ns || g.gold + g.bronze < began.gold + began.bronze + COUNT);
+	return given_after(&began, &g);
 }
 
-static double ratio_on(bool sliced, unsigned workers, double *ret_total)
+/* False: this thread came too late, a queue had run out. */
+static bool try_ratio(bool sliced, unsigned workers, double *ret_ratio, double *ret_total)
 {
 	unsigned latency_us = LATENCY_US * slower, iops = CHANNELS * 1000000 / latency_us;
 	struct frontend_config config = { .queues = QUEUES, .queue_size = 1024, .indirect = true, .data_bytes = 1 << 20 };
@@ -94,8 +132,7 @@ static double ratio_on(bool sliced, unsigned workers, double *ret_total)
 	char policy[1024], schedule[64] = "";
 	struct host_run run;
 	struct frontend *f;
-	double seconds, ratio;
-	unsigned gold;
+	struct given g;
 
 	host_run_workers = workers;
 	if (sliced)
@@ -107,15 +144,25 @@ static double ratio_on(bool sliced, unsigned workers, double *ret_total)
 	host_run_start(&run, policy);
 	f = host_run_attach(&run, "a", "d", &config);
 	submit_all(f);
-	gold = gold_of(&run, f, workers, &m, &seconds);
-	ratio = (double)gold / (COUNT - gold);
-	*ret_total = COUNT / seconds / iops;
-	print_message("  %-6s %u worker%s: gold : bronze = %.3f of 3, total %.1f %% of the device, %u moves\n",
-		      sliced ? "sliced" : "owner", workers,
-		      workers > 1 ? "s" : " ", ratio, *ret_total * 100, m.moved);
+	g = watch(&run, f, workers, &m);
+	*ret_ratio = (double)g.gold / g.bronze;
+	*ret_total = (g.gold + g.bronze) * 1e9 / (double)g.at_ns / iops;
+	if (!g.gone)
+		print_message("  %-6s %u worker%s: gold : bronze = %.3f of 3, total %.1f %% of the device, %u moves\n",
+			      sliced ? "sliced" : "owner", workers, workers > 1 ? "s" : " ", *ret_ratio, *ret_total * 100,
+			      m.moved);
 	assert_true(workers == 1 || m.moved > 0);
 	frontend_destroy(f);
 	host_run_stop(&run);
+	return !g.gone;
+}
+
+static double ratio_on(bool sliced, unsigned workers, double *ret_total)
+{
+	double ratio;
+
+	while (!try_ratio(sliced, workers, &ratio, ret_total))
+		;
 	return ratio;
 }
 
