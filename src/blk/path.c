@@ -64,11 +64,30 @@ static uint8_t status_of(int result)
 	return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 }
 
+static void finish_flush(struct blk_queue *q, int result)
+{
+	struct blk_request *next, *r = blk_flush_end(q);
+
+	for (; r; r = next) {
+		next = r->next;
+		answer(q, r, status_of(result), 1);
+	}
+}
+
 static void finish_request(struct blk_queue *q, struct blk_request *r)
 {
 	uint32_t written = r->type == VIRTIO_BLK_T_IN && r->result == 0 ? r->data_bytes + 1 : 1;
 
 	answer(q, r, status_of(r->result), written);
+	if (unlikely(r == q->flush.running))
+		finish_flush(q, r->result);
+}
+
+/* Once: its next user may come past the gate another way. */
+static void lane_back(struct blk_queue *q, struct blk_request *r)
+{
+	blk_port_lane_back(q->port, r->passed, (enum slo_op)r->type, r->data_bytes, r->arrival_ns);
+	r->passed = NULL;
 }
 
 /* One part, maybe the whole, is done. */
@@ -80,7 +99,7 @@ static inline void part_done(struct blk_queue *q, struct blk_request *r, struct 
 	if (part)
 		blk_port_part_done(part, result);
 	else if (r->passed)
-		blk_port_lane_back(q->port, r->passed, (enum slo_op)r->type, r->data_bytes, r->arrival_ns);
+		lane_back(q, r);
 	if (r->undone_bytes == 0)
 		finish_request(q, r);
 	/* A queue that quiesces looks in its next turn: here, the store may be in the middle of its own. */
@@ -196,12 +215,18 @@ void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct
 		part_done(q, r, s->part, bytes, result);
 }
 
-void blk_queue_send_on(struct blk_queue *q, struct blk_request *r)
+static void send_now(struct blk_queue *q, struct blk_request *r)
 {
 	if (q->port)
 		blk_port_submit(q->port, r);
 	else
 		blk_queue_dispatch(q, r, NULL);
+}
+
+void blk_queue_send_on(struct blk_queue *q, struct blk_request *r)
+{
+	if (likely(r->type != VIRTIO_BLK_T_FLUSH) || blk_flush_begin(q, r))
+		send_now(q, r);
 }
 
 void blk_queue_end_batch(struct blk_queue *q)
@@ -357,6 +382,16 @@ static void found_broken(struct blk_queue *q)
 	blk_queue_tell_broken(q);
 }
 
+static void send_waiting_flush(struct blk_queue *q)
+{
+	struct blk_request *r = blk_flush_next(q);
+
+	if (!r)
+		return;
+	send_now(q, r);
+	blk_queue_end_batch(q);
+}
+
 static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 {
 	struct blk_queue *q = container_of(s, struct blk_queue, source);
@@ -373,6 +408,8 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 		blk_queue_check_quiet(q);
 		return published;
 	}
+	if (unlikely(q->flush.waiting.first))
+		send_waiting_flush(q);
 	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
 	if (n == 0) {
 		counter_add(&q->counters.polls_empty, 1);

@@ -70,6 +70,12 @@ struct blk_queue {
 	struct virtqueue vq;
 	unsigned outstanding; /* taken and not pushed: dispatched or held */
 	unsigned dispatched;  /* of these, at the store */
+	struct {
+		struct blk_request *running, *covered; /* the one that goes, and those that end with it */
+		struct blk_flush_list {
+			struct blk_request *first, **last;
+		} waiting; /* for its end */
+	} flush; /* flush.c */
 	bool unpublished;
 	bool told_broken;
 	struct blk_request *returned, **returned_tail; /* recalled from the gate, oldest first */

@@ -17,5 +17,16 @@ void blk_queue_publish(struct blk_queue *q);
 void blk_queue_tell_broken(struct blk_queue *q);
 void blk_queue_store_done(struct store_io *io, int result);
 
+/* flush.c */
+void blk_flush_init(struct blk_queue *q);
+/* A flush comes. False: it waits. */
+bool blk_flush_begin(struct blk_queue *q, struct blk_request *r);
+/* The one under way is done. Returns those that end with it, by their `next`. */
+struct blk_request *blk_flush_end(struct blk_queue *q);
+/* The first of those that wait, to be sent for all of them; NULL: none, or one is under way. */
+struct blk_request *blk_flush_next(struct blk_queue *q);
+/* What waits comes back by blk_queue_take_back(). */
+void blk_flush_recall(struct blk_queue *q);
+
 /* queue.c: QUIESCING -> QUIET if nothing is dispatched or held any more. */
 void blk_queue_check_quiet(struct blk_queue *q);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which flushes of a queue go to the store: one at a time. On the queue's worker.
+ *
+ * A flush is not scheduled, because it carries no thread's priority and covers what all of them wrote; so nothing else would
+ * bound how many a guest has at the device. But a flush covers every write completed before it begins. Those that come while
+ * one is under way (which may have begun too early for them) wait for its end, and then one is sent that covers them all. So a
+ * queue has one flush at the device and as many as it likes waiting for it, a storm costs the device no more than one flush
+ * after another, and no flush waits longer than for the one before it.
+ *
+ * What waits is held by nobody else: a queue that stops takes it back with what the gate held.
+ */
+#include "blk/queue_internal.h"
+
+static void list_start(struct blk_flush_list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+void blk_flush_init(struct blk_queue *q)
+{
+	q->flush.running = NULL;
+	q->flush.covered = NULL;
+	list_start(&q->flush.waiting);
+}
+
+bool blk_flush_begin(struct blk_queue *q, struct blk_request *r)
+{
+	struct blk_flush_list *waiting = &q->flush.waiting;
+
+	/* Nobody goes before those that wait. */
+	if (!q->flush.running && !waiting->first) {
+		q->flush.running = r;
+		return true;
+	}
+	r->next = NULL;
+	*waiting->last = r;
+	waiting->last = &r->next;
+	return false;
+}
+
+struct blk_request *blk_flush_end(struct blk_queue *q)
+{
+	struct blk_request *covered = q->flush.covered;
+
+	q->flush.running = q->flush.covered = NULL;
+	return covered;
+}
+
+struct blk_request *blk_flush_next(struct blk_queue *q)
+{
+	struct blk_request *r = q->flush.waiting.first;
+
+	if (q->flush.running || !r)
+		return NULL;
+	q->flush.running = r;
+	q->flush.covered = r->next;
+	list_start(&q->flush.waiting);
+	return r;
+}
+
+void blk_flush_recall(struct blk_queue *q)
+{
+	struct blk_request *next, *r = q->flush.waiting.first;
+
+	list_start(&q->flush.waiting);
+	for (; r; r = next) {
+		next = r->next;
+		blk_queue_take_back(q, r, 0);
+	}
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: flushes of a queue go to the store one at a time, those that come meanwhile end together with the next, and all
+ * are answered, whether the queue goes on, moves to another worker, stops, or loses its front-end meanwhile.
+ */
+#include "host_run.h"
+
+#include "base/clock.h"
+#include "slo/sched.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define STORM 60u
+
+static const char *const policy[] = {
+	"pools: { slow: { type: model, channels: 8, flush_latency: 20ms } }\n"
+	"vms: { a: { disks: [ { name: d, pool: slow, size: 8MiB, workers: 2, queues: 2 } ] } }\n",
+	"pools: { slow: { type: model, channels: 8, flush_latency: 20ms, slo: off } }\n"
+	"vms: { a: { disks: [ { name: d, pool: slow, size: 8MiB, workers: 2, queues: 2 } ] } }\n",
+};
+
+static void begin_storm(struct front_queue *q, struct front_request *r)
+{
+	for (unsigned i = 0; i < STORM; i++) {
+		r[i] = (struct front_request){ .type = VIRTIO_BLK_T_FLUSH, .status = 0xff };
+		assert_int_equal(front_submit(q, &r[i]), 0);
+	}
+	front_kick(q);
+}
+
+/* How many have been answered, well. */
+static unsigned answered(struct front_queue *q, const struct front_request *r)
+{
+	unsigned n = 0;
+
+	while (front_poll(q))
+		;
+	assert_int_equal(q->error, 0);
+	for (unsigned i = 0; i < STORM; i++) {
+		if (r[i].status == 0xff)
+			continue;
+		assert_int_equal(r[i].status, VIRTIO_BLK_S_OK);
+		n++;
+	}
+	return n;
+}
+
+static void look(struct blk_core *core, struct slo_sched *s, void *arg)
+{
+	(void)core;
+	*(unsigned *)arg = slo_in_flight(s);
+}
+
+static void looked(void *arg, int result)
+{
+	host_run_done(arg, &(struct host_error){ .err = result });
+}
+
+static void look_now(struct host_run *r, void *arg)
+{
+	blk_gate_visit(host_disk_find(r->host, "a", "d")->blk->pool->gate, look, arg, (struct blk_gate_done){ looked, r });
+}
+
+static void one_at_a_time(void **state)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[2][STORM];
+	unsigned in_flight, most = 0;
+	struct host_run run;
+	struct frontend *f;
+
+	(void)state;
+	host_run_start(&run, policy[0]);
+	f = host_run_attach(&run, "a", "d", &config);
+	for (unsigned i = 0; i < 2; i++)
+		begin_storm(&f->queue[i], r[i]);
+	while (answered(&f->queue[0], r[0]) < STORM || answered(&f->queue[1], r[1]) < STORM) {
+		host_run_do(&run, look_now, &in_flight);
+		most = in_flight > most ? in_flight : most;
+		assert_true(in_flight <= 2);
+	}
+	print_message("  %u flushes on each of two queues: at most %u at the store\n", STORM, most);
+	frontend_destroy(f);
+	host_run_stop(&run);
+}
+
+struct move {
+	unsigned queue, to;
+};
+
+static void move_now(struct host_run *r, void *arg)
+{
+	struct move *m = arg;
+	struct host_error none = { 0 };
+
+	none.err = blk_disk_move_queue(host_disk_find(r->host, "a", "d")->blk, m->queue, m->to);
+	host_run_done(r, &none);
+}
+
+/* The queue goes to the other worker and back while they wait. */
+static void all_answered_after_moves(void **state)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[STORM];
+
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++) {
+		struct host_run run;
+		struct frontend *f;
+
+		host_run_start(&run, policy[p]);
+		f = host_run_attach(&run, "a", "d", &config);
+		begin_storm(&f->queue[0], r);
+		for (unsigned i = 0; i < 10; i++)
+			do
+				host_run_do(&run, move_now, &(struct move){ 0, i % 2 });
+			while (run.error.err == -EBUSY);
+		while (answered(&f->queue[0], r) < STORM)
+			;
+		frontend_destroy(f);
+		host_run_stop(&run);
+	}
+}
+
+/* What the device has taken is done when it says that it has stopped. */
+static void all_answered_at_a_stop(void **state)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[STORM];
+
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++)
+		for (unsigned queue = 0; queue < 2; queue++) {
+			struct host_run run;
+			struct frontend *f;
+			uint32_t base;
+
+			host_run_start(&run, policy[p]);
+			f = host_run_attach(&run, "a", "d", &config);
+			begin_storm(&f->queue[queue], r);
+			while (!answered(&f->queue[queue], r))
+				;
+			assert_int_equal(frontend_queue_stop(f, queue, &base), 0);
+			assert_int_equal(answered(&f->queue[queue], r), base);
+			frontend_destroy(f);
+			host_run_stop(&run);
+		}
+}
+
+/* The front-end vanishes and comes back. */
+static void all_answered_after_a_loss(void **state)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20, .inflight = true };
+	static struct front_request r[STORM];
+
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++) {
+		struct host_run run;
+		struct frontend *f;
+
+		host_run_start(&run, policy[p]);
+		f = host_run_attach(&run, "a", "d", &config);
+		begin_storm(&f->queue[0], r);
+		while (!answered(&f->queue[0], r))
+			;
+		frontend_detach(f);
+		assert_int_equal(frontend_attach(f), 0);
+		while (answered(&f->queue[0], r) < STORM)
+			;
+		frontend_destroy(f);
+		host_run_stop(&run);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(all_answered_after_moves),
+		cmocka_unit_test(all_answered_at_a_stop),
+		cmocka_unit_test(all_answered_after_a_loss),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
