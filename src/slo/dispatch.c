@@ -230,6 +230,26 @@ uint64_t slo_next_ns(const struct slo_sched *s)
 	return min_u64(slo_heap_key(&s->timers), s->anticipation.node ? s->anticipation.until_ns : UINT64_MAX);
 }
 
+/*
+ * What a flush costs depends on what it has to write, so it cannot be known when it goes; and as it is never held, a wrong price
+ * would let it take what others were promised. So it pays once more when it is done: for the time that it was at the device beyond
+ * its price, less what others wait there.
+ */
+static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t device_ns)
+{
+	struct slo_sched *s = f->node.sched;
+	double beyond = (double)device_ns - (double)p->cost;
+
+	if (p->req->op != SLO_FLUSH) {
+		s->wait_ns += ((beyond > 0 ? beyond : 0) - s->wait_ns) / 16;
+		return;
+	}
+	beyond -= s->wait_ns;
+	if (beyond > 0 && s->root.held)
+		for (struct slo_node *n = &f->node; n->parent; n = n->parent)
+			slo_charge_share(n, (uint64_t)beyond);
+}
+
 bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 {
 	struct slo_flow *f = p->flow;
@@ -246,6 +266,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	last = --r->pieces == 0 && r->given_bytes == r->bytes;
 	s->now_ns = now;
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
+	charge_afterwards(f, p, now - p->dispatch_ns);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
 	if (s->targets) {

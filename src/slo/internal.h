@@ -181,6 +181,7 @@ struct slo_sched {
 	struct slo_window window;
 	struct slo_anticipation anticipation;
 	struct slo_cost cost;
+	double wait_ns;		/* dispatch.c: mean time at the device beyond what a piece costs: its own queue */
 	uint64_t fast, dispatched, due, steps;
 };
 

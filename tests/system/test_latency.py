@@ -92,7 +92,9 @@ def test_latency_target_beside_a_flood(lab, show):
     bench.daemon.cli("slo", "set", "/gold", "latency.p99=4ms")
     impossible = bench.run("on", 10)
     show("target 4 ms, which is impossible", impossible)
-    assert impossible["verdict"] == {"kept": False, "reason": "target unreachable"}, impossible
+    # On a machine that is late itself the window is not found in ten seconds; then nobody can say yet whether the device could.
+    reasons = ["target unreachable"] + ["device saturated"] * (impossible["late_us"] > CALM_MS * 1000)
+    assert not impossible["verdict"]["kept"] and impossible["verdict"]["reason"] in reasons, impossible
     assert impossible["busy"] >= 0.6 * off["busy"], (impossible, off)
     for guest in bench.guests.values():
         assert ring_errors(guest) == []

@@ -46,6 +46,7 @@ struct sim_client {
 	/* seen */
 	uint64_t offset;
 	unsigned outstanding;
+	unsigned flushing, covered, waiting; /* at the device; ending with it; for its end */
 	uint64_t done, done_bytes, dispatched_units, cost, device_ns;
 	uint64_t second_done[SIM_SECONDS_MAX], second_out[SIM_SECONDS_MAX], second_out_bytes[SIM_SECONDS_MAX];
 	struct hist latency;
@@ -198,7 +199,7 @@ static inline struct sim_req *sim_req_get(struct sim *m)
 	return r;
 }
 
-static inline void sim_arrive(struct sim *m, struct sim_client *c)
+static inline void sim_send(struct sim *m, struct sim_client *c)
 {
 	struct sim_req *r = sim_req_get(m);
 	uint64_t bytes = c->bytes;
@@ -211,7 +212,6 @@ static inline void sim_arrive(struct sim *m, struct sim_client *c)
 	slo_req_init(&r->slo, c->op, c->offset, bytes);
 	c->offset += bytes + 4096;
 	r->client = c;
-	c->outstanding++;
 	if (!m->sched) {
 		r->slo.arrival_ns = m->now;
 		r->slo.given_bytes = bytes;
@@ -228,10 +228,36 @@ static inline void sim_arrive(struct sim *m, struct sim_client *c)
 	}
 }
 
+/* Of flushes one goes at a time and covers those that wait for it, as in blk/flush.c. */
+static inline void sim_arrive(struct sim *m, struct sim_client *c)
+{
+	c->outstanding++;
+	if (c->op == SLO_FLUSH && c->flushing) {
+		c->waiting++;
+		return;
+	}
+	c->flushing = c->op == SLO_FLUSH;
+	sim_send(m, c);
+}
+
 static inline void sim_next(struct sim *m, struct sim_client *c, uint64_t wait_ns)
 {
 	if (!c->stop_ns || m->now + wait_ns < c->stop_ns)
 		sim_event_add(m, (struct sim_event){ .at = m->now + wait_ns, .kind = SIM_ARRIVE, .client = c });
+}
+
+static inline void sim_flush_done(struct sim *m, struct sim_client *c)
+{
+	c->done += c->covered;
+	c->outstanding -= c->covered;
+	for (; c->covered; c->covered--)
+		sim_next(m, c, c->think_ns);
+	c->flushing = c->waiting > 0;
+	if (!c->waiting)
+		return;
+	c->covered = c->waiting - 1;
+	c->waiting = 0;
+	sim_send(m, c);
 }
 
 static inline void sim_done(struct sim *m, const struct slo_piece *p)
@@ -250,6 +276,8 @@ static inline void sim_done(struct sim *m, const struct slo_piece *p)
 	list_append(&m->free, &r->free);
 	if (c->rate == 0)
 		sim_next(m, c, c->think_ns);
+	if (c->op == SLO_FLUSH)
+		sim_flush_done(m, c);
 }
 
 static inline void sim_client_start(struct sim *m, struct sim_client *c)
