@@ -9,7 +9,8 @@
  *	limits		the bucket gives what they need together; `room` is what it has, so that one by one they could go
  *	reservations	they count, but not ahead: the tag rises to now at most, and by one period more
  *	shares		not charged, as always while nobody waits
- *	window		it is never exceeded; how long each took is judged when it comes back, what was done at once is a hit
+ *	window		it is never exceeded; how long each took is judged when it comes back, what was done at once is a hit (who
+ *			shared the device with it is asked then, and not when it went)
  *	pauses		a class that may be waited for is seen to wake and to fall idle; the last free place is left alone
  *	statistics	counted by operation; their cost is that of their mean size
  *
@@ -18,7 +19,7 @@
  */
 #include "slo/internal.h"
 
-#define LIGHT_RUN 63u
+#define LIGHT_RUN 511u
 #define LIGHT_NS (10 * NSEC_PER_MSEC)
 /* A sector, the smallest request. */
 #define LEAST_BYTES 512u

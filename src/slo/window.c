@@ -396,21 +396,22 @@ void slo_window_instant(struct slo_sched *s, struct slo_node *class, unsigned n,
 	struct slo_window *w = &s->window;
 	bool target = class->promise.p99_ns || class->promise.p50_ns;
 
-	if (!n)
-		return;
 	if (w->running && !w->ending)
 		epoch_completed(w, n, s->root.in_flight, now);
 	settle(s, now);
-	if (!target && !class->due.any)
+	if (!target && class->due.ns_per_unit[SLO_IOPS] == 0)
 		return;
 	active(w, now);
 	if (target)
 		slo_meter_bucket(&class->meter, now)->completed += n;
 	if (w->settling || w->probe == SLO_PROBE_MORE)
 		return;
-	hits(&c->score_p99, n, P99_BANK);
-	hits(&c->score_p50, n, P50_BANK);
-	hits(&c->score_reserve, n, RESERVE_BANK);
+	if (class->promise.p99_ns)
+		hits(&c->score_p99, n, P99_BANK);
+	if (class->promise.p50_ns)
+		hits(&c->score_p50, n, P50_BANK);
+	if (class->due.ns_per_unit[SLO_IOPS] != 0)
+		hits(&c->score_reserve, n, RESERVE_BANK);
 	if (target)
 		relax(w, c);
 }
