@@ -20,7 +20,7 @@
 #include "slo/internal.h"
 
 #define LIGHT_RUN 511u
-#define LIGHT_NS (10 * NSEC_PER_MSEC)
+#define LIGHT_NS (2 * NSEC_PER_MSEC)
 /* A sector, the smallest request. */
 #define LEAST_BYTES 512u
 
