@@ -17,6 +17,7 @@ READ_MS, WRITE_MS, TARGET_MS = 5, 40, 50
 # A fifth of the device.
 RATE = 0.2 * CHANNELS * 1000 / READ_MS
 CALM_MS = 10
+STILL_MS = 500
 
 
 class Bench:
@@ -85,7 +86,9 @@ def test_latency_target_beside_a_flood(lab, show):
     assert off["p99_us"] >= 5 * TARGET_MS * 1000, off
     calm = max(on["late_us"], off["late_us"]) <= CALM_MS * 1000
     assert on["p99_us"] * (5 if calm else 2) <= off["p99_us"], (on, off)
-    assert on["busy"] >= (0.95 if calm else 0.6) * off["busy"], (on, off)
+    # A guest that stands still asks for nothing.
+    if max(on["late_us"], off["late_us"]) <= STILL_MS * 1000:
+        assert on["busy"] >= (0.95 if calm else 0.6) * off["busy"], (on, off)
     if calm:
         assert on["p99_us"] <= TARGET_MS * 1000, on
     # Less than one request takes.
@@ -95,6 +98,7 @@ def test_latency_target_beside_a_flood(lab, show):
     # On a machine that is late itself the window is not found in ten seconds; then nobody can say yet whether the device could.
     reasons = ["target unreachable"] + ["device saturated"] * (impossible["late_us"] > CALM_MS * 1000)
     assert not impossible["verdict"]["kept"] and impossible["verdict"]["reason"] in reasons, impossible
-    assert impossible["busy"] >= 0.6 * off["busy"], (impossible, off)
+    if max(impossible["late_us"], off["late_us"]) <= STILL_MS * 1000:
+        assert impossible["busy"] >= 0.6 * off["busy"], (impossible, off)
     for guest in bench.guests.values():
         assert ring_errors(guest) == []
