@@ -43,8 +43,6 @@
 #define CO_VMS_MAX 256u
 #define CO_GROUP_MEMBERS_MAX 64u /* a group is no larger than the CPUs it may use */
 #endif
-/* Lists and sets by state; see co_state_index(). */
-#define CO_STATE_MASK 7u
 #define CO_CPU_WORDS ((CO_CPUS_MAX + 63) / 64)
 #define CO_NONE (~0u)
 
@@ -81,7 +79,6 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
-	CO_STATE_PART,	 /* POOLED: its VM lacks more than half a slice of its part of what its group is due */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
@@ -113,8 +110,6 @@ struct co_vm {
 	__u64 cap_ns;  /* of CPU time in a period; 0: none */
 	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
 	__s64 cap_claim_ns; /* with a cap: how much it may claim at the next settlement */
-	__s64 part_ns; /* many writers; pooled: of its account's purse, what it was due itself and has not run. See co_state() */
-	__u64 wants_ns; /* of the settlement: what it ran and waited */
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
@@ -144,11 +139,6 @@ struct co_account {
 /* What a settlement reckons with: of each account, or of each VM. */
 struct co_claim {
 	__u64 weight, demand_ns, due_ns;
-	__u32 pool; /* what it is paid from */
-	__u32 pad;
-};
-struct co_pool {
-	__u64 rest_ns, weights; /* what is left, and of those that are not satisfied yet */
 };
 
 #define CO_RAN (~0ull)
@@ -171,7 +161,6 @@ struct co_member {
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
-	__u64 displaced_at_ns; /* when it displaced somebody last because of its VM's part */
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
 	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
 	__u32 active; /* ran or waited in this period */
@@ -189,7 +178,7 @@ struct co_cpu {
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_listed[CO_STATE_MASK + 1]; /* many writers: members on its lists */
+	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
@@ -204,11 +193,10 @@ struct co_world {
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
 	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
-	__u64 waits[CO_STATE_MASK + 1][CO_CPU_WORDS];
+	__u64 waits[CO_STATES][CO_CPU_WORDS];
 	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
-	__u64 runs[CO_STATE_MASK + 1][CO_CPU_WORDS];
+	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
-	struct co_pool pool[CO_ACCOUNTS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
 	struct co_member member[CO_MEMBERS_MAX];
@@ -250,18 +238,6 @@ CO_INLINE __u32 co_n_members(const struct co_world *w)
 	__u32 n = CO_READ(w->n_members);
 
 	return n < CO_MEMBERS_MAX ? n : CO_MEMBERS_MAX;
-}
-
-/*
- * Of a list or a set by state. BPF's verifier loses sight of a loop's bounds when there are loops within; the compiler knows them,
- * and would leave out the mask.
- */
-CO_INLINE __u32 co_state_index(__u32 state)
-{
-#ifdef __bpf__
-	__asm__ volatile("" : "+r"(state));
-#endif
-	return state & CO_STATE_MASK;
 }
 
 CO_INLINE void co_cpu_set(__u64 *set, __u32 cpu)
@@ -368,25 +344,6 @@ CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *
 	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * a->n_members * w->params.slice_ns);
 }
 
-/*
- * Pooled, in a group whose purse says `state`: what the part of VM `vm` makes of it. The purse says when it is the group's turn,
- * parts say whose turn it is within: a VM that lacks some of its part goes first, and while the group is in debt one that has
- * had more than its part waits. So a VM that needs less leaves the rest to its partners, and none of them takes what it needs.
- */
-CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_account *a, const struct co_vm *vm,
-				      enum co_state state)
-{
-	__s64 part = CO_READ(vm->part_ns), lag = co_lag_limit_ns(w, a);
-
-	if (part > lag)
-		return state > CO_STATE_PART ? CO_STATE_PART : state;
-	if (state <= CO_STATE_UNDER)
-		return state;
-	if (part > 0)
-		return CO_STATE_UNDER;
-	return part < -lag ? CO_STATE_DEEP : state;
-}
-
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
@@ -397,8 +354,6 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		const struct co_account *a = co_account_of(w, vm->account);
 		enum co_state state = co_state_pooled(w, a);
 
-		if (a->is_group)
-			state = co_state_part(w, a, vm, state);
 		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
 	}
 	if (m->boosted)
@@ -426,8 +381,6 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 
 	if (w->params.mode == CO_MODE_POOLED) {
 		room = CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a);
-		if (a->is_group && room < CO_READ(vm->part_ns))
-			room = CO_READ(vm->part_ns);
 		part = co_part_ns(room, a->n_members);
 		slice = room > 0 && part < slice ? part : slice;
 	}
@@ -450,10 +403,10 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 
 	if (list >= CO_STATES)
 		return;
-	CO_ADD(c->n_listed[co_state_index(list)], by);
+	CO_ADD(c->n_listed[list], by);
 	/* After the counter: who clears the bit looks at the counter then (pick.h). */
 	if (by > 0)
-		co_cpu_set(w->waits[co_state_index(list)], cpu);
+		co_cpu_set(w->waits[list], cpu);
 }
 
 /* It is being moved from its list to another of the same CPU. */
@@ -462,22 +415,6 @@ CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
 	co_list_count(w, CO_READ(m->cpu), list, 1);
 	co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 	CO_WRITE(m->list, list);
-}
-
-/*
- * Whether `m` is to be kicked for, in state `list`. Who goes first only because of its VM's part is, but not all the time: a
- * driver that serves what its partner left since it ran last would else run for each single request.
- */
-CO_INLINE bool co_may_kick(struct co_world *w, struct co_member *m, __u32 list, __u64 now_ns)
-{
-	const struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
-
-	if (w->params.mode != CO_MODE_POOLED || list >= co_state_pooled(w, a))
-		return true;
-	if (now_ns - m->displaced_at_ns < w->params.slice_ns / 24)
-		return false;
-	m->displaced_at_ns = now_ns;
-	return true;
 }
 
 /*
@@ -493,7 +430,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 		m->boosted_ran_ns = 0;
 		list = CO_STATE_BOOST;
 	}
-	m->displaces = (woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8) && co_may_kick(w, m, list, now_ns);
+	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
 	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));
@@ -551,7 +488,6 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 	m->active = 1;
 	CO_ADD(co_purse_of(w, m, m->account)->credit_ns, -(__s64)ran);
 	CO_ADD(vm->ran_ns, ran);
-	CO_ADD(vm->part_ns, -(__s64)ran);
 	if (vm->cap_ns)
 		CO_ADD(vm->cap_left_ns, -(__s64)ran);
 	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
@@ -584,16 +520,16 @@ CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
 }
 
 /*
- * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as neither the
- * group nor its VM within the group owes too much. A cap holds in any case.
+ * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as the group
+ * does not owe too much. A cap holds in any case.
  */
 CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 {
 	struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
 
-	if (w->params.mode != CO_MODE_POOLED)
-		return co_state(w, m) != CO_STATE_PARKED;
-	return co_state(w, m) < CO_STATE_DEEP && CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
+	if (co_state(w, m) == CO_STATE_PARKED)
+		return false;
+	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
 /*
@@ -607,11 +543,11 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
-	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
+	for (i = CO_STATE_UNDER; i <= CO_STATE_DEEP; i++) {
 		if (i == state && !requested)
-			co_cpu_set(w->runs[co_state_index(i)], cpu);
-		else if (co_cpu_isset(w->runs[co_state_index(i)], cpu))
-			co_cpu_clear(w->runs[co_state_index(i)], cpu);
+			co_cpu_set(w->runs[i], cpu);
+		else if (co_cpu_isset(w->runs[i], cpu))
+			co_cpu_clear(w->runs[i], cpu);
 	}
 }
 
@@ -629,12 +565,12 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 		return CO_NONE;
 	if (state < CO_READ(co_cpu_of(w, cpu)->state))
 		return cpu;
-	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
+	for (i = CO_STATE_DEEP; i >= CO_STATE_UNDER; i--) {
 		if (i <= state)
 			break;
-		there = co_cpu_from(w->runs[co_state_index(i)], cpu + 1);
+		there = co_cpu_from(w->runs[i], cpu + 1);
 		if (there >= w->params.n_cpus)
-			there = co_cpu_from(w->runs[co_state_index(i)], 0);
+			there = co_cpu_from(w->runs[i], 0);
 		if (there < w->params.n_cpus)
 			return there;
 	}

@@ -46,7 +46,6 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 
 	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
 		return;
-	co_list_sift(w, cpu, CO_STATE_PART);
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
 	co_list_sift(w, cpu, CO_STATE_DEEP);
@@ -100,10 +99,10 @@ CO_INLINE bool co_pick_from(struct co_world *w, __u32 cpu, __u32 state, __u32 he
 	co_pick_sort(w, cpu);
 	if (co_pick_first(w, cpu, state, here, p))
 		return true;
-	if (!CO_READ(c->n_listed[co_state_index(state)]) && co_cpu_isset(w->waits[co_state_index(state)], cpu)) {
-		co_cpu_clear(w->waits[co_state_index(state)], cpu);
-		if (CO_READ(c->n_listed[co_state_index(state)]))
-			co_cpu_set(w->waits[co_state_index(state)], cpu);
+	if (!CO_READ(c->n_listed[state]) && co_cpu_isset(w->waits[state], cpu)) {
+		co_cpu_clear(w->waits[state], cpu);
+		if (CO_READ(c->n_listed[state]))
+			co_cpu_set(w->waits[state], cpu);
 	}
 	return false;
 }
@@ -115,7 +114,7 @@ CO_INLINE bool co_pick_steal(struct co_world *w, __u32 here, __u32 state, struct
 	bool wrapped = false;
 
 	CO_FOR(k, CO_CPUS_MAX + 1) {
-		peer = co_cpu_from(w->waits[co_state_index(state)], from);
+		peer = co_cpu_from(w->waits[state], from);
 		/* Beyond the last one wait those that may run on no other: nothing to steal, and the end of the circle. */
 		if (peer >= w->params.n_cpus && !wrapped) {
 			wrapped = true;
