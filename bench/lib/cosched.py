@@ -204,7 +204,7 @@ def cosched(bench):
 COST_MEMBERS = (4, 64, 256)
 # What the kernel tells of each BPF program that the loader holds open.
 PROGRAMS = r"""
-programs() { cat /proc/$cosched/fdinfo/* | awk '/^prog_id/ { id = $2 } /^run_time_ns/ { t = $2 } /^run_cnt/ { print id, t, $2 }' | sort -u; }
+programs() { cat /proc/$cosched/fdinfo/* 2>/dev/null | awk '/^prog_id/ { id = $2 } /^run_time_ns/ { t = $2 } /^run_cnt/ { print id, t, $2 }' | sort -u; }
 joined() {
 	n=0
 	while [ $(grep -c ": joined: vCPU" /tmp/cosched.log) -lt $1 ]; do
@@ -241,11 +241,14 @@ def callbacks():
 
 def programs(text):
     """{callback: (time, calls)}"""
-    lines = sorted([int(w) for w in line.split()] for line in text.splitlines())
+    spent = {}
+    for line in text.splitlines():
+        number, time_ns, calls = map(int, line.split())
+        spent[number] = time_ns, calls
     names = callbacks()
     # libbpf's own trial programs are gone by now.
-    assert len(lines) == len(names), (lines, names)
-    return {name: (line[1], line[2]) for name, line in zip(names, lines)}
+    assert len(spent) == len(names), (spent, names)
+    return {name: spent[number] for name, number in zip(names, sorted(spent))}
 
 
 def cost_rows(bench, n, said):

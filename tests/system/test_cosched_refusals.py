@@ -142,8 +142,8 @@ def cookie(folder):
 def fixture_said(tmp_path_factory):
     """What the guests say, by name; all begin at once and run side by side."""
     folder = tmp_path_factory.mktemp("tools")
-    tools = [program("fairlead-cosched"), program("fairlead")]
-    more = [*tools, program("cosched-probe"), program("coload"), shutil.which("setpriv"), lacking(folder), cookie(folder)]
+    tools = coload.tools()
+    more = [*tools, program("cosched-probe"), shutil.which("setpriv"), lacking(folder), cookie(folder)]
     common = {"counted": False, "cpus": 2, "memory_mib": 384, "files": {"/etc/policy.yaml": json.dumps(POLICY)}}
     with counted.Rehearsals() as guests:
         jobs = {"main": guests.submit(script=MAIN, tools=more, **common),
