@@ -33,6 +33,7 @@ struct sim_measure {
 		uint64_t ran_ns, waited_ns; /* as of the last settlement */
 	} last[SIM_VMS_MAX];
 	double entitled_ns[SIM_VMS_MAX];
+	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its group's weight */
 	int64_t deepest_ns[SIM_VMS_MAX];
 	struct samples samples[SIM_CHAINS_MAX];
 };
@@ -122,7 +123,8 @@ static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 	if (now->cap_ns && wants > (double)now->cap_ns)
 		wants = ran > (double)now->cap_ns ? ran : (double)now->cap_ns;
 	claim->wants += wants;
-	claim->weight += wants > 0 ? now->weight : 0;
+	m->awake[vm] = wants > 0 ? CO_AWAKE : m->awake[vm] - (m->awake[vm] > 0);
+	claim->weight += m->awake[vm] ? now->weight : 0;
 	return ran;
 }
 

@@ -44,6 +44,8 @@ CO_INLINE void co_params_set(struct co_world *w, const struct co_params *params)
 	w->bank_ns = 0;
 	CO_FOR(i, co_n_accounts(w))
 		CO_WRITE(co_account_of(w, i)->purse.credit_ns, 0);
+	CO_FOR(i, co_n_vms(w))
+		CO_WRITE(co_vm_of(w, i)->part_ns, 0);
 	CO_FOR(i, co_n_members(w)) {
 		CO_WRITE(co_member_of(w, i)->purse.credit_ns, 0);
 		co_member_of(w, i)->boosted = 0;
@@ -125,6 +127,7 @@ CO_INLINE int co_vm_move(struct co_world *w, __u32 vm, __u32 account)
 	struct co_vm *v = co_vm_of(w, vm);
 	__u32 i, old = v->account;
 	struct co_account *to = co_account_of(w, account);
+	__s64 purse;
 
 	if (to->is_group && to->n_members + v->n_members > CO_GROUP_MEMBERS_MAX)
 		return -ENOSPC;
@@ -137,8 +140,12 @@ CO_INLINE int co_vm_move(struct co_world *w, __u32 vm, __u32 account)
 			CO_WRITE(co_member_of(w, i)->queued_entitled_ns, CO_READ(to->total_entitled_ns));
 	}
 	CO_WRITE(v->account, account);
-	if (!co_account_has_vm(w, old))
-		CO_ADD(to->purse.credit_ns, CO_SWAP(co_account_of(w, old)->purse.credit_ns, 0));
+	CO_WRITE(v->part_ns, 0);
+	if (!co_account_has_vm(w, old)) {
+		purse = CO_SWAP(co_account_of(w, old)->purse.credit_ns, 0);
+		CO_ADD(to->purse.credit_ns, purse);
+		CO_ADD(v->part_ns, purse);
+	}
 	return 0;
 }
 

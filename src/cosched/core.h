@@ -50,6 +50,12 @@
 #define CO_WEIGHT_MAX 65535u
 #define CO_PERIOD_MAX_NS 1000000000ull
 
+/*
+ * For so many settlements after a VM ran or waited last, its weight counts in its group's: about a second. Who is served at once
+ * sleeps in most periods; its group must not be due less for that.
+ */
+#define CO_AWAKE 32u
+
 #define CO_INLINE static inline __attribute__((always_inline))
 /* BPF's verifier looks at these on their own: at its callers' it then sees one number instead of one path for each result. */
 #ifdef __bpf__
@@ -68,6 +74,12 @@
 #define CO_SWAP(x, v) __sync_lock_test_and_set(&(x), (v))
 #define CO_CLAIM(x, from, to) (__sync_val_compare_and_swap(&(x), (from), (to)) == (from))
 #endif
+/* Loops over states: the verifier forgets which one it was in a loop within, so each is to be code of its own. */
+#ifdef __bpf__
+#define CO_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define CO_UNROLL
+#endif
 #ifdef __bpf__
 #define CO_FOR(i, n) bpf_for(i, 0, n)
 #else
@@ -79,6 +91,7 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
+	CO_STATE_PART,	 /* POOLED: its VM lacks more than half a slice of its part of what its group is due */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
@@ -110,6 +123,10 @@ struct co_vm {
 	__u64 cap_ns;  /* of CPU time in a period; 0: none */
 	__s64 cap_left_ns; /* many writers; with a cap: until it is parked */
 	__s64 cap_claim_ns; /* with a cap: how much it may claim at the next settlement */
+	__s64 part_ns; /* many writers; pooled: of its account's purse, what it was due itself and has not run. See co_state() */
+	__u64 wants_ns; /* of the settlement: what it ran and waited */
+	__u32 awake;	/* settlements for which it counts in its group's weight; see CO_AWAKE */
+	__u32 pad;
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
@@ -139,6 +156,11 @@ struct co_account {
 /* What a settlement reckons with: of each account, or of each VM. */
 struct co_claim {
 	__u64 weight, demand_ns, due_ns;
+	__u32 pool; /* what it is paid from */
+	__u32 pad;
+};
+struct co_pool {
+	__u64 rest_ns, weights; /* what is left, and of those that are not satisfied yet */
 };
 
 #define CO_RAN (~0ull)
@@ -161,6 +183,7 @@ struct co_member {
 	struct co_purse purse; /* Xen's modes */
 	__u64 queued_at_ns; /* many writers, swapped: whoever gets it counts the wait; 0: nothing to count */
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
+	__u64 displaced_at_ns; /* when it displaced somebody last because of its VM's part */
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
 	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
 	__u32 active; /* ran or waited in this period */
@@ -197,6 +220,7 @@ struct co_world {
 	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
 	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_claim claim[CO_VMS_MAX];
+	struct co_pool pool[CO_ACCOUNTS_MAX];
 	struct co_vm vm[CO_VMS_MAX];
 	struct co_account account[CO_ACCOUNTS_MAX];
 	struct co_member member[CO_MEMBERS_MAX];
@@ -344,6 +368,25 @@ CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *
 	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * a->n_members * w->params.slice_ns);
 }
 
+/*
+ * Pooled, in a group whose purse says `state`: what the part of VM `vm` makes of it. The purse says when it is the group's turn,
+ * parts say whose turn it is within: a VM that lacks some of its part goes first, and while the group is in debt one that has
+ * had more than its part waits. So a VM that needs less leaves the rest to its partners, and none of them takes what it needs.
+ */
+CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_account *a, const struct co_vm *vm,
+				      enum co_state state)
+{
+	__s64 part = CO_READ(vm->part_ns), lag = co_lag_limit_ns(w, a);
+
+	if (part > lag)
+		return state > CO_STATE_PART ? CO_STATE_PART : state;
+	if (state <= CO_STATE_UNDER)
+		return state;
+	if (part > 0)
+		return CO_STATE_UNDER;
+	return part < -lag ? CO_STATE_DEEP : state;
+}
+
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
@@ -354,6 +397,8 @@ CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
 		const struct co_account *a = co_account_of(w, vm->account);
 		enum co_state state = co_state_pooled(w, a);
 
+		if (a->is_group)
+			state = co_state_part(w, a, vm, state);
 		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
 	}
 	if (m->boosted)
@@ -381,6 +426,8 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 
 	if (w->params.mode == CO_MODE_POOLED) {
 		room = CO_READ(a->purse.credit_ns) + co_debt_limit_ns(w, a);
+		if (a->is_group && room < CO_READ(vm->part_ns))
+			room = CO_READ(vm->part_ns);
 		part = co_part_ns(room, a->n_members);
 		slice = room > 0 && part < slice ? part : slice;
 	}
@@ -418,6 +465,22 @@ CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
 }
 
 /*
+ * Whether `m` is to be kicked for, in state `list`. Who goes first only because of its VM's part is, but not all the time: a
+ * driver that serves what its partner left since it ran last would else run for each single request.
+ */
+CO_INLINE bool co_may_kick(struct co_world *w, struct co_member *m, __u32 list, __u64 now_ns)
+{
+	const struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
+
+	if (w->params.mode != CO_MODE_POOLED || list >= co_state_pooled(w, a))
+		return true;
+	if (now_ns - m->displaced_at_ns < w->params.slice_ns / 24)
+		return false;
+	m->displaced_at_ns = now_ns;
+	return true;
+}
+
+/*
  * It became runnable, or is runnable still and does not run on. `woken`: it slept before. The driver puts it at the tail
  * of the list of `cpu` that is returned.
  */
@@ -430,7 +493,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 		m->boosted_ran_ns = 0;
 		list = CO_STATE_BOOST;
 	}
-	m->displaces = woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8;
+	m->displaces = (woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8) && co_may_kick(w, m, list, now_ns);
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
 	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));
@@ -488,6 +551,7 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 	m->active = 1;
 	CO_ADD(co_purse_of(w, m, m->account)->credit_ns, -(__s64)ran);
 	CO_ADD(vm->ran_ns, ran);
+	CO_ADD(vm->part_ns, -(__s64)ran);
 	if (vm->cap_ns)
 		CO_ADD(vm->cap_left_ns, -(__s64)ran);
 	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
@@ -520,16 +584,16 @@ CO_INLINE __u32 co_request_take(struct co_cpu *cpu)
 }
 
 /*
- * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as the group
- * does not owe too much. A cap holds in any case.
+ * Whether `m`, queued here, may run on the request of its group. In the paper's mode always; pooled, as long as neither the
+ * group nor its VM within the group owes too much. A cap holds in any case.
  */
 CO_INLINE bool co_request_allows(struct co_world *w, struct co_member *m)
 {
 	struct co_account *a = co_account_of(w, co_vm_of(w, m->vm)->account);
 
-	if (co_state(w, m) == CO_STATE_PARKED)
-		return false;
-	return w->params.mode != CO_MODE_POOLED || CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
+	if (w->params.mode != CO_MODE_POOLED)
+		return co_state(w, m) != CO_STATE_PARKED;
+	return co_state(w, m) < CO_STATE_DEEP && CO_READ(a->purse.credit_ns) > -co_debt_limit_ns(w, a);
 }
 
 /*
@@ -543,7 +607,8 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
-	for (i = CO_STATE_UNDER; i <= CO_STATE_DEEP; i++) {
+	CO_UNROLL
+	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
@@ -565,7 +630,7 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 		return CO_NONE;
 	if (state < CO_READ(co_cpu_of(w, cpu)->state))
 		return cpu;
-	for (i = CO_STATE_DEEP; i >= CO_STATE_UNDER; i--) {
+	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
 		if (i <= state)
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);

@@ -46,6 +46,7 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 
 	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
 		return;
+	co_list_sift(w, cpu, CO_STATE_PART);
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
 	co_list_sift(w, cpu, CO_STATE_DEEP);
@@ -224,6 +225,7 @@ CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns,
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
 	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
+		CO_UNROLL
 		for (state = CO_STATE_BOOST; state <= CO_STATE_DEEP; state++)
 			if (co_pick_state(w, here, prev, state, p))
 				break;

@@ -8,10 +8,10 @@
  * Level of the rest: 90 / 2 = 45. B and C want more than that: 45 each, done.
  *
  * Entitlement, in every mode: S is the time that was used in the period, and an account wants what it ran and what it waited.
- * Its weight is that of those of its VMs that ran or waited. Pooled, that is what is paid (with the bank added to S): so
- * the sum of all purses and the bank never changes, idle time earns nothing, and what one leaves is due to those that
- * waited. Nothing is forgiven; what an account could not use for so long that it exceeds credit_limit_ns goes to the bank
- * and from there to the others.
+ * Its weight is that of those of its VMs that ran or waited in the last second (CO_AWAKE). Pooled, that is what is paid (with
+ * the bank added to S): so the sum of all purses and the bank never changes, idle time earns nothing, and what one leaves is due
+ * to those that waited. Nothing is forgiven; what an account could not use for so long that it exceeds credit_limit_ns goes to
+ * the bank and from there to the others. What a purse holds is divided once more, among the account's VMs: their parts.
  *
  * Xen's modes pay otherwise: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its
  * cap; what it is due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as
@@ -41,6 +41,7 @@ CO_INLINE void co_claim_set(struct co_claim *c, __u64 weight, __u64 demand_ns)
 	CO_WRITE(c->weight, weight);
 	CO_WRITE(c->demand_ns, demand_ns);
 	CO_WRITE(c->due_ns, 0);
+	CO_WRITE(c->pool, 0);
 }
 
 CO_INLINE void co_claims_clear(struct co_world *w)
@@ -51,45 +52,65 @@ CO_INLINE void co_claims_clear(struct co_world *w)
 		co_claim_set(co_claim_of(w, i), 0, 0);
 }
 
-/*
- * Hands out up to `supply`; returns what nobody wanted. A claim that is satisfied leaves at once, which only raises the level
- * for the others: so each round but the last satisfies one at least, and three or four do in practice. What is divided at
- * the end is subtracted together with its weight: no nanosecond is lost in rounding.
- */
-CO_INLINE __s64 co_fill(struct co_world *w, __s64 supply)
+CO_INLINE struct co_pool *co_pool_of(struct co_world *w, __u32 i)
 {
-	__u64 rest = supply > 0 ? supply : 0, weights = 0, due;
+	return &w->pool[i & (CO_ACCOUNTS_MAX - 1)];
+}
+
+CO_INLINE void co_pool_set(struct co_world *w, __u32 i, __s64 supply)
+{
+	CO_WRITE(co_pool_of(w, i)->rest_ns, supply > 0 ? supply : 0);
+	CO_WRITE(co_pool_of(w, i)->weights, 0);
+}
+
+/*
+ * Hands out what the pools hold to those who claim it; what nobody wanted is left in them. A claim that is satisfied leaves at
+ * once, which only raises the level for the others: so each round but the last satisfies one at least, and three or four do
+ * in practice. What is divided at the end is subtracted together with its weight: no nanosecond is lost in rounding.
+ */
+CO_INLINE void co_fill_pools(struct co_world *w)
+{
 	__u32 i, round, satisfied = 1;
+	__u64 due;
 
 	CO_FOR(i, co_n_claims(w))
 		if (co_claim_of(w, i)->demand_ns)
-			weights += co_claim_of(w, i)->weight;
+			co_pool_of(w, co_claim_of(w, i)->pool)->weights += co_claim_of(w, i)->weight;
 	CO_FOR(round, co_n_claims(w)) {
 		if (!satisfied)
 			break;
 		satisfied = 0;
 		CO_FOR(i, co_n_claims(w)) {
 			struct co_claim *c = co_claim_of(w, i);
+			struct co_pool *p = co_pool_of(w, c->pool);
 
-			if (!c->weight || c->due_ns == c->demand_ns || c->demand_ns * weights > rest * c->weight)
+			if (!c->weight || c->due_ns == c->demand_ns || c->demand_ns * p->weights > p->rest_ns * c->weight)
 				continue;
 			c->due_ns = c->demand_ns;
-			rest -= c->demand_ns;
-			weights -= c->weight;
+			p->rest_ns -= c->demand_ns;
+			p->weights -= c->weight;
 			satisfied = 1;
 		}
 	}
 	CO_FOR(i, co_n_claims(w)) {
 		struct co_claim *c = co_claim_of(w, i);
+		struct co_pool *p = co_pool_of(w, c->pool);
 
-		if (!c->weight || !weights || c->due_ns == c->demand_ns)
+		if (!c->weight || !p->weights || c->due_ns == c->demand_ns)
 			continue;
-		due = rest * c->weight / weights;
+		due = p->rest_ns * c->weight / p->weights;
 		c->due_ns = due < c->demand_ns ? due : c->demand_ns;
-		rest -= c->due_ns;
-		weights -= c->weight;
+		p->rest_ns -= c->due_ns;
+		p->weights -= c->weight;
 	}
-	return supply > 0 ? (__s64)rest : supply;
+}
+
+/* All claims are to one pool that holds `supply`; returns what nobody wanted. */
+CO_INLINE __s64 co_fill(struct co_world *w, __s64 supply)
+{
+	co_pool_set(w, 0, supply);
+	co_fill_pools(w);
+	return supply > 0 ? (__s64)co_pool_of(w, 0)->rest_ns : supply;
 }
 
 /* Member `i`: counts a wait that goes on, and whether it was active. */
@@ -116,6 +137,13 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	struct co_claim *claim = co_claim_of(w, vm->account);
 	__u64 ran = CO_SWAP(vm->ran_ns, 0), waited = CO_SWAP(vm->waited_ns, 0), demand = ran + waited;
 
+	vm->wants_ns = 0;
+	if (demand)
+		vm->awake = CO_AWAKE;
+	else if (vm->awake)
+		vm->awake--;
+	if (vm->awake)
+		claim->weight += vm->weight;
 	if (!vm->weight || !demand)
 		return ran;
 	vm->total_ran_ns += ran;
@@ -126,8 +154,8 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 		demand = demand < (__u64)vm->cap_claim_ns ? demand : (__u64)vm->cap_claim_ns;
 		vm->cap_claim_ns -= demand;
 	}
+	vm->wants_ns = demand;
 	claim->demand_ns += demand;
-	claim->weight += vm->weight;
 	return ran;
 }
 
@@ -157,6 +185,43 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 		w->forfeited_ns += credit - limit;
 		a->total_forfeited_ns += credit - limit;
 	}
+}
+
+/*
+ * Pooled: VM `i` claims its part of what its account's purse holds beyond the parts of its VMs: of what the account was just
+ * paid, what a partner could not use, or what one that left did not take along.
+ */
+CO_INLINE void co_settle_wish(struct co_world *w, __u32 i)
+{
+	struct co_vm *vm = co_vm_of(w, i);
+
+	if (!vm->weight)
+		return;
+	co_claim_set(co_claim_of(w, i), vm->weight, vm->wants_ns);
+	CO_WRITE(co_claim_of(w, i)->pool, vm->account);
+}
+
+CO_INLINE void co_settle_pools(struct co_world *w)
+{
+	__u32 i;
+
+	CO_FOR(i, co_n_accounts(w))
+		CO_WRITE(co_pool_of(w, i)->rest_ns, CO_READ(co_account_of(w, i)->purse.credit_ns));
+	CO_FOR(i, co_n_vms(w))
+		if (co_vm_of(w, i)->weight)
+			co_pool_of(w, co_vm_of(w, i)->account)->rest_ns -= CO_READ(co_vm_of(w, i)->part_ns);
+	CO_FOR(i, co_n_accounts(w))
+		co_pool_set(w, i, (__s64)co_pool_of(w, i)->rest_ns);
+}
+
+CO_INLINE void co_settle_part(struct co_world *w, __u32 i)
+{
+	struct co_vm *vm = co_vm_of(w, i);
+	__s64 due = co_claim_of(w, i)->due_ns, part, limit = 4 * co_lag_limit_ns(w, co_account_of(w, vm->account));
+
+	part = CO_ADD(vm->part_ns, due) + due;
+	if (part > limit)
+		CO_ADD(vm->part_ns, limit - part);
 }
 
 /* Xen's modes: VM `i` wants a CPU for each active member. */
@@ -249,11 +314,22 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 		w->bank_ns = rest + beyond;
 	CO_FOR(i, co_n_accounts(w))
 		co_settle_account(w, i, pooled);
-	if (!pooled) {
-		co_claims_clear(w);
-		CO_FOR(i, co_n_vms(w))
+	co_claims_clear(w);
+	if (pooled)
+		co_settle_pools(w);
+	else
+		co_pool_set(w, 0, w->params.period_ns * w->params.n_cpus);
+	CO_FOR(i, co_n_vms(w)) {
+		if (pooled)
+			co_settle_wish(w, i);
+		else
 			co_settle_claim(w, i);
-		co_fill(w, w->params.period_ns * w->params.n_cpus);
+	}
+	co_fill_pools(w);
+	if (pooled) {
+		CO_FOR(i, co_n_vms(w))
+			co_settle_part(w, i);
+	} else {
 		CO_FOR(i, co_n_members(w))
 			co_settle_pay(w, i);
 	}

@@ -70,6 +70,7 @@ static struct sim {
 	uint64_t idle_ns;
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
+	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
 	double rest;
 	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
 	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
@@ -463,6 +464,10 @@ static inline void sim_settle(void)
 		double wants = (double)vm->ran_ns + (double)vm->waited_ns;
 
 		supply += (double)vm->ran_ns;
+		if (wants > 0)
+			sim.awake_until[i] = sim.w.settlements + CO_AWAKE;
+		if (wants > 0 || sim.w.settlements < sim.awake_until[i])
+			weight[vm->account] += vm->weight;
 		if (vm->cap_ns) {
 			double most = sim.cap_claim[i] < (double)slice / 2 ? sim.cap_claim[i] : (double)slice / 2;
 
@@ -470,10 +475,7 @@ static inline void sim_settle(void)
 			wants = wants < sim.cap_claim[i] ? wants : sim.cap_claim[i];
 			sim.cap_claim[i] -= wants;
 		}
-		if (wants > 0) {
-			weight[vm->account] += vm->weight;
-			demand[vm->account] += wants;
-		}
+		demand[vm->account] += wants;
 		/* A bucket that leaks the cap each period holds a slice at most. */
 		if (!vm->cap_ns)
 			continue;
