@@ -149,6 +149,49 @@ static void all_answered_at_a_stop(void **state)
 		}
 }
 
+static void count_flushes(struct host_run *r, void *arg)
+{
+	unsigned *n = arg;
+
+	*n = 0;
+	for (unsigned w = 0; w < BLK_WORKERS_MAX; w++)
+		*n += (unsigned)load_relaxed(&host_disk_find(r->host, "a", "d")->blk->pool->on[w].counters.ops[STORE_FLUSH]);
+	host_run_done(r, &(struct host_error){ 0 });
+}
+
+/* A stop takes as long as what it has to wait for: that is not one flush after another for all that wait. */
+static bool stop_in_a_storm(const char *text)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[STORM];
+	unsigned before = 0, after;
+	struct host_run run;
+	struct frontend *f;
+	uint32_t base;
+
+	host_run_start(&run, text);
+	f = host_run_attach(&run, "a", "d", &config);
+	begin_storm(&f->queue[0], r);
+	while (!before)
+		host_run_do(&run, count_flushes, &before);
+	assert_int_equal(frontend_queue_stop(f, 0, &base), 0);
+	assert_int_equal(answered(&f->queue[0], r), base);
+	host_run_do(&run, count_flushes, &after);
+	/* One for each batch that the worker had still to take, one at the stop. */
+	assert_in_range(after - before, 0, 4);
+	frontend_destroy(f);
+	host_run_stop(&run);
+	return base >= STORM / 2 && after > before;
+}
+
+static void one_covers_all_at_a_stop(void **state)
+{
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++)
+		while (!stop_in_a_storm(policy[p]))
+			;
+}
+
 /* The front-end vanishes and comes back. */
 static void all_answered_after_a_loss(void **state)
 {
@@ -180,6 +223,7 @@ int main(void)
 		cmocka_unit_test(one_at_a_time),
 		cmocka_unit_test(all_answered_after_moves),
 		cmocka_unit_test(all_answered_at_a_stop),
+		cmocka_unit_test(one_covers_all_at_a_stop),
 		cmocka_unit_test(all_answered_after_a_loss),
 	};
 
