@@ -86,10 +86,12 @@ void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost)
 
 void blk_slice_done(struct blk_core *core, const struct slo_piece *p)
 {
+	struct blk_core_class *class = class_of(p->flow);
 	uint64_t owes = slo_flush_owes(p, worker_now_ns(core->owner));
 
-	if (owes)
-		spend(core, class_of(p->flow), owes);
+	/* The account of a class that left the policy may be another's by now. */
+	if (owes && !class->dead)
+		spend(core, class, owes);
 }
 
 /* Calls `each` for every living class. */
