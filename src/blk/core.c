@@ -325,8 +325,11 @@ void blk_core_done(struct blk_core *core, struct blk_part *part)
 	struct blk_ticket *t = part->ticket;
 	bool last = true;
 
-	if (likely(part->slo.req))
+	if (likely(part->slo.req)) {
+		if (core->gate->slices)
+			blk_slice_done(core, &part->slo);
 		last = slo_complete(&part->slo, now_of(core), part->result);
+	}
 	if (part != &t->whole) {
 		part->next_free = core->free_part;
 		core->free_part = part;

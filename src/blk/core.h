@@ -154,6 +154,8 @@ void blk_core_flush(struct blk_core *core);
 
 /* A piece of the flow's class went out at this cost. */
 void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost);
+/* It is done: what it owes now. */
+void blk_slice_done(struct blk_core *core, const struct slo_piece *p);
 /* What passes need not be asked for one by one: the flow's class may spend as it likes until the next blk_slice_turn(). */
 bool blk_slice_open(const struct blk_core *core, struct slo_flow *f);
 void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct slo_passed *p);

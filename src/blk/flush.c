@@ -8,7 +8,8 @@
  * queue has one flush at the device and as many as it likes waiting for it, a storm costs the device no more than one flush
  * after another, and no flush waits longer than for the one before it.
  *
- * What waits is held by nobody else: a queue that stops takes it back with what the gate held.
+ * What waits is held by nobody else: a queue that stops takes it back with what the gate held, and when it sends all that on, when
+ * nothing is at the device, one flush covers the others.
  */
 #include "blk/queue_internal.h"
 
@@ -58,6 +59,17 @@ struct blk_request *blk_flush_next(struct blk_queue *q)
 	q->flush.covered = r->next;
 	list_start(&q->flush.waiting);
 	return r;
+}
+
+bool blk_flush_share(struct blk_queue *q, struct blk_request *r)
+{
+	if (!q->flush.running) {
+		q->flush.running = r;
+		return false;
+	}
+	r->next = q->flush.covered;
+	q->flush.covered = r;
+	return true;
 }
 
 void blk_flush_recall(struct blk_queue *q)

@@ -108,7 +108,8 @@ void blk_queue_flush_returned(struct blk_queue *q, void (*quiet)(struct blk_queu
 	q->state = BLK_QUEUE_QUIESCING;
 	for (; r; r = next) {
 		next = r->next;
-		blk_queue_dispatch(q, r, NULL);
+		if (r->type != VIRTIO_BLK_T_FLUSH || !blk_flush_share(q, r))
+			blk_queue_dispatch(q, r, NULL);
 	}
 	store_flush_batch(q->channel);
 	q->quiet_arg = arg;

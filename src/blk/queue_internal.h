@@ -25,6 +25,11 @@ bool blk_flush_begin(struct blk_queue *q, struct blk_request *r);
 struct blk_request *blk_flush_end(struct blk_queue *q);
 /* The first of those that wait, to be sent for all of them; NULL: none, or one is under way. */
 struct blk_request *blk_flush_next(struct blk_queue *q);
+/*
+ * For flushes that all were there before the first of them is sent, and nothing else was at the store. True: it ends with one that
+ * is under way. False: it is to be sent.
+ */
+bool blk_flush_share(struct blk_queue *q, struct blk_request *r);
 /* What waits comes back by blk_queue_take_back(). */
 void blk_flush_recall(struct blk_queue *q);
 

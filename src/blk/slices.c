@@ -66,16 +66,32 @@ void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct sl
 	ledger_book_use(blk_slices_book(core->gate->slices), core->index, class->slot, cost);
 }
 
-void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost)
+static void spend(struct blk_core *core, struct blk_core_class *class, uint64_t cost)
 {
-	struct blk_core_class *class = class_of(f);
 	struct ledger_book *book = blk_slices_book(core->gate->slices);
 
-	class->granted++;
-	class->mean_cost += ((int64_t)cost - (int64_t)class->mean_cost) / 8;
 	ledger_book_use(book, core->index, class->slot, cost);
 	if (!ledger_book_may(book, core->index, class->slot))
 		slo_class_hold(class->node, true, worker_now_ns(core->owner));
+}
+
+void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost)
+{
+	struct blk_core_class *class = class_of(f);
+
+	class->granted++;
+	class->mean_cost += ((int64_t)cost - (int64_t)class->mean_cost) / 8;
+	spend(core, class, cost);
+}
+
+void blk_slice_done(struct blk_core *core, const struct slo_piece *p)
+{
+	struct blk_core_class *class = class_of(p->flow);
+	uint64_t owes = slo_flush_owes(p, worker_now_ns(core->owner));
+
+	/* The account of a class that left the policy may be another's by now. */
+	if (owes && !class->dead)
+		spend(core, class, owes);
 }
 
 /* Calls `each` for every living class. */

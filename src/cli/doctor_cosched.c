@@ -10,19 +10,29 @@
 #include "cosched/taken.h"
 #include "ctl/client.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #define FOREIGN_MOST_PERCENT 5.0
 
-static json_t *ask_status(const struct cli *c)
+/* One that we may not speak with is running all the same. */
+static bool is_absent(int err)
+{
+	return err == -ECONNREFUSED || err == -ENOENT;
+}
+
+static json_t *ask_status(const struct cli *c, bool *ret_absent)
 {
 	struct cli to = *c;
 	struct ctl_client *client;
 	json_t *result = NULL, *error = NULL;
+	int err;
 
 	cli_use_cosched(&to);
-	if (c->control_given || ctl_client_connect(to.control, 30000, &client) < 0)
+	err = c->control_given ? -ENOENT : ctl_client_connect(to.control, 30000, &client);
+	*ret_absent = is_absent(err);
+	if (err < 0)
 		return NULL;
 	if (ctl_client_call(client, "cosched.status", NULL, &result, &error) < 0)
 		result = NULL;
@@ -31,7 +41,7 @@ static json_t *ask_status(const struct cli *c)
 	return result;
 }
 
-static void look_at_kernel(struct doctor *d, const json_t *status)
+static void look_at_kernel(struct doctor *d, const json_t *status, bool absent)
 {
 	char why[COSCHED_WHY_MAX];
 
@@ -39,7 +49,7 @@ static void look_at_kernel(struct doctor *d, const json_t *status)
 		return;
 	if (preflight(why) < 0)
 		doctor_add(d, DOCTOR_ERROR, "co-scheduling", "see fairlead-cosched(8), \"Requirements\"", "%s", why);
-	else if (!status)
+	else if (absent)
 		doctor_add(d, DOCTOR_WARNING, "co-scheduling",
 			   "systemctl start fairlead-cosched, and see journalctl -u fairlead-cosched if it does not stay up",
 			   "the policy has it, but fairlead-cosched is not running");
@@ -86,6 +96,7 @@ static void look_at_taken(struct doctor *d, const struct cli *c)
 	struct ctl_client *client;
 	const char *slash;
 	unsigned n;
+	int err;
 
 	cli_use_cosched(&to);
 	slash = strrchr(to.control, '/');
@@ -96,10 +107,11 @@ static void look_at_taken(struct doctor *d, const struct cli *c)
 	n = taken_count(path, "/proc");
 	if (n == 0)
 		return;
-	if (ctl_client_connect(to.control, 30000, &client) == 0) {
+	err = ctl_client_connect(to.control, 30000, &client);
+	if (err == 0)
 		ctl_client_close(client);
+	if (!is_absent(err))
 		return;
-	}
 	doctor_add(d, DOCTOR_WARNING, "co-scheduling", "start fairlead-cosched, which gives them back; or move them with taskset(1)",
 		   "fairlead-cosched was killed, and %u threads may still run on its CPUs only (%s)", n, path);
 }
@@ -107,12 +119,13 @@ static void look_at_taken(struct doctor *d, const struct cli *c)
 void doctor_cosched(struct doctor *d, const struct cli *c)
 {
 	json_t *status;
+	bool absent;
 
 	look_at_taken(d, c);
 	if (!d->policy || d->policy->cosched.mode == POLICY_COSCHED_OFF)
 		return;
-	status = ask_status(c);
-	look_at_kernel(d, status);
+	status = ask_status(c, &absent);
+	look_at_kernel(d, status, absent);
 	look_at_cpus(d);
 	look_at_members(d, status);
 	json_decref(status);

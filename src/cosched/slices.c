@@ -3,6 +3,7 @@
 
 #include "base/cpus.h"
 #include "base/util.h"
+#include "cosched/keep.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -129,7 +130,7 @@ static int set_mask(struct slices *s, const char *unit, const struct mask *mask)
 /* "UNIT HEX": a line each. */
 static int write_keep(const struct slices *s)
 {
-	FILE *f = fopen(s->keep, "we");
+	FILE *f = keep_begin(s->keep);
 
 	if (!f)
 		return -errno;
@@ -141,7 +142,7 @@ static int write_keep(const struct slices *s)
 			fprintf(f, "%02x", s->before[u].byte[i]);
 		fputc('\n', f);
 	}
-	return fclose(f) == 0 ? 0 : -errno;
+	return keep_replace(f, s->keep);
 }
 
 /* 0, or why it was not given back; what it does not know is nothing. */
@@ -153,7 +154,7 @@ static int read_line(struct slices *s, const char *line)
 		struct mask m = { .n = 0 };
 		unsigned byte;
 
-		if (strncmp(line, slices_units[u], (size_t)(hex - line)) != 0)
+		if (strlen(slices_units[u]) != (size_t)(hex - line) || strncmp(line, slices_units[u], (size_t)(hex - line)) != 0)
 			continue;
 		for (hex++; m.n < MASK_BYTES && sscanf(hex, "%2x", &byte) == 1; hex += 2)
 			m.byte[m.n++] = (unsigned char)byte;
@@ -166,7 +167,7 @@ static int read_line(struct slices *s, const char *line)
 static int give_back_kept(struct slices *s)
 {
 	char line[2 * MASK_BYTES + 64];
-	FILE *f = fopen(s->keep, "re");
+	FILE *f = keep_read(s->keep, true);
 	int r = 0, r_line;
 
 	if (!f)
@@ -264,8 +265,9 @@ bool slices_spare(struct slices *s, const char *cgroup)
 		if (!s->off[u] || cgroup[0] != '/' || strncmp(cgroup + 1, slices_units[u], n) != 0 ||
 		    (cgroup[n + 1] != '/' && cgroup[n + 1] != '\0'))
 			continue;
-		(void)give_back(s, u);
-		(void)write_keep(s);
+		/* What systemd does not take is not forgotten: it stays in the file. */
+		if (give_back(s, u) >= 0)
+			(void)write_keep(s);
 		return true;
 	}
 	return false;

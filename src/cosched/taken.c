@@ -6,6 +6,7 @@
 
 #include "base/cpus.h"
 #include "base/util.h"
+#include "cosched/keep.h"
 #include "cosched/place.h"
 #include "cosched/procfs.h"
 
@@ -14,7 +15,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #ifndef SCHED_EXT
 #define SCHED_EXT 7
@@ -51,17 +51,7 @@ static void print_thread(FILE *f, const cpu_set_t *cpus, const struct taken *t)
 	fputc('\n', f);
 }
 
-static FILE *open_to_write(const char *path, int flags)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0644);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-
-	if (!f && fd >= 0)
-		close(fd);
-	return f;
-}
-
-static int print_all(FILE *f, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n)
+static void print_all(FILE *f, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n)
 {
 	cpu_set_t set;
 
@@ -70,35 +60,29 @@ static int print_all(FILE *f, const unsigned *cpus, size_t n_cpus, const struct 
 		CPU_SET(cpus[i], &set);
 	for (size_t i = 0; i < n; i++)
 		print_thread(f, &set, &t[i]);
-	return fclose(f) == 0 ? 0 : -errno;
 }
 
 int taken_add(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t)
 {
-	FILE *f = open_to_write(path, O_APPEND);
+	FILE *f = keep_append(path);
 
-	return f ? print_all(f, cpus, n_cpus, t, 1) : -errno;
+	if (!f)
+		return -errno;
+	print_all(f, cpus, n_cpus, t, 1);
+	return keep_close(f);
 }
 
 int taken_write(const char *path, const unsigned *cpus, size_t n_cpus, const struct taken *t, size_t n)
 {
-	cleanup_free char *fresh = NULL;
 	FILE *f;
-	int err;
 
 	if (n == 0)
 		return unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
-	if (asprintf(&fresh, "%s.new", path) < 0) {
-		fresh = NULL;
-		return -ENOMEM;
-	}
-	/* A new file of ours, whatever stands there. */
-	(void)unlink(fresh);
-	f = open_to_write(fresh, O_EXCL);
-	err = f ? print_all(f, cpus, n_cpus, t, n) : -errno;
-	if (err < 0)
-		return err;
-	return rename(fresh, path) == 0 ? 0 : -errno;
+	f = keep_begin(path);
+	if (!f)
+		return -errno;
+	print_all(f, cpus, n_cpus, t, n);
+	return keep_replace(f, path);
 }
 
 /* --- reading --- */
@@ -161,25 +145,6 @@ static bool is_narrowed(const struct line *l)
 	return CPU_EQUAL(&ours, &now) && !CPU_EQUAL(&l->thread.before, &now);
 }
 
-/* `mine`: only if this user, or root, has written it. */
-static FILE *open_file(const char *path, bool mine)
-{
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-	FILE *f;
-
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (mine && st.st_uid != geteuid() && st.st_uid != 0)) {
-		close(fd);
-		return NULL;
-	}
-	f = fdopen(fd, "r");
-	if (!f)
-		close(fd);
-	return f;
-}
-
 /* How many of those that live `each` says yes to. */
 static unsigned each_alive(FILE *f, const char *proc, bool (*each)(const struct line *l))
 {
@@ -197,7 +162,7 @@ static unsigned each_alive(FILE *f, const char *proc, bool (*each)(const struct 
 
 unsigned taken_give_back(const char *path, const char *proc)
 {
-	FILE *f = open_file(path, true);
+	FILE *f = keep_read(path, true);
 	unsigned n;
 
 	if (!f)
@@ -210,7 +175,7 @@ unsigned taken_give_back(const char *path, const char *proc)
 
 unsigned taken_count(const char *path, const char *proc)
 {
-	FILE *f = open_file(path, false);
+	FILE *f = keep_read(path, false);
 	unsigned n;
 
 	if (!f)

@@ -235,19 +235,24 @@ uint64_t slo_next_ns(const struct slo_sched *s)
  * would let it take what others were promised. So it pays once more when it is done: for the time that it was at the device beyond
  * its price, less what others wait there.
  */
-static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t device_ns)
+uint64_t slo_flush_owes(const struct slo_piece *p, uint64_t now)
+{
+	double beyond = (double)(now - p->dispatch_ns) - (double)p->cost - p->flow->node.sched->wait_ns;
+
+	return p->req->op == SLO_FLUSH && beyond > 0 ? (uint64_t)beyond : 0;
+}
+
+static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t now)
 {
 	struct slo_sched *s = f->node.sched;
-	double beyond = (double)device_ns - (double)p->cost;
+	double beyond = (double)(now - p->dispatch_ns) - (double)p->cost;
+	uint64_t owes = slo_flush_owes(p, now);
 
-	if (p->req->op != SLO_FLUSH) {
+	if (p->req->op != SLO_FLUSH)
 		s->wait_ns += ((beyond > 0 ? beyond : 0) - s->wait_ns) / 16;
-		return;
-	}
-	beyond -= s->wait_ns;
-	if (beyond > 0 && s->root.held)
+	else if (owes && s->root.held)
 		for (struct slo_node *n = &f->node; n->parent; n = n->parent)
-			slo_charge_share(n, (uint64_t)beyond);
+			slo_charge_share(n, owes);
 }
 
 bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
@@ -266,7 +271,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	last = --r->pieces == 0 && r->given_bytes == r->bytes;
 	s->now_ns = now;
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
-	charge_afterwards(f, p, now - p->dispatch_ns);
+	charge_afterwards(f, p, now);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
 	if (s->targets) {

@@ -173,6 +173,8 @@ uint64_t slo_next_ns(const struct slo_sched *s);
  * piece of its request.
  */
 bool slo_complete(const struct slo_piece *piece, uint64_t now, int result);
+/* What a flush that is done owes for its time at the device, which slo_complete() charges to shares; 0 for all other pieces. */
+uint64_t slo_flush_owes(const struct slo_piece *piece, uint64_t now);
 
 /* A flush: goes at once, whatever is queued or limited, and is charged to the flow's VM. Complete it like any piece. */
 void slo_bypass(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);

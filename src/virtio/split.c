@@ -193,8 +193,8 @@ void split_show(struct virtqueue *q)
 {
 	struct virtq_used *used = q->device;
 	const struct virtq_done *d = q->done, *end = d + q->n_done;
-	unsigned mask = q->size - 1u, n = q->n_done, at = q->used_idx;
 	uint16_t first = q->used_idx;
+	unsigned mask = q->size - 1u, n = q->n_done, at = first;
 
 	for (; d < end; d++, at++) {
 		struct virtq_used_elem *e = &used->ring[at & mask];

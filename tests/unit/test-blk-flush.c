@@ -149,6 +149,146 @@ static void all_answered_at_a_stop(void **state)
 		}
 }
 
+static void count_flushes(struct host_run *r, void *arg)
+{
+	unsigned *n = arg;
+
+	*n = 0;
+	for (unsigned w = 0; w < BLK_WORKERS_MAX; w++)
+		*n += (unsigned)load_relaxed(&host_disk_find(r->host, "a", "d")->blk->pool->on[w].counters.ops[STORE_FLUSH]);
+	host_run_done(r, &(struct host_error){ 0 });
+}
+
+static unsigned flushes(struct host_run *run)
+{
+	unsigned n;
+
+	host_run_do(run, count_flushes, &n);
+	return n;
+}
+
+/* The one that is under way may have begun before what the later one has to cover was written. */
+static void one_that_comes_later_is_not_covered(void **state)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	struct front_request r[2];
+
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++) {
+		struct host_run run;
+		struct frontend *f;
+
+		host_run_start(&run, policy[p]);
+		f = host_run_attach(&run, "a", "d", &config);
+		for (unsigned i = 0; i < 2; i++) {
+			r[i] = (struct front_request){ .type = VIRTIO_BLK_T_FLUSH, .status = 0xff };
+			assert_int_equal(front_submit(&f->queue[0], &r[i]), 0);
+			front_kick(&f->queue[0]);
+			while (flushes(&run) == 0)
+				;
+		}
+		for (unsigned i = 0; i < 2; i++)
+			while (r[i].status == 0xff)
+				front_poll(&f->queue[0]);
+		assert_int_equal(flushes(&run), 2);
+		frontend_destroy(f);
+		host_run_stop(&run);
+	}
+}
+
+/* --- a store whose flushes fail --- */
+
+static struct store_ops failing;
+static int (*submit_well)(struct store_channel *, struct store_io *);
+static void (*well_done)(struct store_io *, int);
+
+static void done_badly(struct store_io *io, int result)
+{
+	(void)result;
+	io->done = well_done;
+	well_done(io, -EIO);
+}
+
+static int submit_failing(struct store_channel *c, struct store_io *io)
+{
+	if (io->op == STORE_FLUSH) {
+		well_done = io->done;
+		io->done = done_badly;
+	}
+	return submit_well(c, io);
+}
+
+static void break_store(struct host_run *r, void *arg)
+{
+	struct store_pool *pool = host_disk_find(r->host, "a", "d")->blk->pool->store;
+
+	(void)arg;
+	failing = *pool->ops;
+	submit_well = failing.submit;
+	failing.submit = submit_failing;
+	pool->ops = &failing;
+	host_run_done(r, &(struct host_error){ 0 });
+}
+
+static void all_covered_hear_of_an_error(void **state)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[STORM];
+
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++) {
+		struct host_run run;
+		struct frontend *f;
+
+		host_run_start(&run, policy[p]);
+		host_run_do(&run, break_store, NULL);
+		f = host_run_attach(&run, "a", "d", &config);
+		begin_storm(&f->queue[0], r);
+		for (unsigned i = 0; i < STORM; i++) {
+			while (r[i].status == 0xff)
+				front_poll(&f->queue[0]);
+			assert_int_equal(r[i].status, VIRTIO_BLK_S_IOERR);
+		}
+		frontend_destroy(f);
+		host_run_stop(&run);
+	}
+}
+
+/* --- ends --- */
+
+/* A stop takes as long as what it has to wait for: that is not one flush after another for all that wait. */
+static bool stop_in_a_storm(const char *text)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[STORM];
+	unsigned before = 0, after;
+	struct host_run run;
+	struct frontend *f;
+	uint32_t base;
+
+	host_run_start(&run, text);
+	f = host_run_attach(&run, "a", "d", &config);
+	begin_storm(&f->queue[0], r);
+	while (!before)
+		host_run_do(&run, count_flushes, &before);
+	assert_int_equal(frontend_queue_stop(f, 0, &base), 0);
+	assert_int_equal(answered(&f->queue[0], r), base);
+	host_run_do(&run, count_flushes, &after);
+	/* One for each batch that the worker had still to take, one at the stop. */
+	assert_in_range(after - before, 0, 4);
+	frontend_destroy(f);
+	host_run_stop(&run);
+	return base >= STORM / 2 && after > before;
+}
+
+static void one_covers_all_at_a_stop(void **state)
+{
+	(void)state;
+	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++)
+		while (!stop_in_a_storm(policy[p]))
+			;
+}
+
 /* The front-end vanishes and comes back. */
 static void all_answered_after_a_loss(void **state)
 {
@@ -180,6 +320,9 @@ int main(void)
 		cmocka_unit_test(one_at_a_time),
 		cmocka_unit_test(all_answered_after_moves),
 		cmocka_unit_test(all_answered_at_a_stop),
+		cmocka_unit_test(one_that_comes_later_is_not_covered),
+		cmocka_unit_test(all_covered_hear_of_an_error),
+		cmocka_unit_test(one_covers_all_at_a_stop),
 		cmocka_unit_test(all_answered_after_a_loss),
 	};
 

@@ -569,6 +569,48 @@ static void a_full_ring_is_told(void **state)
 	}
 }
 
+/* --- the window --- */
+
+#define WINDOW 4u
+#define BURST 32u
+
+static const char small_window[] = "pools: { slow: { type: model, channels: 4, depth: 4, read_latency: 5ms, write_latency: 5ms } }\n"
+				   "vms: { a: { disks: [ { name: d, pool: slow, size: 8MiB } ] } }\n";
+
+/* What goes in one batch without being asked for one by one is no more than the device is to have. */
+static void the_window_holds_in_batches(void **state)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 64, .indirect = true, .data_bytes = 1 << 20 };
+	struct front_request r[BURST];
+	struct look look = { 0 };
+	unsigned most = 0;
+	struct host_run run;
+	struct frontend *f;
+	struct front_buf buf;
+
+	(void)state;
+	host_run_start(&run, small_window);
+	f = host_run_attach(&run, "a", "d", &config);
+	buf = front_buf_of(f, frontend_alloc(f, CHUNK), CHUNK);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < BURST; i++) {
+			r[i] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .data = &buf, .n_data = 1, .status = 0xff };
+			assert_int_equal(front_submit(&f->queue[0], &r[i]), 0);
+		}
+		front_kick(&f->queue[0]);
+		do {
+			host_run_do(&run, look_now, &look);
+			most = look.in_flight > most ? look.in_flight : most;
+		} while (look.in_flight);
+		for (unsigned i = 0; i < BURST; i++)
+			wait_status(&f->queue[0], &r[i]);
+	}
+	print_message("  bursts of %u: at most %u in flight\n", BURST, most);
+	assert_true(most <= WINDOW);
+	frontend_destroy(f);
+	host_run_stop(&run);
+}
+
 /* --- changes --- */
 
 static void a_policy_that_fails_changes_nothing(void **state)
@@ -609,6 +651,7 @@ int main(void)
 		cmocka_unit_test(held_requests_move),
 		cmocka_unit_test(a_limit_is_known_when_the_window_opens),
 		cmocka_unit_test(a_full_ring_is_told),
+		cmocka_unit_test(the_window_holds_in_batches),
 		cmocka_unit_test(a_policy_that_fails_changes_nothing),
 	};
 

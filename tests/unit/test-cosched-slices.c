@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-bus.h>
 
@@ -218,7 +219,7 @@ static void what_a_killed_one_left_is_given_back(void **state)
 	FILE *f = fopen(keep, "w");
 
 	(void)state;
-	fputs("user.slice 0f\ninit.scope \nrubbish\nother.slice ff\n", f);
+	fputs("user.slice 0f\ninit.scope \nrubbish\nother.slice ff\nuser ff\n ff\n", f);
 	fclose(f);
 	unit_of("user.slice")->mask[0] = 0xf0;
 	unit_of("init.scope")->mask[0] = 0xf0;
@@ -255,6 +256,51 @@ static void what_is_not_taken_back_is_kept(void **state)
 	slices_destroy(s);
 }
 
+/* The file's folder may belong to somebody else, who can put anything at its place. */
+static void links_and_strangers_are_not_believed(void **state)
+{
+	static const unsigned cpus[] = { 0 };
+	char other[128], fresh[128];
+	struct slices *s;
+	struct stat st;
+	FILE *f;
+
+	(void)state;
+	if (!several_cpus())
+		skip();
+	snprintf(other, sizeof(other), "%.*s/other", (int)(strrchr(keep, '/') - keep), keep);
+	snprintf(fresh, sizeof(fresh), "%s.new", keep);
+	f = fopen(other, "w");
+	fputs("user.slice f0\n", f);
+	fclose(f);
+	unit_of("user.slice")->mask[0] = 0x0f;
+	calls = 0;
+	assert_int_equal(symlink(other, keep), 0);
+	assert_int_equal(symlink(other, fresh), 0);
+	assert_int_equal(slices_create(address, keep, &s), 0);
+	assert_int_equal(slices_keep_off(s, cpus, 1), 3);
+	assert_int_equal(lstat(keep, &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	slices_destroy(s);
+	assert_int_equal(unit_of("user.slice")->mask[0], 0x0f);
+	assert_int_equal(stat(other, &st), 0);
+	assert_int_equal(st.st_size, strlen("user.slice f0\n"));
+	/* Nobody ever writes to it. */
+	assert_int_equal(mkfifo(keep, 0600), 0);
+	assert_int_equal(slices_create(address, keep, &s), 0);
+	slices_destroy(s);
+	if (geteuid() == 0) {
+		assert_int_equal(rename(other, keep), 0);
+		assert_int_equal(chown(keep, 12345, 12345), 0);
+		calls = 0;
+		assert_int_equal(slices_create(address, keep, &s), 0);
+		assert_int_equal(calls, 0);
+		slices_destroy(s);
+	}
+	unlink(other);
+	unlink(keep);
+}
+
 static void without_systemd_it_says_so(void **state)
 {
 	struct slices *s;
@@ -269,6 +315,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(others_are_kept_off_and_let_in_again, begin, finish),
 		cmocka_unit_test_setup_teardown(what_a_killed_one_left_is_given_back, begin, finish),
 		cmocka_unit_test_setup_teardown(what_is_not_taken_back_is_kept, begin, finish),
+		cmocka_unit_test_setup_teardown(links_and_strangers_are_not_believed, begin, finish),
 		cmocka_unit_test(without_systemd_it_says_so),
 	};
 

@@ -149,6 +149,7 @@ static void nobody_left_removes_the_file(void **state)
 static void links_and_strangers_are_not_believed(void **state)
 {
 	struct stat st;
+	off_t size;
 
 	(void)state;
 	assert_int_equal(taken_write(other, &cpu, 1, &taken, 1), 0);
@@ -164,6 +165,19 @@ static void links_and_strangers_are_not_believed(void **state)
 		assert_int_equal(taken_give_back(path, "/proc"), 0);
 		assert_true(is_narrow());
 	}
+	/* Another file of ours, which must not get lines of this kind; and one that nobody ever reads. */
+	unlink(path);
+	assert_int_equal(link(other, path), 0);
+	assert_int_equal(stat(other, &st), 0);
+	size = st.st_size;
+	assert_int_equal(taken_add(path, &cpu, 1, &taken), 0);
+	assert_int_equal(stat(other, &st), 0);
+	assert_int_equal(st.st_size, size);
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(taken_count(path, "/proc"), 0);
+	assert_int_equal(taken_add(path, &cpu, 1, &taken), 0);
+	assert_int_equal(taken_give_back(path, "/proc"), 1);
 	unlink(other);
 }
 
