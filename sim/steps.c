@@ -11,6 +11,7 @@
 #include "sim/replay_internal.h"
 
 #include "cosched/change.h"
+#include "cosched/flags.h"
 
 #include <errno.h>
 #include <string.h>
