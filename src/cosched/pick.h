@@ -17,7 +17,7 @@
  */
 #pragma once
 
-#include "cosched/core.h"
+#include "cosched/flags.h"
 
 /* The first member on `list` of `cpu` that may run on CPU `here`, or CO_NONE. */
 static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: the flags {working, request} of two and three CPUs in every order of their accesses. The functions of core.h
+ * Description: the flags {working, request} of two and three CPUs in every order of their accesses. The functions of flags.h
  * and pick.h run as they are; each access that they make to a flag, to where a member is, to a list, and each kick, is a
  * step, and every interleaving of steps is tried, with slices that end, members that sleep, wake up and are stolen.
  *
