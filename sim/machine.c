@@ -18,12 +18,10 @@ void machine_at(struct sim *s, uint64_t time_ns, enum sim_event_kind kind, uint3
 		s->no_memory = true;
 }
 
-void machine_emit(struct sim *s, enum co_event_kind kind, uint32_t cpu, uint32_t m, uint64_t value, uint8_t flags)
+static void keep_event(struct sim *s, struct co_event e)
 {
 	struct sim_recording *r = s->recording;
 
-	if (!r || s->now_ns < r->from_ns || s->now_ns >= r->to_ns)
-		return;
 	if (r->n == r->room) {
 		size_t room = r->room ? 2 * r->room : 1024;
 		struct co_event *grown = reallocarray(r->event, room, sizeof(*grown));
@@ -35,8 +33,28 @@ void machine_emit(struct sim *s, enum co_event_kind kind, uint32_t cpu, uint32_t
 		r->event = grown;
 		r->room = room;
 	}
-	r->event[r->n++] = (struct co_event){ .time_ns = s->now_ns, .value = value, .member = m, .cpu = (__u16)cpu,
-					      .kind = (__u8)kind, .flags = flags };
+	r->event[r->n++] = e;
+}
+
+/* As the real one's recordings: who is there when it begins has come just then. */
+static void tell_who_is_there(struct sim *s)
+{
+	for (uint32_t m = 0; m < s->n_members; m++)
+		keep_event(s, (struct co_event){ .time_ns = s->now_ns, .kind = CO_EVENT_ADD, .member = m,
+						 .cpu = (__u16)co_member_of(s->world, m)->home,
+						 .value = (__u64)co_event_purse_ns(s->world, m, s->now_ns) });
+}
+
+void machine_emit(struct sim *s, enum co_event_kind kind, uint32_t cpu, uint32_t m, uint64_t value, uint8_t flags)
+{
+	const struct sim_recording *r = s->recording;
+
+	if (!r || s->now_ns < r->from_ns || s->now_ns >= r->to_ns)
+		return;
+	if (!r->n)
+		tell_who_is_there(s);
+	keep_event(s, (struct co_event){ .time_ns = s->now_ns, .value = value, .member = m, .cpu = (__u16)cpu, .kind = (__u8)kind,
+					 .flags = flags });
 }
 
 void machine_kick(struct sim *s, uint32_t cpu)
@@ -150,6 +168,8 @@ static void step(struct sim *s, uint32_t cpu, bool asked)
 	} else {
 		if (next != previous)
 			set_next(s, cpu, next, flags);
+		else
+			machine_emit(s, CO_EVENT_KEPT, cpu, next, 0, flags);
 		c->slice_end_ns = s->now_ns + s->sched->slice(s, next);
 		arm(s, cpu);
 	}

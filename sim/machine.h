@@ -141,6 +141,13 @@ void workload_arrive(struct sim *s, uint32_t request);
 /* The core's world with lists around it; NULL: no memory. */
 struct co_world *core_world_create(const struct co_params *params);
 void core_world_destroy(struct co_world *w);
+/* `m` becomes runnable, or is so still and runs no more: to the tail of a list of `cpu`, which is returned. */
+uint32_t core_queue(struct co_world *w, uint32_t m, uint32_t cpu, bool woken, uint64_t now_ns);
+/* Off its list, or back to its head: before co_run() or co_stop(). */
+void core_unqueue(struct co_world *w, uint32_t m);
+void core_requeue(struct co_world *w, uint32_t m);
+/* Whom the core would have `cpu` run, off its list; or `previous`, or CO_NONE. */
+uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t now_ns);
 
 /* measure.c */
 int measure_start(struct sim *s);

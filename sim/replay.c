@@ -168,6 +168,8 @@ int replay_run(const struct trace *t, enum sim_algorithm algorithm, struct repla
 	int r = w && script ? script_from_trace(t, &w->spec, &w->map, script, ret_why) : -ENOMEM;
 
 	if (r == 0)
+		r = steps_run(t, &ret->steps, ret_why);
+	if (r == 0)
 		r = sim_run(&w->spec, algorithm, 0, &recording, &w->result);
 	if (r == 0) {
 		name_vms(w);

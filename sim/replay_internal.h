@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between script.c and replay.c.
+ * Between script.c, steps.c and replay.c.
  */
 #pragma once
 
@@ -18,4 +18,9 @@ struct replay_map {
 /* Fills in an empty spec, map and script. 0, -EBADMSG with *ret_why, -ENOMEM. */
 int script_from_trace(const struct trace *t, struct sim_spec *spec, struct replay_map *map, struct sim_script *script,
 		      const char **ret_why);
+/* Fills in the CPUs' part of a map. NULL, or what is wrong. */
+const char *script_map_cpus(const struct trace *t, struct replay_map *map);
 void script_free(struct sim_script *script);
+
+/* steps.c: every recorded schedule step by itself, from what was recorded before it. 0, -EBADMSG with *ret_why, -ENOMEM. */
+int steps_run(const struct trace *t, struct replay_steps *ret, const char **ret_why);

@@ -54,6 +54,16 @@ static void list_append(struct core *c, uint32_t cpu, uint32_t list, uint32_t m)
 	c->list[cpu][list].last = m;
 }
 
+static void list_prepend(struct core *c, uint32_t cpu, uint32_t list, uint32_t m)
+{
+	uint32_t first = c->list[cpu][list].first;
+
+	c->link[m].next = first;
+	c->link[m].previous = CO_NONE;
+	*(first == CO_NONE ? &c->list[cpu][list].last : &c->link[first].previous) = m;
+	c->list[cpu][list].first = m;
+}
+
 static void list_remove(struct core *c, uint32_t cpu, uint32_t list, uint32_t m)
 {
 	uint32_t next = c->link[m].next, previous = c->link[m].previous;
@@ -120,13 +130,43 @@ static uint32_t kick_for(struct sim *s, struct co_member *m)
 	return co_displaces(s->world, m);
 }
 
+uint32_t core_queue(struct co_world *w, uint32_t m, uint32_t cpu, bool woken, uint64_t now_ns)
+{
+	uint32_t list = co_queue(w, co_member_of(w, m), cpu, woken, now_ns);
+
+	list_append(core_of(w), cpu, list, m);
+	return list;
+}
+
+void core_unqueue(struct co_world *w, uint32_t m)
+{
+	const struct co_member *member = co_member_of(w, m);
+
+	list_remove(core_of(w), member->cpu, member->list, m);
+}
+
+void core_requeue(struct co_world *w, uint32_t m)
+{
+	const struct co_member *member = co_member_of(w, m);
+
+	list_prepend(core_of(w), member->cpu, member->list, m);
+}
+
+uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t now_ns)
+{
+	struct co_pick p;
+
+	co_pick(w, cpu, previous, now_ns, &p);
+	return p.member;
+}
+
 /* At home, wherever it ran: so those of a group stay spread. */
 static void core_enqueue(struct sim *s, uint32_t m, bool woken)
 {
 	struct co_member *member = member_of(s, m);
-	uint32_t cpu = member->home, list = co_queue(s->world, member, cpu, woken, s->now_ns);
+	uint32_t cpu = member->home;
 
-	list_append(core_of(s->world), cpu, list, m);
+	core_queue(s->world, m, cpu, woken, s->now_ns);
 	machine_kick(s, kick_for(s, member));
 	if (!woken || is_mute(s) || !co_ask_on_wake(s->world, member, cpu, s->now_ns))
 		return;

@@ -3,7 +3,7 @@
  * From a trace to what its members wanted: a spec with a script instead of workloads. Called by replay.c.
  *
  * An episode begins when a member wakes up and lasts until it sleeps; what it ran in between is its demand. Whoever still
- * was runnable at the end wanted more: its last demand has no end.
+ * was runnable at the end wanted more: its last demand has no end. Who went wants nothing any more.
  */
 #include "sim/replay_internal.h"
 
@@ -17,12 +17,17 @@
 
 /* --- the machine --- */
 
-static const char *map_cpus(const struct trace *t, struct replay_map *map)
+static bool is_of_a_step(const struct co_event *e)
+{
+	return e->kind == CO_EVENT_RUN || e->kind == CO_EVENT_KEPT || e->kind == CO_EVENT_IDLE;
+}
+
+const char *script_map_cpus(const struct trace *t, struct replay_map *map)
 {
 	memset(map->cpu, 0xff, sizeof(map->cpu));
 	memset(map->member, 0xff, sizeof(map->member));
 	for (size_t i = 0; i < t->n_events; i++)
-		if (t->event[i].cpu < CO_CPUS_MAX && (t->event[i].kind == CO_EVENT_RUN || t->event[i].kind == CO_EVENT_IDLE))
+		if (t->event[i].cpu < CO_CPUS_MAX && is_of_a_step(&t->event[i]))
 			map->cpu[t->event[i].cpu] = 0;
 	map->n_cpus = 0;
 	for (uint32_t cpu = 0; cpu < CO_CPUS_MAX; cpu++)
@@ -132,6 +137,11 @@ static int take_event(const struct replay_map *map, const struct co_event *e, st
 		p->running = true;
 		p->since_ns = now;
 		break;
+	case CO_EVENT_GONE:
+		p->ran_ns += p->running ? now - p->since_ns : 0;
+		r = p->runnable ? add_episode(script, map->member[e->member], p, p->ran_ns) : 0;
+		p->runnable = p->running = false;
+		break;
 	case CO_EVENT_STOP:
 	case CO_EVENT_SLEEP:
 		/* What began before the first event: its length is told, or it ran since then. */
@@ -208,7 +218,7 @@ int script_from_trace(const struct trace *t, struct sim_spec *spec, struct repla
 	struct co_params params = t->header.params;
 	int r;
 
-	*ret_why = t->n_events ? map_cpus(t, map) : "it holds no events";
+	*ret_why = t->n_events ? script_map_cpus(t, map) : "it holds no events";
 	if (*ret_why)
 		return -EBADMSG;
 	params.n_cpus = map->n_cpus;

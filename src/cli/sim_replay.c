@@ -7,6 +7,7 @@
 #include "sim/replay.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 static int read_trace(const char *path, struct trace *ret)
@@ -59,6 +60,11 @@ static void row_decisions(struct cli_table *table, const char *name, const struc
 	cli_cell(table, "%.1f", s->refused_per_s);
 }
 
+static double part(uint64_t of, uint64_t all)
+{
+	return all ? (double)of / (double)all : 1;
+}
+
 static void print_replay(const struct trace *t, const struct replay *r, enum sim_algorithm algorithm)
 {
 	static const char *const headings[] = { "", "RUNS/S", "ON REQUEST", "IN DEBT", "STOLEN", "ASKED/S", "REFUSED/S" };
@@ -66,7 +72,11 @@ static void print_replay(const struct trace *t, const struct replay *r, enum sim
 
 	printf("%.3f s on %u CPUs, recorded under %s, replayed under %s\n", r->seconds, r->n_cpus,
 	       sim_algorithm_words[t->header.params.mode], sim_algorithm_words[algorithm]);
-	printf("the same member on the same CPU %.1f %% of the time, on any CPU %.1f %%\n\n", 100 * r->same_cpu,
+	printf("%" PRIu64 " of %" PRIu64 " schedule steps choose the same member (%.2f %%), %" PRIu64 " of %" PRIu64
+	       " requests are made again; %" PRIu64 " interruptions\n",
+	       r->steps.same, r->steps.steps, 100 * part(r->steps.same, r->steps.steps), r->steps.asked_same, r->steps.asked,
+	       r->steps.interrupted);
+	printf("left to itself: the same member on the same CPU %.1f %% of the time, on any CPU %.1f %%\n\n", 100 * r->same_cpu,
 	       100 * r->same_set);
 	print_shares(t, r);
 	putchar('\n');
@@ -91,10 +101,14 @@ static json_t *side_json(const struct trace *t, const struct replay_side *s)
 
 static json_t *replay_json(const struct trace *t, const struct replay *r, enum sim_algorithm algorithm)
 {
-	return json_pack("{s:s, s:s, s:f, s:i, s:f, s:f, s:o, s:o}", "recorded_under",
+	json_t *steps = json_pack("{s:I, s:I, s:I, s:I, s:I}", "steps", (json_int_t)r->steps.steps, "same", (json_int_t)r->steps.same,
+				  "asked", (json_int_t)r->steps.asked, "asked_same", (json_int_t)r->steps.asked_same, "interrupted",
+				  (json_int_t)r->steps.interrupted);
+
+	return json_pack("{s:s, s:s, s:f, s:i, s:f, s:f, s:o, s:o, s:o}", "recorded_under",
 			 sim_algorithm_words[t->header.params.mode], "replayed_under", sim_algorithm_words[algorithm], "seconds",
 			 r->seconds, "cpus", (int)r->n_cpus, "same_cpu", r->same_cpu, "same_set", r->same_set, "recorded",
-			 side_json(t, &r->recorded), "replayed", side_json(t, &r->replayed));
+			 side_json(t, &r->recorded), "replayed", side_json(t, &r->replayed), "steps", steps);
 }
 
 /* --- the command --- */

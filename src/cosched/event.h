@@ -2,17 +2,17 @@
 /*
  * What the scheduler tells of its decisions while somebody traces: fixed records through a BPF ring buffer, in files one
  * after another behind a header. `fairlead cosched trace` draws them, `fairlead sim cosched --replay` takes from them when
- * members woke up and how long they ran until they slept, and compares the decisions.
+ * members came, woke up and how long they ran until they slept, and compares the decisions.
  */
 #pragma once
 
 #include "cosched/core.h"
 
 #define CO_TRACE_MAGIC 0x45434152544f4346ull /* "FCOTRACE" */
-#define CO_TRACE_VERSION 1u
+#define CO_TRACE_VERSION 2u
 
 enum co_event_kind {
-	CO_EVENT_ADD,	  /* a member came; value: its home */
+	CO_EVENT_ADD,	  /* a member came, its home is `cpu`; value: its purse (its account's when pooled), signed */
 	CO_EVENT_GONE,	  /* a member left */
 	CO_EVENT_WAKE,	  /* became runnable on `cpu` */
 	CO_EVENT_RUN,	  /* began to run on `cpu`; value: how long it had waited, ns; flags */
@@ -22,9 +22,10 @@ enum co_event_kind {
 	CO_EVENT_REFUSED, /* a request on `cpu` was refused: debt or cap */
 	CO_EVENT_SETTLED, /* value: settlements so far */
 	CO_EVENT_IDLE,	  /* `cpu` has nothing to run */
+	CO_EVENT_KEPT,	  /* a schedule step of `cpu` let it run on; flags */
 };
 
-/* Of CO_EVENT_RUN. */
+/* Of CO_EVENT_RUN and CO_EVENT_KEPT. */
 #define CO_RUN_REQUESTED 1u
 #define CO_RUN_STOLEN 2u
 #define CO_RUN_OVER 4u
@@ -54,3 +55,21 @@ struct co_trace_member {
 	__u32 vm, tid;
 	__u32 home, is_worker;
 };
+
+/* What a member has in its purse, if all that run had been charged until now. */
+CO_INLINE __s64 co_event_purse_ns(struct co_world *w, __u32 member, __u64 now_ns)
+{
+	struct co_member *m = co_member_of(w, member);
+	struct co_purse *purse = co_purse_of(w, m, co_vm_of(w, m->vm)->account);
+	__s64 credit = CO_READ(purse->credit_ns);
+	__u32 i;
+
+	CO_FOR(i, co_n_members(w)) {
+		struct co_member *other = co_member_of(w, i);
+
+		if (other->vm == CO_NONE || CO_READ(other->where) != CO_RUNNING || co_purse_of(w, other, other->account) != purse)
+			continue;
+		credit -= (__s64)(now_ns - CO_READ(other->running_since_ns));
+	}
+	return credit;
+}

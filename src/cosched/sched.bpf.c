@@ -230,6 +230,7 @@ static __u32 dispatch_member(__u32 cpu, struct task_struct *prev, __u32 prev_slo
 	c->picked_flags = picked >> 32 & ~KEPT;
 	if (prev && (picked >> 32 & KEPT)) {
 		set_slice(prev, co_slice_ns(&world, co_member_of(&world, slot)));
+		trace(CO_EVENT_KEPT, slot, cpu, c->picked_flags, 0, now);
 		working_set(cpu, slot + 1, c->picked_flags);
 		ask(slot, cpu, now);
 	}

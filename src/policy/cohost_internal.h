@@ -34,7 +34,8 @@ void cohost_ledger_settle(struct cohost *h, uint64_t now_ns);
 
 /* cohost_trace.c */
 void cohost_trace_drain(struct cohost *h);
-void cohost_trace_member(struct cohost *h, const struct cohost_member *m);
+void cohost_trace_came(struct cohost *h, const struct cohost_member *m);
+void cohost_trace_went(struct cohost *h, const struct cohost_member *m);
 
 /* cohost_member.c */
 extern const struct members_ops cohost_members_ops;

@@ -159,7 +159,7 @@ void cohost_member_take(struct cohost *h, unsigned vm, const struct member *m)
 		return;
 	}
 	slot->used = true;
-	cohost_trace_member(h, slot);
+	cohost_trace_came(h, slot);
 	h->n_members++;
 	h->vm[vm].n++;
 	tell_came(h, &h->vm[vm], m);
@@ -173,8 +173,10 @@ static bool is_the_same_thread(const struct cohost *h, const struct member *m)
 
 static void give(struct cohost *h, struct cohost_member *slot)
 {
-	if (slot->slot != CO_NONE)
+	if (slot->slot != CO_NONE) {
 		cosched_member_remove(h->sched, slot->slot);
+		cohost_trace_went(h, slot);
+	}
 	if (slot->narrowed && is_the_same_thread(h, &slot->member))
 		place_restore(slot->member.tid, h->cpus, h->n_cpus, &slot->before);
 	slot->used = false;

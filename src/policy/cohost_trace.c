@@ -39,29 +39,46 @@ void cohost_trace_drain(struct cohost *h)
 		h->trace->lost += lost;
 }
 
-void cohost_trace_member(struct cohost *h, const struct cohost_member *m)
+/* As of one settlement: a purse that is being paid into would be wrong by a period's due. */
+static void look_into_purse(const struct co_world *w, void *arg)
 {
-	if (h->trace && m->slot < CO_MEMBERS_MAX)
-		h->trace->member[m->slot] =
-			(struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
-						  .home = cosched_cpu_number(h->sched, cosched_world(h->sched)->member[m->slot].home) };
+	struct co_event *e = arg;
+
+	/* Looked at, not changed: what the core has for it serves the kernel, too. */
+	e->value = (__u64)co_event_purse_ns((struct co_world *)(uintptr_t)w, e->member, e->time_ns);
+}
+
+void cohost_trace_came(struct cohost *h, const struct cohost_member *m)
+{
+	struct co_event e = { .kind = CO_EVENT_ADD, .member = m->slot };
+	struct co_trace_member *told;
+
+	if (!h->trace || m->slot >= CO_MEMBERS_MAX)
+		return;
+	told = &h->trace->member[m->slot];
+	*told = (struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
+					  .home = cosched_cpu_number(h->sched, cosched_world(h->sched)->member[m->slot].home) };
+	e.cpu = (__u16)told->home;
+	e.time_ns = clock_now_ns();
+	cosched_look(h->sched, look_into_purse, &e);
+	keep(h->trace, &e);
+}
+
+void cohost_trace_went(struct cohost *h, const struct cohost_member *m)
+{
+	struct co_event e = { .time_ns = clock_now_ns(), .kind = CO_EVENT_GONE, .member = m->slot };
+
+	if (!h->trace || m->slot >= CO_MEMBERS_MAX)
+		return;
+	e.cpu = (__u16)h->trace->member[m->slot].home;
+	keep(h->trace, &e);
 }
 
 static void tell_who_is_there(struct cohost *h)
 {
-	struct co_event e = { .time_ns = clock_now_ns(), .kind = CO_EVENT_ADD };
-
-	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++) {
-		const struct cohost_member *m = &h->member[i];
-
-		if (!m->used || m->slot >= CO_MEMBERS_MAX)
-			continue;
-		cohost_trace_member(h, m);
-		e.member = m->slot;
-		e.value = h->trace->member[m->slot].home;
-		e.cpu = (__u16)e.value;
-		keep(h->trace, &e);
-	}
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used)
+			cohost_trace_came(h, &h->member[i]);
 }
 
 int cohost_trace_start(struct cohost *h)
@@ -82,14 +99,14 @@ int cohost_trace_start(struct cohost *h)
 		t->member[i].vm = CO_NONE;
 	/* Of an earlier recording. */
 	cohost_trace_drain(h);
-	err = cosched_trace_set(h->sched, true);
-	if (err < 0) {
-		cohost_trace_free(t);
-		return err;
-	}
 	h->trace = t;
 	tell_who_is_there(h);
-	return 0;
+	err = cosched_trace_set(h->sched, true);
+	if (err < 0) {
+		h->trace = NULL;
+		cohost_trace_free(t);
+	}
+	return err;
 }
 
 struct cohost_trace *cohost_trace_stop(struct cohost *h)

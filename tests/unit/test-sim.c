@@ -274,6 +274,11 @@ static void test_replay(void **state)
 			if (r->same_cpu < 0.999)
 				fail_msg("%s, %s: the same for %.4f of the time", names[i], sim_algorithm_words[a], r->same_cpu);
 			assert_true(fabs(r->recorded.ran[0] - r->replayed.ran[0]) < 0.001);
+			/* Each step by itself, too, and each request. */
+			assert_true(r->steps.steps > 0);
+			assert_int_equal(r->steps.same, r->steps.steps);
+			assert_int_equal(r->steps.asked_same, r->steps.asked);
+			assert_int_equal(r->steps.interrupted, 0);
 			trace_free(&t);
 		}
 	read_example("web");

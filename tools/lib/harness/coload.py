@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The co-scheduler measured: bench/guest/coload's processes in a guest that counts instructions, under EEVDF or under
 fairlead-cosched with a policy; scripts for it, and what they say."""
+import base64
 import dataclasses
+import gzip
 import json
 import random
 import shutil
@@ -112,16 +114,20 @@ ended() {
 status() { fairlead --json cosched status; }
 state() { cat /sys/kernel/sched_ext/state; }
 measure() { coload measure /tmp/coload "$@"; }
+recorded() { # SECONDS: a trace, as text
+	fairlead cosched trace --seconds "$1" --out /tmp/trace >&2 || fail "nothing was recorded"
+	gzip </tmp/trace | base64
+}
 """
 
 
-def measurement(load, algorithm, seed, warmup, seconds, counted=True):
-    """A script's part: one algorithm, measured."""
+def measurement(load, algorithm, seed, warmup, seconds, counted=True, then=""):
+    """A script's part: one algorithm, measured. `then`: what else happens, afterwards, under the same scheduler."""
     options = load.options(seed, counted)
     if algorithm == "eevdf":
         return f"load_start {options}\nsay {algorithm} measure {warmup:g} {seconds:g}\nload_stop\n"
     return (f"load_start {options}\ncosched_start /etc/{algorithm}.yaml\nsleep {warmup:g}\nsay {algorithm}-before status\n"
-            f"say {algorithm} measure 0 {seconds:g}\nsay {algorithm}-after status\ncosched_stop\nload_stop\n"
+            f"say {algorithm} measure 0 {seconds:g}\nsay {algorithm}-after status\n{then}cosched_stop\nload_stop\n"
             f"say {algorithm}-state state\n")
 
 
@@ -140,6 +146,11 @@ def parse(text):
         except ValueError:
             results[name] = said.strip()
     return results
+
+
+def trace_bytes(text):
+    """What `recorded` said."""
+    return gzip.decompress(base64.b64decode(text))
 
 
 # --- what a measurement says ---
