@@ -23,7 +23,8 @@ struct steps {
 	uint64_t waits_since_ns[CO_MEMBERS_MAX]; /* who waited when it began, until they are queued; 0: not so */
 	/* Of each CPU, members or CO_NONE: who runs; who stopped, is runnable, and may go on before anybody else is chosen. */
 	uint32_t running[CO_CPUS_MAX], stopped[CO_CPUS_MAX];
-	bool ran[CO_CPUS_MAX]; /* a member, since it was idle last */
+	bool ran[CO_CPUS_MAX];	/* a member, since it was idle last */
+	bool seen[CO_CPUS_MAX]; /* what it did before its next step */
 	struct replay_steps count;
 };
 
@@ -148,6 +149,14 @@ static void queue_stopped(struct steps *s, uint32_t cpu, uint64_t now)
 		core_queue(s->world, m, member_of(s, m)->home, false, now);
 }
 
+/* The first one of a CPU may be somebody's who was interrupted before the recording began. */
+static void count_step(struct steps *s, uint32_t cpu, bool same)
+{
+	s->count.steps += s->seen[cpu];
+	s->count.same += s->seen[cpu] && same;
+	s->seen[cpu] = true;
+}
+
 /* --- events --- */
 
 /* What it did before the recording began shows in what it does next. */
@@ -160,8 +169,8 @@ static void begin_as_it_was(struct steps *s, uint32_t m, uint64_t now)
 		return;
 	if (next->kind != CO_EVENT_RUN)
 		set_running(s, cpu, m, 0, now);
-	else if (next->time_ns - next->value <= now)
-		s->waits_since_ns[m] = next->time_ns - next->value;
+	else
+		s->waits_since_ns[m] = min_u64(next->time_ns - next->value, now);
 }
 
 /* Those that waited when the recording began, in the order in which they came. */
@@ -181,6 +190,14 @@ static void queue_who_waits(struct steps *s)
 	} while (longest != CO_NONE);
 }
 
+/* Purses and bank add up to 0: what was used in the period in which the recording began is handed out at its end. */
+static void set_purse(struct steps *s, struct co_purse *purse, int64_t credit_ns)
+{
+	if (s->world->params.mode == CO_MODE_POOLED)
+		s->world->bank_ns += purse->credit_ns - credit_ns;
+	purse->credit_ns = credit_ns;
+}
+
 static void on_add(struct steps *s, const struct co_event *e)
 {
 	const struct co_trace_member *told = &s->t->member[e->member];
@@ -189,8 +206,18 @@ static void on_add(struct steps *s, const struct co_event *e)
 
 	if (told->vm == CO_NONE || co_member_add(s->world, e->member, told->tid, told->vm, home == CO_NONE ? 0 : home) < 0)
 		return;
-	co_purse_of(s->world, m, m->account)->credit_ns = (__s64)e->value;
+	set_purse(s, co_purse_of(s->world, m, m->account), (__s64)e->value);
 	begin_as_it_was(s, e->member, e->time_ns);
+}
+
+/* What had been due in the period in which the recording began is known only now: before this, debts were a guess. */
+static void on_purse(struct steps *s, const struct co_event *e)
+{
+	struct co_member *m = member_of(s, e->member);
+
+	set_purse(s, co_purse_of(s->world, m, m->account), (__s64)e->value);
+	co_restate(s->world);
+	s->count = (struct replay_steps){ 0 };
 }
 
 static void on_gone(struct steps *s, uint32_t m, uint64_t now)
@@ -207,6 +234,7 @@ static void on_wake(struct steps *s, const struct co_event *e, uint32_t cpu)
 
 static void on_stop(struct steps *s, const struct co_event *e, uint32_t cpu)
 {
+	s->seen[cpu] = true;
 	take_out(s, e->member, e->time_ns);
 	if (e->kind == CO_EVENT_STOP)
 		s->stopped[cpu] = e->member;
@@ -227,8 +255,7 @@ static void on_run(struct steps *s, const struct co_event *e, uint32_t cpu)
 		core_queue(s->world, m, member_of(s, m)->home, false, e->time_ns);
 	}
 	chosen = core_step(s->world, cpu, previous, e->time_ns);
-	s->count.steps++;
-	s->count.same += chosen == m;
+	count_step(s, cpu, chosen == m);
 	put_back(s, chosen, previous, m);
 	if (chosen != m)
 		core_unqueue(s->world, m);
@@ -246,8 +273,7 @@ static void on_kept(struct steps *s, const struct co_event *e, uint32_t cpu)
 	if (s->running[cpu] != e->member)
 		return;
 	chosen = core_step(s->world, cpu, e->member, e->time_ns);
-	s->count.steps++;
-	s->count.same += chosen == e->member;
+	count_step(s, cpu, chosen == e->member);
 	put_back(s, chosen, e->member, e->member);
 	co_working_set(s->world, cpu, member_of(s, e->member), e->flags & CO_RUN_REQUESTED);
 }
@@ -263,11 +289,9 @@ static void on_idle(struct steps *s, uint32_t cpu, uint64_t now)
 	chosen = core_step(s->world, cpu, CO_NONE, now);
 	put_back(s, chosen, CO_NONE, CO_NONE);
 	co_working_set(s->world, cpu, NULL, false);
-	if (!s->ran[cpu])
-		return;
+	if (s->ran[cpu])
+		count_step(s, cpu, chosen == CO_NONE);
 	s->ran[cpu] = false;
-	s->count.steps++;
-	s->count.same += chosen == CO_NONE;
 }
 
 static void on_ask(struct steps *s, const struct co_event *e, uint32_t cpu)
@@ -293,6 +317,8 @@ static void take_event(struct steps *s, const struct co_event *e)
 		on_add(s, e);
 	else if (e->kind == CO_EVENT_GONE && is_there(s, e->member))
 		on_gone(s, e->member, e->time_ns);
+	else if (e->kind == CO_EVENT_PURSE && is_there(s, e->member))
+		on_purse(s, e);
 	else if (e->kind == CO_EVENT_IDLE && cpu != CO_NONE)
 		on_idle(s, cpu, e->time_ns);
 	if (cpu == CO_NONE || !is_there(s, e->member))

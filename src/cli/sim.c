@@ -51,6 +51,13 @@ static int replace(const struct cli *c, const char *option, enum units units, ui
 	return cli_usage(c, "--%s: '%s' is not %s", option, text, units_example(units));
 }
 
+int cli_sim_stretch(const struct cli *c, uint64_t *from_ns, uint64_t *span_ns)
+{
+	int status = replace(c, "from", UNITS_DURATION, 0, from_ns);
+
+	return status == CLI_OK ? replace(c, "span", UNITS_DURATION, 1000, span_ns) : status;
+}
+
 static int apply_options(const struct cli *c, struct sim_spec *spec)
 {
 	const char *algorithms = cli_value(c, "algorithms");
@@ -127,8 +134,7 @@ static int record(const struct cli *c, const struct sim_spec *spec, size_t algor
 	FILE *out;
 	int r;
 
-	if (replace(c, "from", UNITS_DURATION, 0, &from_ns) != CLI_OK ||
-	    replace(c, "span", UNITS_DURATION, 1000, &span_ns) != CLI_OK)
+	if (cli_sim_stretch(c, &from_ns, &span_ns) != CLI_OK)
 		return EX_USAGE;
 	r = sim_record(spec, (enum sim_algorithm)spec->algorithm[algorithm], spec->first_seed,
 		       picture && from_ns > LOOKBACK_NS ? from_ns - LOOKBACK_NS : 0, picture ? from_ns + span_ns : UINT64_MAX, &t);

@@ -111,6 +111,29 @@ static json_t *replay_json(const struct trace *t, const struct replay *r, enum s
 			 side_json(t, &r->recorded), "replayed", side_json(t, &r->replayed), "steps", steps);
 }
 
+/* --- as a picture --- */
+
+static int draw(const struct cli *c, const struct trace *t)
+{
+	uint64_t from_ns = 0, span_ns = 10 * t->header.params.slice_ns;
+	const char *path = cli_value(c, "svg");
+	char subtitle[256];
+	FILE *out;
+	int r;
+
+	if (cli_sim_stretch(c, &from_ns, &span_ns) != CLI_OK)
+		return EX_USAGE;
+	snprintf(subtitle, sizeof(subtitle), "%u CPUs, recorded, %.3f s into the trace", t->header.n_cpus, (double)from_ns / 1e9);
+	from_ns += t->n_events ? t->event[0].time_ns : 0;
+	out = fopen(path, "we");
+	r = out ? trace_draw(t, sim_algorithm_words[t->header.params.mode], subtitle, from_ns, from_ns + span_ns, out) : -errno;
+	if (out && fclose(out) != 0 && r == 0)
+		r = -errno;
+	if (r < 0)
+		cli_error("%s: %s", path, strerror(-r));
+	return r < 0 ? EX_CANTCREAT : CLI_OK;
+}
+
 /* --- the command --- */
 
 static int replay(struct cli *c, const struct trace *t, enum sim_algorithm algorithm)
@@ -150,7 +173,9 @@ int cli_sim_replay(struct cli *c)
 	} else if (algorithms && (sim_spec_algorithms(spec, algorithms) < 0 || spec->n_algorithms != 1)) {
 		status = cli_usage(c, "--algorithms: one, for a replay");
 	} else {
-		status = replay(c, &t, (enum sim_algorithm)(algorithms ? spec->algorithm[0] : t.header.params.mode));
+		status = cli_value(c, "svg") ? draw(c, &t) : CLI_OK;
+		if (status == CLI_OK)
+			status = replay(c, &t, (enum sim_algorithm)(algorithms ? spec->algorithm[0] : t.header.params.mode));
 	}
 	trace_free(&t);
 	free(spec);

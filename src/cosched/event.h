@@ -23,6 +23,7 @@ enum co_event_kind {
 	CO_EVENT_SETTLED, /* value: settlements so far */
 	CO_EVENT_IDLE,	  /* `cpu` has nothing to run */
 	CO_EVENT_KEPT,	  /* a schedule step of `cpu` let it run on; flags */
+	CO_EVENT_PURSE,	  /* after the first settlement; value: as of CO_EVENT_ADD */
 };
 
 /* Of CO_EVENT_RUN and CO_EVENT_KEPT. */

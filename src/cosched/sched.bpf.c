@@ -286,7 +286,8 @@ void BPF_STRUCT(running, struct task_struct *p)
 		return;
 	}
 	m = co_member_of(&world, slot - 1);
-	queued = CO_READ(m->queued_at_ns);
+	/* A settlement counts waits until then, and begins them anew. */
+	queued = CO_READ(m->queued_at_ns) ? sched_slot_of(slot - 1)->queued_ns : 0;
 	slot_lock(slot - 1);
 	co_run(&world, m, cpu, now);
 	slot_unlock(slot - 1);
@@ -320,8 +321,10 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 	trace(runnable ? CO_EVENT_STOP : CO_EVENT_SLEEP, slot - 1, cpu, 0, now - c->ran_since_ns, now);
 	member_stop(slot - 1, now);
 	/* It may be put back before all others without being queued here again: it waits all the same. */
-	if (runnable)
+	if (runnable) {
 		CO_WRITE(m->queued_at_ns, now);
+		sched_slot_of(slot - 1)->queued_ns = now;
+	}
 }
 
 void BPF_STRUCT(tick, struct task_struct *p)

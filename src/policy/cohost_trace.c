@@ -20,12 +20,41 @@ static void keep(struct cohost_trace *t, const struct co_event *e)
 		t->event[t->n++] = *e;
 }
 
+/* As of one settlement: a purse that is being paid into would be wrong by a period's due. */
+static void look_into_purse(const struct co_world *w, void *arg)
+{
+	struct co_event *e = arg;
+
+	/* Looked at, not changed: what the core has for it serves the kernel, too. */
+	e->value = (__u64)co_event_purse_ns((struct co_world *)(uintptr_t)w, e->member, e->time_ns);
+}
+
+static void keep_with_purse(struct cohost *h, struct co_event e)
+{
+	e.time_ns = clock_now_ns();
+	cosched_look(h->sched, look_into_purse, &e);
+	keep(h->trace, &e);
+}
+
+/* Once more when the period in which the recording began has been paid for: what was due in its first part is not in it. */
+static void tell_purses(struct cohost *h)
+{
+	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
+		if (h->member[i].used && h->member[i].slot < CO_MEMBERS_MAX)
+			keep_with_purse(h, (struct co_event){ .kind = CO_EVENT_PURSE, .member = h->member[i].slot,
+							      .cpu = (__u16)h->trace->member[h->member[i].slot].home });
+	h->trace->has_purses = true;
+}
+
 static void on_event(const struct co_event *e, void *arg)
 {
 	struct cohost *h = arg;
 
-	if (h->trace)
-		keep(h->trace, e);
+	if (!h->trace)
+		return;
+	keep(h->trace, e);
+	if (e->kind == CO_EVENT_SETTLED && !h->trace->has_purses)
+		tell_purses(h);
 }
 
 void cohost_trace_drain(struct cohost *h)
@@ -39,18 +68,8 @@ void cohost_trace_drain(struct cohost *h)
 		h->trace->lost += lost;
 }
 
-/* As of one settlement: a purse that is being paid into would be wrong by a period's due. */
-static void look_into_purse(const struct co_world *w, void *arg)
-{
-	struct co_event *e = arg;
-
-	/* Looked at, not changed: what the core has for it serves the kernel, too. */
-	e->value = (__u64)co_event_purse_ns((struct co_world *)(uintptr_t)w, e->member, e->time_ns);
-}
-
 void cohost_trace_came(struct cohost *h, const struct cohost_member *m)
 {
-	struct co_event e = { .kind = CO_EVENT_ADD, .member = m->slot };
 	struct co_trace_member *told;
 
 	if (!h->trace || m->slot >= CO_MEMBERS_MAX)
@@ -58,10 +77,7 @@ void cohost_trace_came(struct cohost *h, const struct cohost_member *m)
 	told = &h->trace->member[m->slot];
 	*told = (struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
 					  .home = cosched_cpu_number(h->sched, cosched_world(h->sched)->member[m->slot].home) };
-	e.cpu = (__u16)told->home;
-	e.time_ns = clock_now_ns();
-	cosched_look(h->sched, look_into_purse, &e);
-	keep(h->trace, &e);
+	keep_with_purse(h, (struct co_event){ .kind = CO_EVENT_ADD, .member = m->slot, .cpu = (__u16)told->home });
 }
 
 void cohost_trace_went(struct cohost *h, const struct cohost_member *m)

@@ -14,6 +14,7 @@ from harness.daemon import program
 SLICE_NS = 30_000_000
 LOAD = coload.Load()
 MEMBERS = len(LOAD.vms())
+TRACE_S = 2
 # Of the host's time, in which a guest of these has long ended: the slowest took 400 s with a sixth of a CPU.
 HANG_S = 2400
 # Seeds.
@@ -21,8 +22,8 @@ SHARES = {"sid": 1, "trixie-backports": 2}
 
 
 def shares_script(seed):
-    """The algorithm that is the default, measured."""
-    return coload.LIBRARY + coload.measurement(LOAD, "pooled", seed, 1, 4)
+    """The algorithm that is the default, measured; then some of it is recorded."""
+    return coload.LIBRARY + coload.measurement(LOAD, "pooled", seed, 1, 4, then=f"say trace recorded {TRACE_S}\n")
 
 
 # What members, CPUs, others and the administrator do to a scheduler that runs.
@@ -287,6 +288,29 @@ def test_pooled_shares(said, suite):
     assert count["requests_honoured"] >= 0.9 * count["requests_sent"], count
     assert result["pooled"]["groups"][0]["requests"] > 0
     assert result["pooled-state"] == "disabled"
+
+
+@pytest.mark.parametrize("suite", SHARES)
+def test_replay(said, suite, tmp_path):
+    """What the kernel's scheduler decided, the core decides again in the simulator; and one can see it."""
+    path, picture = tmp_path / "trace", tmp_path / "trace.svg"
+    path.write_bytes(coload.trace_bytes(coload.parse(said(suite))["trace"]))
+    done = subprocess.run([program("fairlead"), "--json", "sim", "cosched", "--replay", path, "--svg", picture],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    replay = json.loads(done.stdout)
+    assert replay["recorded_under"] == replay["replayed_under"] == "pooled"
+    assert replay["cpus"] == coload.CPUS
+    assert set(replay["recorded"]["vms"]) == set(LOAD.vms())
+    for side in ("recorded", "replayed"):
+        assert all(vm["ran"] > 0 for vm in replay[side]["vms"].values()), replay
+    steps = replay["steps"]
+    # A CPU chooses once a slice at least.
+    assert steps["steps"] >= TRACE_S * 1e9 / SLICE_NS * coload.CPUS / 2, steps
+    assert steps["same"] >= 0.9 * steps["steps"], steps
+    assert steps["asked"] > 0 and steps["asked_same"] >= 0.9 * steps["asked"], steps
+    drawn = picture.read_text()
+    assert drawn.startswith("<svg") and "g0-web0" in drawn
 
 
 def must_work(measured, without=()):

@@ -115,7 +115,7 @@ status() { fairlead --json cosched status; }
 state() { cat /sys/kernel/sched_ext/state; }
 measure() { coload measure /tmp/coload "$@"; }
 recorded() { # SECONDS: a trace, as text
-	fairlead cosched trace --seconds "$1" --out /tmp/trace >&2 || fail "nothing was recorded"
+	fairlead cosched trace --seconds "$1" --out /tmp/trace >/dev/null || fail "nothing was recorded"
 	gzip </tmp/trace | base64
 }
 """
