@@ -15,6 +15,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define PURSE_MAX_NS ((int64_t)CO_PERIOD_MAX_NS * 1024)
+
 struct steps {
 	const struct trace *t;
 	struct replay_map map;
@@ -84,7 +86,8 @@ static int prepare(struct steps *s, const char **ret_why)
 	*ret_why = script_map_cpus(s->t, &s->map);
 	if (*ret_why)
 		return -EBADMSG;
-	params.n_cpus = s->map.n_cpus;
+	/* Also those that ran nobody: weights divide them, caps may need them. */
+	params.n_cpus = (__u32)max_u64(s->map.n_cpus, s->t->header.n_cpus);
 	s->world = core_world_create(&params);
 	if (!s->world)
 		return -ENOMEM;
@@ -106,15 +109,6 @@ static void charge_all(struct steps *s, uint64_t now)
 			co_charge(s->world, member_of(s, s->running[i]), now);
 }
 
-static void set_running(struct steps *s, uint32_t cpu, uint32_t m, uint8_t flags, uint64_t now)
-{
-	s->running[cpu] = m;
-	s->stopped[cpu] = CO_NONE;
-	s->ran[cpu] = true;
-	co_run(s->world, member_of(s, m), cpu, now);
-	co_working_set(s->world, cpu, member_of(s, m), flags & CO_RUN_REQUESTED);
-}
-
 /* Out of wherever it is; it sleeps then. */
 static void take_out(struct steps *s, uint32_t m, uint64_t now)
 {
@@ -130,6 +124,17 @@ static void take_out(struct steps *s, uint32_t m, uint64_t now)
 	}
 	if (member_of(s, m)->where != CO_ASLEEP)
 		co_stop(s->world, member_of(s, m), now);
+}
+
+static void set_running(struct steps *s, uint32_t cpu, uint32_t m, uint8_t flags, uint64_t now)
+{
+	if (s->running[cpu] != CO_NONE)
+		take_out(s, s->running[cpu], now);
+	s->running[cpu] = m;
+	s->stopped[cpu] = CO_NONE;
+	s->ran[cpu] = true;
+	co_run(s->world, member_of(s, m), cpu, now);
+	co_working_set(s->world, cpu, member_of(s, m), flags & CO_RUN_REQUESTED);
 }
 
 /* Whom the core would have run, though it does not: as if it had not been asked. */
@@ -193,6 +198,8 @@ static void queue_who_waits(struct steps *s)
 /* Purses and bank add up to 0: what was used in the period in which the recording began is handed out at its end. */
 static void set_purse(struct steps *s, struct co_purse *purse, int64_t credit_ns)
 {
+	/* More than any rule lets it be is nonsense. */
+	credit_ns = credit_ns > PURSE_MAX_NS ? PURSE_MAX_NS : credit_ns < -PURSE_MAX_NS ? -PURSE_MAX_NS : credit_ns;
 	if (s->world->params.mode == CO_MODE_POOLED)
 		s->world->bank_ns += purse->credit_ns - credit_ns;
 	purse->credit_ns = credit_ns;
@@ -228,8 +235,10 @@ static void on_gone(struct steps *s, uint32_t m, uint64_t now)
 
 static void on_wake(struct steps *s, const struct co_event *e, uint32_t cpu)
 {
-	if (member_of(s, e->member)->where == CO_ASLEEP)
-		core_queue(s->world, e->member, cpu, true, e->time_ns);
+	if (member_of(s, e->member)->where != CO_ASLEEP)
+		return;
+	take_out(s, e->member, e->time_ns);
+	core_queue(s->world, e->member, cpu, true, e->time_ns);
 }
 
 static void on_stop(struct steps *s, const struct co_event *e, uint32_t cpu)
@@ -259,8 +268,6 @@ static void on_run(struct steps *s, const struct co_event *e, uint32_t cpu)
 	put_back(s, chosen, previous, m);
 	if (chosen != m)
 		core_unqueue(s->world, m);
-	if (s->running[cpu] != CO_NONE)
-		take_out(s, s->running[cpu], e->time_ns);
 	set_running(s, cpu, m, e->flags, e->time_ns);
 	s->stopped[cpu] = previous;
 	queue_stopped(s, cpu, e->time_ns);

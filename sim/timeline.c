@@ -257,7 +257,7 @@ static void draw_axis(struct drawing *d, double bottom)
 	const struct timeline *t = d->t;
 	uint64_t tick = tick_of(t->to_ns - t->from_ns);
 
-	for (uint64_t at = (t->from_ns + tick - 1) / tick * tick; at <= t->to_ns; at += tick) {
+	for (uint64_t at = t->from_ns; at <= t->to_ns; at += tick) {
 		double x = x_of(t, at);
 		char label[40];
 

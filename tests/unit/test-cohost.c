@@ -367,9 +367,16 @@ static void threads_are_taken_and_given_back(void **state)
 	/* Back, and through another scheduler. */
 	apply(policy);
 	turn_until(has_two);
+	assert_int_equal(cohost_trace_start(host), 0);
 	kill(pid, SIGKILL);
 	turn_until(has_none);
 	assert_string_equal(told.last, "cosched.left a");
+	/* And who went meanwhile. */
+	trace = cohost_trace_stop(host);
+	assert_int_equal(trace->n, 4);
+	assert_int_equal(trace->event[3].kind, CO_EVENT_GONE);
+	assert_true(trace->event[2].member != trace->event[3].member);
+	cohost_trace_free(trace);
 	waitpid(pid, &status, 0);
 }
 
