@@ -336,7 +336,7 @@ static void threads_are_taken_and_given_back(void **state)
 	cpu_set_t mine, theirs;
 	unsigned cpu = first_cpu();
 	pid_t pid, tid;
-	int status;
+	int status, there = 0;
 
 	(void)state;
 	snprintf(name, sizeof(name), "vm-%d", (int)getpid());
@@ -371,11 +371,13 @@ static void threads_are_taken_and_given_back(void **state)
 	kill(pid, SIGKILL);
 	turn_until(has_none);
 	assert_string_equal(told.last, "cosched.left a");
-	/* And who went meanwhile. */
+	/* And who went meanwhile; one that is dying may have been found once more. */
 	trace = cohost_trace_stop(host);
-	assert_int_equal(trace->n, 4);
-	assert_int_equal(trace->event[3].kind, CO_EVENT_GONE);
-	assert_true(trace->event[2].member != trace->event[3].member);
+	assert_true(trace->n >= 4);
+	for (size_t i = 0; i < trace->n; i++)
+		there += trace->event[i].kind == CO_EVENT_ADD ? 1 : -1;
+	assert_int_equal(there, 0);
+	assert_int_equal(trace->event[trace->n - 1].kind, CO_EVENT_GONE);
 	cohost_trace_free(trace);
 	waitpid(pid, &status, 0);
 }
