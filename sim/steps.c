@@ -303,13 +303,16 @@ static void on_idle(struct steps *s, uint32_t cpu, uint64_t now)
 
 static void on_ask(struct steps *s, const struct co_event *e, uint32_t cpu)
 {
-	uint32_t account = co_vm_of(s->world, member_of(s, e->member)->vm)->account, asked = cpu_of(s, e->value);
+	uint32_t asked = cpu_of(s, e->value), account;
+	struct co_member *m = member_of(s, e->member);
 
 	if (asked == CO_NONE)
 		return;
+	account = co_vm_of(s->world, m->vm)->account;
 	s->count.asked++;
 	/* One that woke up at home may be asked for by its own CPU. */
-	s->count.asked_same += co_ask_for(s->world, member_of(s, e->member), account, cpu == asked ? CO_NONE : cpu, e->time_ns) == asked;
+	if (co_ask_for(s->world, m, account, cpu == asked ? CO_NONE : cpu, e->time_ns) == asked)
+		s->count.asked_same++;
 	CO_WRITE(co_cpu_of(s->world, asked)->request, account + 1);
 }
 

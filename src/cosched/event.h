@@ -68,9 +68,8 @@ CO_INLINE __s64 co_event_purse_ns(struct co_world *w, __u32 member, __u64 now_ns
 	CO_FOR(i, co_n_members(w)) {
 		struct co_member *other = co_member_of(w, i);
 
-		if (other->vm == CO_NONE || CO_READ(other->where) != CO_RUNNING || co_purse_of(w, other, other->account) != purse)
-			continue;
-		credit -= (__s64)(now_ns - CO_READ(other->running_since_ns));
+		if (CO_READ(other->where) == CO_RUNNING && co_purse_of(w, other, other->account) == purse)
+			credit -= (__s64)(now_ns - CO_READ(other->running_since_ns));
 	}
 	return credit;
 }
