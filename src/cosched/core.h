@@ -434,9 +434,9 @@ CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 	if (vm->cap_ns) {
 		part = co_part_ns(CO_READ(vm->cap_left_ns), vm->n_members);
 		slice = part < slice ? part : slice;
-		/* What several run beyond it before they are charged is half a slice in all. */
+		/* What they run beyond it before they are charged is half a slice in all. */
 		part = w->params.slice_ns / (2 * (vm->n_members ? vm->n_members : 1));
-		slice = vm->n_members > 1 && part < slice ? part : slice;
+		slice = part < slice ? part : slice;
 	}
 	return slice > w->params.slice_ns / 32 ? slice : w->params.slice_ns / 32;
 }

@@ -307,7 +307,7 @@ def test_replay(said, suite, tmp_path):
     steps = replay["steps"]
     # A CPU chooses once a slice at least.
     assert steps["steps"] >= TRACE_S * 1e9 / SLICE_NS * coload.CPUS / 2, steps
-    assert steps["same"] >= 0.9 * steps["steps"], steps
+    assert steps["same"] >= 0.8 * steps["steps"], steps
     assert steps["asked"] > 0 and steps["asked_same"] >= 0.9 * steps["asked"], steps
     drawn = picture.read_text()
     assert drawn.startswith("<svg") and "g0-web0" in drawn
