@@ -354,6 +354,12 @@ void BPF_STRUCT(update_idle, __s32 number, bool idle)
 	if (!idle)
 		return;
 	working_set(cpu_index(number), 0, 0);
+	/*
+	 * One that goes offline becomes idle once more after its last interrupt. A kick is an irq_work of the CPU that asks: it
+	 * would stay queued, and after the CPU is back keep all others from being done there, that which ends a scheduler too.
+	 */
+	if (!sched_cpu_of(cpu_index(number))->online)
+		return;
 	if (members_wait() || scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
 		scx_bpf_kick_cpu(number, SCX_KICK_IDLE);
 }

