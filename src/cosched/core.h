@@ -20,7 +20,8 @@
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
  * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
  * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than half a slice or two
- * periods' due, DEEP for those that owe more than their limit.
+ * periods' due, DEEP for those that owe more than their limit. What a purse holds is divided among the account's VMs, too: each
+ * has a *part*, and in state PART a VM that lacks some of it goes before its partners (co_state_part).
  *
  * The files. Here: types, states, what members do, charging. flags.h: who asks whom. settle.h: credits at the end of a period.
  * pick.h: the schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.

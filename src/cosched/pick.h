@@ -3,7 +3,7 @@
  * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: five FIFO lists of waiting members per
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
- * The order: the member that is asked for, even if OVER; then BOOST, UNDER, OVER, DEEP, each first from its own list, then the
+ * The order: the member that is asked for, even if OVER; then BOOST, PART, UNDER, OVER, DEEP, each first from its own list, then the
  * one that ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a
  * CPU idles only when nobody waits anywhere but those whose cap is used up.
  *
