@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: five FIFO lists of waiting members per
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: six FIFO lists of waiting members per
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
  * The order: the member that is asked for, even if OVER; then BOOST, PART, UNDER, OVER, DEEP, each first from its own list, then the
