@@ -81,9 +81,13 @@ static void send_to(struct vm *vm, uint64_t born_ns)
 /* Until the doorbell rings, unless it has rung since `seen`. */
 static void sleep_unless_rung(struct vm *vm, uint32_t seen)
 {
-	__atomic_store_n(&vm->asleep, 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&vm->doorbell, __ATOMIC_SEQ_CST) == seen)
+	/* Each time: who rang before `seen`, and looks only now whether somebody sleeps, has taken the flag and woken us in vain. */
+	for (;;) {
+		__atomic_store_n(&vm->asleep, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&vm->doorbell, __ATOMIC_SEQ_CST) != seen)
+			break;
 		syscall(SYS_futex, &vm->doorbell, FUTEX_WAIT, seen, NULL, NULL, 0);
+	}
 	__atomic_store_n(&vm->asleep, 0, __ATOMIC_SEQ_CST);
 }
 
