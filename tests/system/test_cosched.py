@@ -283,8 +283,9 @@ def test_pooled_shares(said, suite):
     for name, account in accounts.items():
         # All of them want more than that: 9 VMs of equal weight, two of which are one account.
         due = ran * (2 if name == "g0" else 1) / 9
-        assert abs(account["ran_ns"] - due) <= 0.01 * due + SLICE_NS, (name, account, due)
-        assert abs(account["ran_ns"] - account["entitled_ns"]) <= 0.01 * due + SLICE_NS, (name, account)
+        # Between two looks: at each of them a turn may just have been given, or be owed.
+        assert abs(account["ran_ns"] - due) <= 0.01 * due + 2 * SLICE_NS, (name, account, due)
+        assert abs(account["ran_ns"] - account["entitled_ns"]) <= 0.01 * due + 2 * SLICE_NS, (name, account)
     count = coload.counters(before, after)
     assert count["requests_sent"] > 0
     assert count["requests_honoured"] >= 0.9 * count["requests_sent"], count
