@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keeps fairlead-cosched from scheduling is named, with what to do about it; each reason but the cookie is real, in the kernel that has it.
-And what a run that was killed leaves behind is given back by the next. Guests in real time: nothing here depends on it."""
+"""What keeps fairlead-cosched from scheduling is named, with what to do about it; each reason but the cookie is real, in the kernel
+that has it. And what a run that was killed leaves behind is given back by the next. Guests in real time: nothing here depends
+on it."""
 import json
 import shutil
 import subprocess
