@@ -6,7 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+
+/* Others may come and go at the same place meanwhile. */
+#define CLAIM_TRIES 100u
 
 static bool is_mine(const struct stat *st)
 {
@@ -22,15 +26,17 @@ static FILE *stream(int fd, const char *mode)
 	return f;
 }
 
-/* A regular file; or -1. */
+/* A regular file; or -1, and errno: ENOENT if nothing stands there. */
 static int open_file(const char *path, int flags, struct stat *ret)
 {
 	int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd >= 0 && fstat(fd, ret) == 0 && S_ISREG(ret->st_mode))
 		return fd;
-	if (fd >= 0)
+	if (fd >= 0) {
 		close(fd);
+		errno = EINVAL;
+	}
 	return -1;
 }
 
@@ -86,6 +92,56 @@ int keep_replace(FILE *f, const char *path)
 	if (err < 0)
 		return err;
 	return fresh_name(path, fresh) && rename(fresh, path) == 0 ? 0 : -errno;
+}
+
+/* Not one that was taken away after it had been opened: who has a lock on that has nothing. */
+static bool stands_there(int fd, const char *path)
+{
+	struct stat st, there;
+
+	return fstat(fd, &st) == 0 && lstat(path, &there) == 0 && st.st_dev == there.st_dev && st.st_ino == there.st_ino;
+}
+
+/* Readable by this user alone: whoever can open it could have the lock. */
+static int open_claim(const char *path)
+{
+	struct stat st;
+	int fd = open_file(path, O_RDWR, &st);
+
+	if (fd >= 0 && is_mine(&st) && (st.st_mode & 077) == 0)
+		return fd;
+	if (fd >= 0 || errno != ENOENT)
+		(void)unlink(path);
+	if (fd >= 0)
+		close(fd);
+	return open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+int keep_claim(const char *path)
+{
+	for (unsigned i = 0; i < CLAIM_TRIES; i++) {
+		int fd = open_claim(path), err;
+
+		if (fd < 0 && errno == EEXIST)
+			continue;
+		if (fd < 0)
+			return -errno;
+		err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+		if (err == 0 && stands_there(fd, path))
+			return fd;
+		close(fd);
+		if (err < 0)
+			return err == -EWOULDBLOCK ? -EBUSY : err;
+	}
+	return -EBUSY;
+}
+
+void keep_disclaim(int fd, const char *path)
+{
+	if (fd < 0)
+		return;
+	(void)unlink(path);
+	close(fd);
 }
 
 FILE *keep_read(const char *path, bool mine)

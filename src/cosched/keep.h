@@ -17,3 +17,11 @@ FILE *keep_begin(const char *path);
 int keep_replace(FILE *f, const char *path);
 /* To read. `mine`: only if this user, or root, has written it. NULL: there is none. */
 FILE *keep_read(const char *path, bool mine);
+
+/*
+ * The right to write and to believe such files: one process has it, until its end, however it ends. `path`: a file of its own,
+ * for that. A descriptor; -EBUSY: another has it; -errno.
+ */
+int keep_claim(const char *path);
+/* Gives it back, and takes the file away. fd < 0 is allowed. */
+void keep_disclaim(int fd, const char *path);

@@ -141,6 +141,7 @@ int cohost_create(sd_event *event, const struct cohost_options *options, const s
 
 	if (!h)
 		return -ENOMEM;
+	h->claim = -1;
 	h->event = sd_event_ref(event);
 	h->options = *options;
 	h->events = *events;
@@ -173,7 +174,7 @@ void cohost_destroy(struct cohost *h)
 	cohost_trace_free(h->trace);
 	policy_free(h->policy);
 	free(h->cpus);
-	free(h->keep_taken);
+	cohost_keep_end(h);
 	sd_event_unref(h->event);
 	free(h);
 }

@@ -92,7 +92,9 @@ struct cohost {
 	size_t n_cpus;
 	struct members *members;
 	sd_event_source *on_members, *on_sched, *on_look, *on_second;
-	char *keep_taken;	    /* the file that threads are noted in, see cosched/taken.h */
+	/* Beside fairleadd's control socket as it was at first; see cosched/keep.h. NULL until then, and in a rehearsal. */
+	char *keep_taken, *keep_slices, *keep_lock;
+	int claim;		    /* on keep_lock; -1: none */
 	struct slices *slices;	    /* others that are kept off; NULL: nobody is */
 	struct cohost_foreign foreign;
 	struct ledger_cpu_book *book; /* what accounts used and were entitled to; NULL: nothing is loaded */

@@ -78,13 +78,17 @@ static unsigned worker_weight(const struct policy *p, const struct policy_cogrou
 	return g->n_vms ? (unsigned)(sum / g->n_vms) : 1;
 }
 
-static int cpus_of(const struct policy_cosched *c, unsigned **ret, size_t *ret_n)
+static int cpus_of(const struct policy_cosched *c, unsigned **ret, size_t *ret_n, struct cohost_error *e)
 {
-	if (!c->cpus.n)
-		return place_online(ret, ret_n);
+	int err;
+
+	if (!c->cpus.n) {
+		err = place_online(ret, ret_n);
+		return err < 0 ? fail(e, err, "the CPUs that are online: %s", strerror(-err)) : 0;
+	}
 	*ret = malloc(c->cpus.n * sizeof(**ret));
 	if (!*ret)
-		return -ENOMEM;
+		return fail(e, -ENOMEM, "no memory");
 	memcpy(*ret, c->cpus.cpu, c->cpus.n * sizeof(**ret));
 	*ret_n = c->cpus.n;
 	return 0;
@@ -279,10 +283,6 @@ static void surround(struct cohost *h)
 {
 	int err = cohost_ledger_begin(h);
 
-	free(h->keep_taken);
-	h->keep_taken = cohost_beside(h->policy->daemon.control, "cosched.threads");
-	if (h->keep_taken)
-		(void)unlink(h->keep_taken);
 	if (err < 0)
 		cohost_tell(h, "cosched.placement", "", "CPU time is not kept in the ledger: %s", strerror(-err));
 	if (h->policy->cosched.mode == POLICY_COSCHED_PARTIAL)
@@ -325,17 +325,14 @@ static int bring_up(struct cohost *h, const struct policy *p, const unsigned *cp
 	return err < 0 ? fail(e, err, "algorithm and slice: %s", strerror(-err)) : 0;
 }
 
-/*
- * What an earlier run that was killed has taken is given back. Whom it keeps off CPUs is given back by this one's first
- * placement; or here, when there is none. -EBUSY: it may not have been killed, but run.
- */
-static void recover(struct cohost *h, const struct policy *p, int err)
+/* The first policy says where what is taken is written down. */
+static int claim(struct cohost *h, const struct policy *p, struct cohost_error *e)
 {
-	if (h->policy || h->options.rehearse || err == -EBUSY)
-		return;
-	cohost_taken_recover(h, p->daemon.control);
-	if (err < 0 || p->cosched.mode != POLICY_COSCHED_PARTIAL)
-		cohost_place_recover(h, p->daemon.control);
+	int err = h->policy || h->options.rehearse ? 0 : cohost_keep_begin(h, p->daemon.control);
+
+	if (err == -EBUSY)
+		return fail(e, err, "another fairlead-cosched runs, and has %s: end that one first", h->keep_lock);
+	return err < 0 ? fail(e, err, "%s", strerror(-err)) : 0;
 }
 
 int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e)
@@ -343,18 +340,17 @@ int cohost_apply(struct cohost *h, struct policy *policy, struct cohost_error *e
 	unsigned *cpus = NULL;
 	size_t n = 0;
 	bool fresh;
-	int err = cpus_of(&policy->cosched, &cpus, &n);
+	int err = claim(h, policy, e);
 
-	if (err < 0)
-		(void)fail(e, err, "the CPUs that are online: %s", strerror(-err));
-	else
+	if (err >= 0)
+		err = cpus_of(&policy->cosched, &cpus, &n, e);
+	if (err >= 0)
 		err = check_room(policy, e);
 	if (err >= 0)
 		err = check_caps(policy, n, e);
 	fresh = err >= 0 && !h->options.rehearse && needs_loading(h, policy, cpus, n);
 	if (err >= 0)
 		err = bring_up(h, policy, cpus, n, e);
-	recover(h, policy, err);
 	if (err < 0) {
 		free(cpus);
 		policy_free(policy);

@@ -17,10 +17,12 @@ void cohost_unload(struct cohost *h);
 /* cohost_place.c */
 void cohost_place_begin(struct cohost *h);
 void cohost_place_end(struct cohost *h);
-/* Gives back what an earlier run that was killed keeps off CPUs. `control`: of the policy, where it left its file. */
-void cohost_place_recover(struct cohost *h, const char *control);
-/* Gives back the threads that it had taken. */
-void cohost_taken_recover(struct cohost *h, const char *control);
+/*
+ * What is written down beside `control` is this run's from now on; what an earlier one that was killed had taken, threads and
+ * others' CPUs, is given back. -EBUSY: another run has it, and lives.
+ */
+int cohost_keep_begin(struct cohost *h, const char *control);
+void cohost_keep_end(struct cohost *h);
 /* Its slice must not be kept off. Before it is told where it may run. */
 void cohost_place_member(struct cohost *h, const struct member *m);
 /* Every second. */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Mode partial: the fair class comes before members, so others are kept off the co-scheduled CPUs; and a look at what runs
- * there all the same.
+ * there all the same. What a kill would leave behind is written down, and given back by the next run.
  */
 #include "policy/cohost_internal.h"
 
+#include "cosched/keep.h"
 #include "cosched/taken.h"
 
 #include <errno.h>
@@ -15,11 +16,60 @@
 #define FOREIGN_MOST_PERCENT 5.0
 #define FOREIGN_SECONDS 10u
 
+/* --- what a run that was killed has left --- */
+
+static void give_back_threads(struct cohost *h)
+{
+	unsigned n = taken_give_back(h->keep_taken, h->options.proc ? h->options.proc : "/proc");
+
+	if (n)
+		cohost_tell(h, "cosched.placement", "", "%u threads that a run which was killed had taken are given back", n);
+}
+
+static void give_back_slices(struct cohost *h)
+{
+	const char *address = h->options.systemd;
+	struct slices *s;
+
+	if ((address && !*address) || access(h->keep_slices, F_OK) < 0)
+		return;
+	if (slices_create(address, h->keep_slices, &s) >= 0)
+		slices_destroy(s);
+}
+
+int cohost_keep_begin(struct cohost *h, const char *control)
+{
+	cohost_keep_end(h);
+	h->keep_taken = cohost_beside(control, "cosched.threads");
+	h->keep_slices = cohost_beside(control, "cosched.slices");
+	h->keep_lock = cohost_beside(control, "cosched.lock");
+	if (!h->keep_taken || !h->keep_slices || !h->keep_lock)
+		return -ENOMEM;
+	h->claim = keep_claim(h->keep_lock);
+	if (h->claim < 0)
+		/* Where none can be written, none is read: what cannot be kept is told when there is something. */
+		return h->claim == -EBUSY ? -EBUSY : 0;
+	give_back_threads(h);
+	give_back_slices(h);
+	return 0;
+}
+
+void cohost_keep_end(struct cohost *h)
+{
+	keep_disclaim(h->claim, h->keep_lock);
+	h->claim = -1;
+	free(h->keep_taken);
+	free(h->keep_slices);
+	free(h->keep_lock);
+	h->keep_taken = h->keep_slices = h->keep_lock = NULL;
+}
+
+/* --- others are kept off --- */
+
 void cohost_place_begin(struct cohost *h)
 {
 	const char *address = h->options.systemd;
-	cleanup_free char *keep = cohost_beside(h->policy->daemon.control, "cosched.slices");
-	int r = address && !*address ? -ENOENT : keep ? slices_create(address, keep, &h->slices) : -ENOMEM;
+	int r = address && !*address ? -ENOENT : slices_create(address, h->keep_slices, &h->slices);
 
 	if (r >= 0)
 		r = slices_keep_off(h->slices, h->cpus, h->n_cpus);
@@ -30,27 +80,6 @@ void cohost_place_begin(struct cohost *h)
 		cohost_tell(h, "cosched.placement", "",
 			    "others are not kept off the co-scheduled CPUs, as systemd cannot be asked to (%s): %s", strerror(-r),
 			    "keep them off otherwise, e.g. by a cpuset");
-}
-
-void cohost_place_recover(struct cohost *h, const char *control)
-{
-	const char *address = h->options.systemd;
-	cleanup_free char *keep = cohost_beside(control, "cosched.slices");
-	struct slices *s;
-
-	if ((address && !*address) || !keep || access(keep, F_OK) < 0)
-		return;
-	if (slices_create(address, keep, &s) >= 0)
-		slices_destroy(s);
-}
-
-void cohost_taken_recover(struct cohost *h, const char *control)
-{
-	cleanup_free char *keep = cohost_beside(control, "cosched.threads");
-	unsigned n = keep ? taken_give_back(keep, h->options.proc ? h->options.proc : "/proc") : 0;
-
-	if (n)
-		cohost_tell(h, "cosched.placement", "", "%u threads that a run which was killed had taken are given back", n);
 }
 
 void cohost_place_end(struct cohost *h)

@@ -66,6 +66,16 @@ until_state() {
 		[ $n -lt 3000 ] || fail "the scheduler is not $1"
 	done
 }
+another_start() { # a scheduler of the kernel's that is not fairlead-cosched's
+	cosched-probe pooled partial 3000 1 >/tmp/probe & probe=$!
+	until_state enabled
+}
+another_stop() {
+	aside
+	kill $probe
+	wait $probe
+	until_state disabled
+}
 aside() { echo "@aside"; } # what the shell says of who was killed belongs to nobody
 begin() { : >/tmp/cosched.log; cosched_start /etc/policy.yaml; }
 masks() { for vm in adder0 adder1; do taskset -p $(tid_of $vm) | sed 's/.*: //'; done; }
@@ -85,19 +95,23 @@ say shell echo $$
 
 refused user /tools/setpriv --reuid 1000 --regid 1000 --clear-groups /tools/fairlead-cosched --config /etc/policy.yaml
 
-cosched-probe pooled partial 3000 1 >/tmp/probe & probe=$!
-until_state enabled
+another_start
 refused another fairlead-cosched --config /etc/policy.yaml
-aside
-kill $probe
-wait $probe
-until_state disabled
+# It comes after the look at who is there: the kernel itself refuses.
+mount -t tmpfs none /sys/kernel/sched_ext
+echo disabled >/sys/kernel/sched_ext/state
+refused kernel fairlead-cosched --config /etc/policy.yaml
+umount /sys/kernel/sched_ext
+say another-files ls /run/fairlead
+another_stop
 
 load_start --groups 0 --adders 2 --cpus 2
 begin
 until_said /tmp/cosched.log "adder0: joined"
 until_said /tmp/cosched.log "adder1: joined"
 say narrow masks
+refused second fairlead-cosched --config /etc/policy.yaml --control /run/second.sock
+say second-masks masks
 aside
 kill -9 $cosched
 wait $cosched
@@ -105,6 +119,21 @@ until_state disabled
 say killed masks
 say killed-policies policies
 refused doctor fairlead doctor /etc/policy.yaml
+another_start
+say another-policies policies
+refused busy fairlead-cosched --config /etc/policy.yaml
+say busy-masks masks
+say busy-policies policies
+say busy-files ls /run/fairlead
+another_stop
+
+begin
+until_said /tmp/cosched.log "adder0: joined"
+until_said /tmp/cosched.log "adder1: joined"
+aside
+kill -9 $cosched
+wait $cosched
+until_state disabled
 begin
 until_said /tmp/cosched.log "adder0: joined"
 until_said /tmp/cosched.log "adder1: joined"
@@ -192,7 +221,30 @@ def test_a_user_without_rights(said):
 
 
 def test_another_scheduler(said):
-    refused(said("main"), "another", "a scheduler is loaded already: fairlead (enabled)", "end that one first")
+    result = said("main")
+    refused(result, "another", "a scheduler is loaded already: fairlead (enabled)", "end that one first")
+    refused(result, "kernel", "the kernel refuses the scheduler (Device or resource busy)")
+    assert result["another-files"] == ""
+
+
+def test_another_run(said):
+    """It lives, so nothing of what it has taken is given back."""
+    result = said("main")
+    refused(result, "second", "another fairlead-cosched runs, and has /run/fairlead/cosched.lock", "end that one first")
+    assert result["second-masks"] == result["narrow"]
+
+
+def test_a_refused_run_gives_back_what_a_killed_one_took(said):
+    """The kernel has another scheduler by then, which the threads that were left would belong to."""
+    result = said("main")
+    assert result["another-policies"].split() == [str(coload.SCHED_EXT)] * 2
+    assert "2 threads that a run which was killed had taken are given back" in result["busy"]
+    assert "a scheduler is loaded already: fairlead (enabled)" in result["busy"]
+    assert result["busy"].splitlines()[-1] == f"status {UNAVAILABLE}"
+    assert result["busy-masks"].split() == ["3", "3"]
+    assert result["busy-policies"].split() == ["0", "0"]
+    # The killed one's; the next one that begins replaces it.
+    assert result["busy-files"] == "cosched.sock"
 
 
 def test_others_on_its_cpus_are_told(said):

@@ -386,6 +386,7 @@ static void threads_are_taken_and_given_back(void **state)
 static void a_killed_runs_threads_are_given_back(void **state)
 {
 	char name[16], policy[256], path[64], aside[64];
+	struct cohost_error error;
 	cpu_set_t mine, theirs, one;
 	unsigned cpu = first_cpu();
 	pid_t pid, tid;
@@ -410,12 +411,66 @@ static void a_killed_runs_threads_are_given_back(void **state)
 	assert_int_equal(rename(aside, path), 0);
 	assert_int_equal(taken_count(path, "/proc"), CPU_EQUAL(&one, &mine) ? 0 : 1);
 	begin(NULL);
-	apply("cosched: { mode: off }\n");
+	/* Also by one that cannot begin. */
+	kernel.refuse = 1;
+	assert_int_equal(apply_error(policy, &error), -EBUSY);
 	assert_int_equal(sched_getaffinity(tid, sizeof(theirs), &theirs), 0);
 	assert_true(CPU_EQUAL(&mine, &theirs));
 	assert_int_equal(access(path, F_OK), -1);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+}
+
+/* Mode all instead: the kernel refuses it, and the former one after it. Nothing is scheduled, and nobody stays narrowed. */
+static void what_a_refused_change_had_taken_is_given_back(void **state)
+{
+	char name[16], policy[256];
+	struct cohost_error error;
+	cpu_set_t mine, theirs;
+	unsigned cpu = first_cpu();
+	pid_t pid, tid;
+
+	(void)state;
+	snprintf(name, sizeof(name), "vm-%d", (int)getpid());
+	snprintf(policy, sizeof(policy), "cosched: { mode: partial, cpus: [%u] }\nvms: { a: { cpu: { process: %s } } }\n", cpu, name);
+	pid = start_vmm(name);
+	apply(policy);
+	turn_until(has_two);
+	tid = host->member[0].used ? host->member[0].member.tid : 0;
+	kernel.refuse = 2;
+	assert_int_equal(apply_error("cosched: { mode: all }\nvms: { a: {} }\n", &error), -EBUSY);
+	assert_null(kernel.now);
+	assert_int_equal(sched_getaffinity(0, sizeof(mine), &mine), 0);
+	assert_int_equal(sched_getaffinity(tid, sizeof(theirs), &theirs), 0);
+	assert_true(CPU_EQUAL(&mine, &theirs));
+	assert_int_equal(access(host->keep_taken, F_OK), -1);
+	/* Found, and told; taken in when it can be. */
+	assert_int_equal(host->n_members, 2);
+	apply(policy);
+	turn_until(has_two);
+	assert_true(may_run_on_one_only(tid, cpu));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* One at a time where files are kept: the other has not been killed, so nothing of it is given back. */
+static void another_run_is_let_be(void **state)
+{
+	struct cohost *first = host;
+	struct cohost_error error;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/cosched.lock", folder);
+	apply("cosched: { mode: off }\n");
+	assert_int_equal(cohost_create(event, &first->options, &first->events, &host), 0);
+	assert_int_equal(apply_error("cosched: { mode: off }\n", &error), -EBUSY);
+	assert_non_null(strstr(error.text, "another fairlead-cosched runs"));
+	cohost_destroy(host);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(cohost_create(event, &first->options, &first->events, &host), 0);
+	cohost_destroy(first);
+	apply("cosched: { mode: off }\n");
 }
 
 static void a_worker_comes_and_goes(void **state)
@@ -554,6 +609,8 @@ int main(void)
 		TEST(the_end_is_told),
 		TEST(threads_are_taken_and_given_back),
 		TEST(a_killed_runs_threads_are_given_back),
+		TEST(what_a_refused_change_had_taken_is_given_back),
+		TEST(another_run_is_let_be),
 		TEST(a_worker_comes_and_goes),
 		TEST(all_is_told),
 		TEST(seconds_are_kept),

@@ -3,6 +3,7 @@
  * Description: threads of a run that was killed are given back where they might run before, if they are those threads still and
  * nobody has moved them meanwhile; a file that is somebody else's is not believed, and links are not followed.
  */
+#include "cosched/keep.h"
 #include "cosched/place.h"
 #include "cosched/procfs.h"
 #include "cosched/taken.h"
@@ -214,6 +215,41 @@ static int remove_folder(void **state)
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, begin, finish)
 
+/* The right to these files: one has it at a time, and what somebody else has laid there does not keep it from being had. */
+static void one_has_the_right_at_a_time(void **state)
+{
+	int fd = keep_claim(path), status;
+	pid_t child;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(keep_claim(path), -EBUSY);
+	keep_disclaim(fd, path);
+	assert_int_equal(access(path, F_OK), -1);
+	/* As a kill leaves it. */
+	child = fork();
+	if (child == 0)
+		_exit(keep_claim(path) < 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(access(path, F_OK), 0);
+	fd = keep_claim(path);
+	assert_true(fd >= 0);
+	keep_disclaim(fd, path);
+	/* Anybody could have a lock on this one. */
+	close(open(path, O_WRONLY | O_CREAT, 0644));
+	fd = keep_claim(path);
+	assert_true(fd >= 0);
+	keep_disclaim(fd, path);
+	assert_int_equal(symlink(other, path), 0);
+	fd = keep_claim(path);
+	assert_true(fd >= 0);
+	assert_int_equal(access(other, F_OK), -1);
+	keep_disclaim(fd, path);
+	keep_disclaim(-1, path);
+	assert_int_equal(keep_claim("/nowhere/file"), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +260,7 @@ int main(void)
 		TEST(nobody_left_removes_the_file),
 		TEST(links_and_strangers_are_not_believed),
 		TEST(nonsense_is_passed_over),
+		TEST(one_has_the_right_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
