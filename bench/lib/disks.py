@@ -151,7 +151,7 @@ def hook(bench, scenario, *options):
 def workers(bench):
     """Several workers on a null disk, each with its driver on its own thread; the driver's own cost; ratio to one worker."""
     seconds = ["--seconds", str(bench.options.seconds)]
-    counts = [n for n in (1, 2, 4, 8, 16) if n <= len(bench.cpus)]
+    counts = [n for n in (1, 2, 4, 8, 12, 16) if n <= len(bench.cpus)]
     got = {n: [] for n in counts}
     alone = []
     for _ in range(bench.options.rounds):
