@@ -2,6 +2,10 @@
 /*
  * fairlead-drive: puts load on a vhost-user-blk back-end, ours or another, and prints what it gave, as JSON. One thread a
  * queue. Without a back-end (--hook) it measures its own cost, and with --memcpy that of copying.
+ *
+ * With --against it compares two: both stay attached, and take turns that are too short for the machine to change between one
+ * and the next, so that what counts is the ratio of neighbouring turns. The order is there and back (A B, B A, ...): what drifts
+ * steadily favours nobody. A back-end that is not loaded must sleep by itself.
  */
 #include "bench/driver.h"
 
@@ -20,14 +24,14 @@
 struct options {
 	struct frontend_config front;
 	struct driver_load load;
-	const char *ioprio;
-	unsigned cpu[QUEUES_MAX], n_cpus;
+	const char *ioprio, *against;
+	unsigned cpu[QUEUES_MAX], n_cpus, turns;
 	double seconds, warmup, rate;
 	bool hook, memcpy, crossed;
 };
 
 enum { KEY_OP = 256, KEY_BYTES, KEY_SPAN, KEY_IOPRIO, KEY_RATE, KEY_CALLS, KEY_SPIN, KEY_SECONDS, KEY_WARMUP, KEY_OPS, KEY_PACKED,
-       KEY_EVENT_IDX, KEY_INDIRECT, KEY_NO_INFLIGHT, KEY_RING, KEY_CPUS, KEY_HUGE, KEY_HOOK, KEY_MEMCPY, KEY_CROSSED };
+       KEY_EVENT_IDX, KEY_INDIRECT, KEY_NO_INFLIGHT, KEY_RING, KEY_CPUS, KEY_HUGE, KEY_HOOK, KEY_MEMCPY, KEY_CROSSED, KEY_AGAINST, KEY_TURNS };
 
 static const struct argp_option table[] = {
 	{ "socket", 's', "PATH", 0, "Where the back-end listens", 0 },
@@ -51,6 +55,8 @@ static const struct argp_option table[] = {
 	{ "no-inflight", KEY_NO_INFLIGHT, NULL, 0, "Do not keep an inflight region", 0 },
 	{ "huge", KEY_HUGE, NULL, 0, "Guest memory in huge pages", 0 },
 	{ "crossed", KEY_CROSSED, NULL, 0, "Without completion affinity: completions are seen by the next queue's thread first", 0 },
+	{ "against", KEY_AGAINST, "PATH", 0, "Another back-end: both in turns of --seconds, after --warmup each", 0 },
+	{ "turns", KEY_TURNS, "N", 0, "Of each, with --against (default 100)", 0 },
 	{ "hook", KEY_HOOK, NULL, 0, "No back-end: the cost of driving alone", 0 },
 	{ "memcpy", KEY_MEMCPY, NULL, 0, "No back-end: a plain loop that copies --bytes from --span at random", 0 },
 	{ 0 },
@@ -114,6 +120,7 @@ static error_t parse_number(int key, double v, struct options *o)
 	case KEY_SECONDS: o->seconds = v; return 0;
 	case KEY_WARMUP: o->warmup = v; return 0;
 	case KEY_OPS: o->load.ops_max = (uint64_t)v; return 0;
+	case KEY_TURNS: o->turns = (unsigned)v; return 0;
 	default: return ARGP_ERR_UNKNOWN;
 	}
 }
@@ -170,6 +177,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_IOPRIO:
 		o->ioprio = arg;
+		return 0;
+	case KEY_AGAINST:
+		o->against = arg;
 		return 0;
 	case KEY_CPUS:
 		n = cpus_parse(arg, o->cpu, QUEUES_MAX);
@@ -296,16 +306,27 @@ static int span_of(struct options *o, struct frontend *f)
 	return o->load.span_bytes < o->load.bytes ? -ENOSPC : 0;
 }
 
-static int drive(struct options *o, struct frontend *f)
+/* A back-end and what drives it. */
+struct side {
+	struct frontend *front;
+	struct driver *d; /* one a queue */
+};
+
+static int side_make(struct options *o, const char *path, struct side *s)
 {
 	struct driver *d = aligned_alloc(CACHE_LINE, o->front.queues * sizeof(*d));
-	int r = o->hook ? start_alone(f) : frontend_attach(f);
+	int r;
 
+	s->d = d;
 	if (!d)
 		return -ENOMEM;
 	memset(d, 0, o->front.queues * sizeof(*d));
+	o->front.path = path;
+	r = frontend_create(&o->front, &s->front);
 	if (!r)
-		r = span_of(o, f);
+		r = o->hook ? start_alone(s->front) : frontend_attach(s->front);
+	if (!r)
+		r = span_of(o, s->front);
 	for (unsigned i = 0; i < o->front.queues && !r; i++) {
 		nth_ioprio(o->ioprio, i, &o->load.ioprio);
 		d[i].cpu = o->n_cpus ? (int)o->cpu[i % o->n_cpus] : -1;
@@ -313,15 +334,60 @@ static int drive(struct options *o, struct frontend *f)
 		d[i].echo = o->hook ? driver_echo : NULL;
 		d[i].waits_for_hint = o->crossed;
 		d[i].looks_at = o->crossed ? &d[(i + 1) % o->front.queues] : NULL;
-		r = driver_init(&d[i], f, i, &o->load);
+		r = driver_init(&d[i], s->front, i, &o->load);
 	}
-	if (!r)
-		r = run_drivers(o, d);
-	if (!r)
-		report(o, d);
+	return r;
+}
+
+static void side_free(const struct options *o, struct side *s)
+{
+	for (unsigned i = 0; s->d && i < o->front.queues; i++)
+		driver_fini(&s->d[i]);
+	frontend_destroy(s->front);
+	free(s->d);
+}
+
+static int turn(const struct options *o, struct side *s, json_t *results)
+{
+	double iops = 0;
+	int r;
+
 	for (unsigned i = 0; i < o->front.queues; i++)
-		driver_fini(&d[i]);
-	free(d);
+		s->d[i].ops = 0;
+	r = run_drivers(o, s->d);
+	for (unsigned i = 0; i < o->front.queues; i++)
+		iops += (double)s->d[i].ops * 1e9 / (double)(s->d[i].ended_ns - s->d[i].began_ns);
+	json_array_append_new(results, json_real(iops));
+	return r;
+}
+
+static int take_turns(const struct options *o, struct side side[2])
+{
+	json_t *results[2] = { json_array(), json_array() };
+	int r = 0;
+
+	for (unsigned i = 0; i < 2 * o->turns && !r; i++) {
+		unsigned which = (i + i / 2) % 2;
+
+		r = turn(o, &side[which], results[which]);
+	}
+	print_json(json_pack("{s:o, s:o}", "iops", results[0], "against", results[1]));
+	return r;
+}
+
+static int drive(struct options *o)
+{
+	struct side side[2] = { 0 };
+	int r = side_make(o, o->front.path, &side[0]);
+
+	if (!r && o->against)
+		r = side_make(o, o->against, &side[1]);
+	if (!r)
+		r = o->against ? take_turns(o, side) : run_drivers(o, side[0].d);
+	if (!r && !o->against)
+		report(o, side[0].d);
+	for (unsigned i = 0; i < 2; i++)
+		side_free(o, &side[i]);
 	return r;
 }
 
@@ -364,8 +430,8 @@ int main(int argc, char **argv)
 		.ioprio = "none",
 		.seconds = 1,
 		.warmup = 0.2,
+		.turns = 100,
 	};
-	struct frontend *f = NULL;
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
@@ -373,10 +439,7 @@ int main(int argc, char **argv)
 		return copy(&o) < 0;
 	o.front.data_bytes = (size_t)o.front.queues * o.load.depth * ((o.load.bytes + 4095) & ~4095u) + (1u << 20);
 	o.load.interval_ns = o.rate > 0 ? (uint64_t)(1e9 / o.rate) : 0;
-	r = frontend_create(&o.front, &f);
-	if (!r)
-		r = drive(&o, f);
-	frontend_destroy(f);
+	r = drive(&o);
 	if (r)
 		fprintf(stderr, "fairlead-drive: %s: %s\n", o.front.path ? o.front.path : "alone", strerror(-r));
 	return r != 0;

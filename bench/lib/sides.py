@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The sides of a comparison (back-ends that run, and stand still while another is measured) and the programs that load them."""
 import json
+import math
 import os
 import pathlib
 import signal
@@ -32,13 +33,13 @@ class Bench:
         with (self.out / "raw" / f"{scenario}.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def row(self, scenario, case, metric, values, unit="", target="", good=None):
-        """Adds a result: median and spread of `values`. good: a test of the median."""
-        median = statistics.median(values)
+    def row(self, scenario, case, metric, values, unit="", target="", good=None, spread=None):
+        """Adds a result: median of `values` and their spread, lowest and highest unless given. good: a test of the median."""
+        median, (low, high) = statistics.median(values), spread or (min(values), max(values))
         verdict = "" if good is None else ("yes" if good(median) else "NO")
-        self.rows.append({"scenario": scenario, "case": case, "metric": metric, "median": median, "low": min(values),
-                          "high": max(values), "unit": unit, "target": target, "met": verdict})
-        print(f"  {scenario:12} {case:28} {metric:34} {show(median):>9} {unit:5} [{show(min(values))} .. {show(max(values))}]"
+        self.rows.append({"scenario": scenario, "case": case, "metric": metric, "median": median, "low": low, "high": high,
+                          "unit": unit, "target": target, "met": verdict})
+        print(f"  {scenario:12} {case:28} {metric:34} {show(median):>9} {unit:5} [{show(low)} .. {show(high)}]"
               f"{'  target ' + target if target else ''} {verdict}", flush=True)
 
     def output(self, command, scenario, side, env=None, hang_s=600):
@@ -176,3 +177,14 @@ def rounds(bench, sides, measure):
 def ratios(above, below):
     """Round by round."""
     return [a / b for a, b in zip(above, below)]
+
+
+def median_interval(values):
+    """Where the median of what `values` were drawn from lies with 95 % confidence, however it is distributed: as many of n draws
+    are below it as tosses of a coin show heads."""
+    ordered, n = sorted(values), len(values)
+    cut, tail = 0, 0.5 ** n
+    while tail <= 0.025 and cut < n // 2:
+        cut += 1
+        tail += math.comb(n, cut) * 0.5 ** n
+    return ordered[max(cut - 1, 0)], ordered[n - max(cut, 1)]

@@ -158,7 +158,7 @@ void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost);
 void blk_slice_done(struct blk_core *core, const struct slo_piece *p);
 /* What passes need not be asked for one by one: the flow's class may spend as it likes until the next blk_slice_turn(). */
 bool blk_slice_open(const struct blk_core *core, struct slo_flow *f);
-void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct slo_passed *p);
+void blk_slice_passed(struct blk_core *core, struct slo_flow *f, unsigned n, uint64_t cost);
 /* Takes new credit, and tells what waits. Once per turn. */
 void blk_slice_turn(struct blk_core *core);
 uint64_t blk_slice_deadline_ns(const struct blk_core *core);

@@ -120,7 +120,8 @@ void blk_port_lane_back(struct blk_port *p, struct slo_flow *f, enum slo_op op, 
  * True: a read or write (SLO_READ, SLO_WRITE) may go to the store. One that the store keeps is reported by blk_lane_out and
  * blk_port_lane_back.
  */
-static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, unsigned op, uint32_t bytes)
+static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_t ioprio, unsigned op, uint64_t offset_bytes,
+				 uint32_t bytes)
 {
 	ioprio &= l->ioprio_mask;
 	if (unlikely(!l->room.all || bytes > l->bytes_max))
@@ -130,6 +131,7 @@ static inline bool blk_lane_pass(struct blk_lane *l, struct blk_port *p, uint16_
 	l->room.all--;
 	l->passed.n[op]++;
 	l->passed.bytes[op] += bytes;
+	l->passed.end_bytes[op] = offset_bytes + bytes;
 	return true;
 }
 

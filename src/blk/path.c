@@ -289,7 +289,7 @@ static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, 
 
 	if (!blk_plain_read(chain, q->map, q->geometry, &p))
 		return false;
-	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.type, p.bytes))
+	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.type, p.sector * STORE_SECTOR, p.bytes))
 		return false;
 	r->io.op = (enum store_op)p.type; /* STORE_READ, STORE_WRITE */
 	r->io.flags = p.type && load_relaxed(q->write_through) ? STORE_FUA : 0;

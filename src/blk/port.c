@@ -105,11 +105,10 @@ void blk_port_lane_open(struct blk_port *p)
 void blk_port_lane_book(struct blk_port *p)
 {
 	struct blk_lane *l = &p->queue->lane;
+	unsigned n = l->passed.n[SLO_READ] + l->passed.n[SLO_WRITE];
 
-	if (l->passed.n[SLO_READ] || l->passed.n[SLO_WRITE]) {
-		slo_flow_passed(l->flow, &l->passed, worker_now_ns(p->queue->worker));
-		blk_slice_passed(p->core, l->flow, &l->passed);
-	}
+	if (n)
+		blk_slice_passed(p->core, l->flow, n, slo_flow_passed(l->flow, &l->passed, worker_now_ns(p->queue->worker)));
 	l->passed = (struct slo_passed){ 0 };
 }
 

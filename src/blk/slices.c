@@ -52,15 +52,12 @@ bool blk_slice_open(const struct blk_core *core, struct slo_flow *f)
 	return !core->gate->slices || ledger_book_open(blk_slices_book(core->gate->slices), core->index, class_of(f)->slot);
 }
 
-void blk_slice_passed(struct blk_core *core, struct slo_flow *f, const struct slo_passed *p)
+void blk_slice_passed(struct blk_core *core, struct slo_flow *f, unsigned n, uint64_t cost)
 {
 	struct blk_core_class *class = class_of(f);
-	unsigned n = p->n[SLO_READ] + p->n[SLO_WRITE];
-	uint64_t cost;
 
 	if (!core->gate->slices)
 		return;
-	cost = slo_passed_cost(core->sched, p);
 	class->granted += n;
 	class->mean_cost += ((int64_t)(cost / n) - (int64_t)class->mean_cost) * (int64_t)min_u64(n, 8) / 8;
 	ledger_book_use(blk_slices_book(core->gate->slices), core->index, class->slot, cost);

@@ -116,7 +116,9 @@ struct slo_flow {
 	/* light.c: requests that may yet go lightly before one is accounted for in full, until when; what went since. */
 	unsigned light_left;
 	uint64_t light_until_ns;
-	struct slo_passed light;
+	struct {
+		uint64_t requests, bytes, cost;
+	} light;
 };
 
 /* base + per_byte * bytes, per size class: what cost.c made of the learned cells. */

@@ -12,7 +12,8 @@
  *	window		it is never exceeded; how long each took is judged when it comes back, what was done at once is a hit (who
  *			shared the device with it is asked then, and not when it went)
  *	pauses		a class that may be waited for is seen to wake and to fall idle; the last free place is left alone
- *	statistics	counted by operation; their cost is that of their mean size
+ *	cost		that of their mean size, for statistics and whoever else charges it; as of one stream, if together they reach
+ *			from where the last one ended just as far as they are long
  *
  * One in LIGHT_RUN, and at least one in LIGHT_NS, is accounted for in full: it teaches the cost model and books the others.
  * On the owner's thread: batches by the queue's port, single requests of other workers' queues by slo_admit_fast().
@@ -24,34 +25,17 @@
 /* A sector, the smallest request. */
 #define LEAST_BYTES 512u
 
-static void passed_clear(struct slo_passed *p)
-{
-	*p = (struct slo_passed){ 0 };
-}
-
-/* Costs rise in proportion to sizes, so that n times the mean's is that of all. */
-uint64_t slo_passed_cost(const struct slo_sched *s, const struct slo_passed *p)
-{
-	uint64_t cost = 0;
-
-	for (unsigned op = SLO_READ; op <= SLO_WRITE; op++)
-		if (p->n[op])
-			cost += p->n[op] * slo_cost_of(&s->cost, (enum slo_op)op, false, p->bytes[op] / p->n[op]);
-	return cost;
-}
-
 void slo_flow_settle(struct slo_flow *f, uint64_t now)
 {
-	struct slo_passed *p = &f->light;
 	struct slo_bucket_counts *b;
 
-	if (!p->n[SLO_READ] && !p->n[SLO_WRITE])
+	if (!f->light.requests)
 		return;
 	b = slo_meter_bucket(&f->node.meter, now);
-	b->requests += p->n[SLO_READ] + p->n[SLO_WRITE];
-	b->bytes += p->bytes[SLO_READ] + p->bytes[SLO_WRITE];
-	b->cost += slo_passed_cost(f->node.sched, p);
-	passed_clear(p);
+	b->requests += f->light.requests;
+	b->bytes += f->light.bytes;
+	b->cost += f->light.cost;
+	f->light.requests = f->light.bytes = f->light.cost = 0;
 }
 
 void slo_light_begin(struct slo_flow *f, uint64_t now)
@@ -112,15 +96,32 @@ static void targets_passed(struct slo_sched *s, struct slo_node *class, unsigned
 	slo_window_instant(s, class, instant, now);
 }
 
-void slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t now)
+/* Costs rise in proportion to sizes, so that n times the mean's is that of all. Moves on where a sequential one would begin. */
+static uint64_t passed_cost(struct slo_flow *f, const struct slo_passed *p)
+{
+	uint64_t cost = 0;
+
+	for (unsigned op = SLO_READ; op <= SLO_WRITE; op++) {
+		bool stream = f->next_offset[op] && f->next_offset[op] + p->bytes[op] == p->end_bytes[op];
+
+		if (!p->n[op])
+			continue;
+		cost += p->n[op] * slo_cost_of(&f->node.sched->cost, (enum slo_op)op, stream, p->bytes[op] / p->n[op]);
+		f->next_offset[op] = p->end_bytes[op];
+	}
+	return cost;
+}
+
+uint64_t slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t now)
 {
 	struct slo_node *class = f->node.parent;
 	struct slo_sched *s = f->node.sched;
 	unsigned n = p->n[SLO_READ] + p->n[SLO_WRITE];
 	struct slo_amount a = { { n * UINT64_C(1000), p->bytes[SLO_READ] + p->bytes[SLO_WRITE] } };
+	uint64_t cost = passed_cost(f, p);
 
 	if (!n)
-		return;
+		return 0;
 	s->now_ns = now;
 	s->fast += n;
 	if (s->targets)
@@ -128,12 +129,12 @@ void slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t no
 	if (class->rated || class->parent->rated)
 		slo_charge_rates_many(f, &a, n, now);
 	f->light_left -= (unsigned)min_u64(n, f->light_left);
-	for (unsigned op = SLO_READ; op <= SLO_WRITE; op++) {
-		f->light.n[op] += p->n[op];
-		f->light.bytes[op] += p->bytes[op];
-	}
+	f->light.requests += n;
+	f->light.bytes += a.units[SLO_BANDWIDTH];
+	f->light.cost += cost;
 	hist_add_many(&class->class->queue_time, 0, n);
 	hist_add_many(&class->class->device_time, 0, p->instant);
+	return cost;
 }
 
 void slo_flow_out(struct slo_flow *f, uint64_t now)
@@ -177,15 +178,15 @@ void slo_light_go(struct slo_flow *f, struct slo_req *r, uint64_t now, struct sl
 
 	passed.n[r->op] = 1;
 	passed.bytes[r->op] = r->bytes;
+	passed.end_bytes[r->op] = r->offset_bytes + r->bytes;
 	r->flow = f;
 	r->given_bytes = r->bytes;
 	r->pieces = 1;
 	if (!r->arrival_ns)
 		r->arrival_ns = now;
 	*ret = (struct slo_piece){ .req = r, .flow = f, .bytes = r->bytes, .dispatch_ns = now, .light = true, .last = true };
-	ret->cost = slo_passed_cost(f->node.sched, &passed);
 	slo_flow_out(f, now);
-	slo_flow_passed(f, &passed, now);
+	ret->cost = slo_flow_passed(f, &passed, now);
 }
 
 void slo_light_return(const struct slo_piece *p, uint64_t now)

@@ -140,12 +140,14 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
  * The way past all that, for batches. While nobody waits and no limit is near, all that has to be known of most requests is how
  * many there were (light.c). `room`: so many may go without being admitted one by one (reads and writes, none larger than
  * `split`), of which `kept` may not be done at once; 0: admit or enqueue the next one, which may open the way for more. It holds
- * until anything else is called for the scheduler. `passed`: books what went. What is not done at once is reported by `out`, and by `back` when it is done, with the
- * time since which it was on its way.
+ * until anything else is called for the scheduler. `passed`: books what went, and returns what it cost, for those who charge it
+ * elsewhere too. What is not done at once is reported by `out`, and by `back` when it is done, with the time since which it was on
+ * its way.
  */
 struct slo_passed {
 	unsigned n[2], instant; /* reads and writes; of both, done at once */
 	uint64_t bytes[2];
+	uint64_t end_bytes[2]; /* where on the disk the last of them ended */
 };
 
 struct slo_room {
@@ -153,11 +155,9 @@ struct slo_room {
 };
 
 struct slo_room slo_flow_room(const struct slo_flow *f, uint64_t now);
-void slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t now);
+uint64_t slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_t now);
 void slo_flow_out(struct slo_flow *f, uint64_t now);
 void slo_flow_back(struct slo_flow *f, enum slo_op op, uint64_t bytes, uint64_t since_ns, uint64_t now);
-/* What it costs, for those who charge it elsewhere too. */
-uint64_t slo_passed_cost(const struct slo_sched *s, const struct slo_passed *p);
 uint64_t slo_split_bytes(const struct slo_sched *s);
 
 void slo_enqueue(struct slo_flow *f, struct slo_req *r, uint64_t now);

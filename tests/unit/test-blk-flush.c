@@ -256,37 +256,55 @@ static void all_covered_hear_of_an_error(void **state)
 
 /* --- ends --- */
 
-/* A stop takes as long as what it has to wait for: that is not one flush after another for all that wait. */
-static bool stop_in_a_storm(const char *text)
+static void count_taken(struct host_run *r, void *arg)
 {
-	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
+	const struct blk_slot *slot = host_disk_find(r->host, "a", "d")->blk->slot[0];
+
+	/* Made when the front-end's messages have been read. */
+	*(uint64_t *)arg = slot ? load_relaxed(&slot->queue.counters.batch.sum) : 0;
+	host_run_done(r, &(struct host_error){ 0 });
+}
+
+/* A stop takes as long as what it has to wait for: that is not one flush after another for all that wait. */
+static bool stop_in_a_storm(const char *slo, unsigned latency_ms)
+{
+	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
 	static struct front_request r[STORM];
-	unsigned before = 0, after;
+	unsigned before;
+	uint64_t taken;
 	struct host_run run;
 	struct frontend *f;
 	uint32_t base;
+	char text[256];
 
+	snprintf(text, sizeof(text), "pools: { slow: { type: model, channels: 8, flush_latency: %ums, slo: %s } }\n"
+		 "vms: { a: { disks: [ { name: d, pool: slow, size: 8MiB, queues: 1 } ] } }\n", latency_ms, slo);
 	host_run_start(&run, text);
 	f = host_run_attach(&run, "a", "d", &config);
 	begin_storm(&f->queue[0], r);
-	while (!before)
-		host_run_do(&run, count_flushes, &before);
+	do
+		host_run_do(&run, count_taken, &taken);
+	while (taken < STORM);
+	before = flushes(&run);
 	assert_int_equal(frontend_queue_stop(f, 0, &base), 0);
-	assert_int_equal(answered(&f->queue[0], r), base);
-	host_run_do(&run, count_flushes, &after);
-	/* One for each batch that the worker had still to take, one at the stop. */
-	assert_in_range(after - before, 0, 4);
+	assert_int_equal(base, STORM);
+	assert_int_equal(answered(&f->queue[0], r), STORM);
+	if (before == 1)
+		assert_int_equal(flushes(&run), 2);
 	frontend_destroy(f);
 	host_run_stop(&run);
-	return base >= STORM / 2 && after > before;
+	return before == 1;
 }
 
+/* The first one has to be under way until the others have been taken: on a busy machine that is a matter of its latency. */
 static void one_covers_all_at_a_stop(void **state)
 {
+	static const char *const slo[] = { "on", "off" };
+
 	(void)state;
-	for (unsigned p = 0; p < ARRAY_SIZE(policy); p++)
-		while (!stop_in_a_storm(policy[p]))
-			;
+	for (unsigned p = 0; p < ARRAY_SIZE(slo); p++)
+		for (unsigned ms = 200; !stop_in_a_storm(slo[p], ms); ms *= 2)
+			assert_true(ms < 60000);
 }
 
 /* The front-end vanishes and comes back. */

@@ -3,7 +3,8 @@
  * Description: what goes lightly, in batches, leaves everything as if each request had been admitted alone. Two schedulers see
  * the same random requests (the seed is printed), one in batches and one by one; all tags, scores and counts stay equal, and
  * when somebody has to wait at last, both give out the same requests in the same order. (Only whether a reservation suffers from
- * the device's own queue is judged by what else is in flight when a request comes back, instead of when it went.)
+ * the device's own queue is judged by what else is in flight when a request comes back, instead of when it went.) And a stream
+ * that passes lightly is known as one.
  */
 #include "slo-sim.h"
 
@@ -28,6 +29,8 @@ struct both {
 	struct pair batch, single;
 	struct sim rng;
 	uint64_t now;
+	uint64_t end[FLOWS][2]; /* where the last request of each operation ended on the disk */
+	uint64_t jump; /* from there to the next one: none in a stream */
 	unsigned out[FLOWS * OUT_MAX], outs; /* places in use */
 	bool used[OUT_MAX];
 	uint64_t lightly, all;
@@ -46,8 +49,10 @@ static void pair_init(struct pair *p)
 	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
 	struct slo_cost_model model = { 0 };
 
-	for (unsigned op = 0; op < SLO_OPS; op++)
+	for (unsigned op = 0; op < SLO_OPS; op++) {
 		slo_cost_know(&model, (enum slo_op)op, BYTES, 100 * NSEC_PER_USEC);
+		model.cell[op][1][slo_cost_size_class(BYTES)].ns /= 4; /* sequential */
+	}
 	o.depth = 64;
 	o.cost = &model;
 	o.cost_frozen = true;
@@ -76,7 +81,7 @@ static unsigned place_take(struct both *b)
 static void admit_one(struct both *b, struct pair *p, unsigned f, enum slo_op op, unsigned at)
 {
 	p->flow[f]->light_left = 0;
-	slo_req_init(&p->req[at], op, 0, BYTES);
+	slo_req_init(&p->req[at], op, b->end[f][op] + b->jump, BYTES);
 	assert_true(slo_admit_fast(p->flow[f], &p->req[at], b->now, &p->piece[at]));
 	assert_false(p->piece[at].light);
 }
@@ -96,23 +101,30 @@ static void instant_one(struct both *b, struct pair *p, unsigned f, enum slo_op 
 	struct slo_req r;
 
 	p->flow[f]->light_left = 0;
-	slo_req_init(&r, op, 0, BYTES);
+	slo_req_init(&r, op, b->end[f][op] + b->jump, BYTES);
 	assert_true(slo_admit_fast(p->flow[f], &r, b->now, &piece));
 	assert_true(slo_complete(&piece, b->now, 0));
+}
+
+static uint64_t move_on(struct both *b, unsigned f, enum slo_op op)
+{
+	return b->end[f][op] += b->jump + BYTES;
 }
 
 static void arrive(struct both *b)
 {
 	unsigned f = (unsigned)sim_below(&b->rng, FLOWS), n = 1 + (unsigned)sim_below(&b->rng, 32), kept;
 	struct slo_flow *flow = b->batch.flow[f];
-	struct slo_room room;
 	struct slo_passed passed = { 0 };
+	struct slo_room room;
 
 	if (b->batch.s->root.in_flight >= b->batch.s->window.size)
 		return;
+	b->jump = sim_below(&b->rng, 2) ? 0 : 1 << 20;
 	/* One in full opens the way for others; in the other scheduler it is one like all. */
 	instant_one(b, &b->batch, f, SLO_READ);
 	instant_one(b, &b->single, f, SLO_READ);
+	move_on(b, f, SLO_READ);
 	room = slo_flow_room(flow, b->now);
 	n = (unsigned)min_u64(n, room.all);
 	kept = (unsigned)min_u64(sim_below(&b->rng, 4), min_u64(n, room.kept));
@@ -126,9 +138,12 @@ static void arrive(struct both *b)
 		slo_flow_out(flow, b->now);
 		b->batch.piece[at] = (struct slo_piece){ .flow = flow, .dispatch_ns = b->now };
 		admit_one(b, &b->single, f, SLO_WRITE, at);
+		passed.end_bytes[SLO_WRITE] = move_on(b, f, SLO_WRITE);
 	}
-	for (unsigned i = kept; i < n; i++)
+	for (unsigned i = kept; i < n; i++) {
 		instant_one(b, &b->single, f, SLO_READ);
+		passed.end_bytes[SLO_READ] = move_on(b, f, SLO_READ);
+	}
 	passed.n[SLO_WRITE] = kept;
 	passed.n[SLO_READ] = passed.instant = n - kept;
 	for (unsigned op = 0; op < 2; op++)
@@ -273,10 +288,46 @@ static void batches_are_as_if_alone(void **state)
 	slo_sched_destroy(b.single.s);
 }
 
+#define STREAM 20000u
+
+/* The device takes 20 us for the next of a stream: that is what the model learns, and of other requests nothing. */
+static void a_stream_is_known_as_one(void **state)
+{
+	static const uint64_t size[] = { BYTES, 2 * BYTES };
+	struct slo_sched *s = sim_sched(32);
+	struct slo_flow *f = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 }));
+	const struct slo_cost_model *model = slo_sched_cost(s);
+	uint64_t now = NSEC_PER_SEC, at = BYTES, random = 0, stream = 0, light = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < STREAM; i++) {
+		struct slo_piece piece;
+		struct slo_req r;
+
+		slo_req_init(&r, SLO_READ, at, size[i % 2]);
+		assert_true(slo_admit_fast(f, &r, now, &piece));
+		now += 20 * NSEC_PER_USEC;
+		assert_true(slo_complete(&piece, now, 0));
+		light += piece.light;
+		at += size[i % 2];
+	}
+	for (unsigned c = 0; c < SLO_COST_SIZES; c++) {
+		random += model->cell[SLO_READ][0][c].samples;
+		stream += model->cell[SLO_READ][1][c].samples;
+	}
+	print_message("  %llu of a stream of %u lightly: learned from %llu as of a stream, %llu as of others\n",
+		      (unsigned long long)light, STREAM, (unsigned long long)stream, (unsigned long long)random);
+	assert_true(light > STREAM * 9 / 10);
+	assert_int_equal(random, 1); /* the first */
+	assert_true(stream > STREAM / 200);
+	slo_sched_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(batches_are_as_if_alone),
+		cmocka_unit_test(a_stream_is_known_as_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
