@@ -349,12 +349,12 @@ static void take_event(struct steps *s, const struct co_event *e)
 int steps_run(const struct trace *t, struct replay_steps *ret, const char **ret_why)
 {
 	struct steps *s = calloc(1, sizeof(*s));
-	int r = -ENOMEM;
+	int r;
 
-	if (s) {
-		s->t = t;
-		r = prepare(s, ret_why);
-	}
+	if (!s)
+		return -ENOMEM;
+	s->t = t;
+	r = prepare(s, ret_why);
 	for (size_t i = 0; r == 0 && i < t->n_events; i++) {
 		if (i > 0 && t->event[i].kind != CO_EVENT_ADD && t->event[i - 1].kind == CO_EVENT_ADD)
 			queue_who_waits(s);
@@ -362,7 +362,7 @@ int steps_run(const struct trace *t, struct replay_steps *ret, const char **ret_
 	}
 	if (r == 0)
 		*ret = s->count;
-	if (s && s->world)
+	if (s->world)
 		core_world_destroy(s->world);
 	free(s);
 	return r;
