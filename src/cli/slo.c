@@ -17,6 +17,25 @@ static bool is_wanted(const struct cli *c, const json_t *node)
 	return n == 0 || (strncmp(has, target, n) == 0 && (has[n] == '\0' || has[n] == '/'));
 }
 
+/* Leaves only what is wanted, in print and in JSON alike; returns how many nodes that are. */
+static size_t keep_wanted(const struct cli *c, json_t *result)
+{
+	json_t *pools = json_object_get(result, "pools");
+	size_t kept = 0;
+
+	for (size_t i = json_array_size(pools); i-- > 0;) {
+		json_t *nodes = json_object_get(json_array_get(pools, i), "nodes");
+
+		for (size_t j = json_array_size(nodes); j-- > 0;)
+			if (!is_wanted(c, json_array_get(nodes, j)))
+				json_array_remove(nodes, j);
+		kept += json_array_size(nodes);
+		if (json_array_size(nodes) == 0)
+			json_array_remove(pools, i);
+	}
+	return kept;
+}
+
 static void cell_attained(struct cli_table *t, const json_t *attained, const char *span)
 {
 	const json_t *a = json_object_get(attained, span);
@@ -42,7 +61,7 @@ static void add_node(struct cli_table *t, const json_t *pool, const json_t *node
 	cli_cell(t, "%s", verdict);
 }
 
-static void print_nodes(const struct cli *c, const json_t *result)
+static void print_nodes(const json_t *result)
 {
 	static const char *const headings[] = { "POOL", "TARGET", "PROMISED", "LAST 1 S", "10 S", "60 S", "OVER 10 S" };
 	json_t *pool, *node;
@@ -52,8 +71,7 @@ static void print_nodes(const struct cli *c, const json_t *result)
 	cli_table_begin(&t, headings, ARRAY_SIZE(headings), 1u << 3 | 1u << 4 | 1u << 5);
 	json_array_foreach (json_object_get(result, "pools"), i, pool)
 		json_array_foreach (json_object_get(pool, "nodes"), j, node)
-			if (is_wanted(c, node))
-				add_node(&t, pool, node);
+			add_node(&t, pool, node);
 	cli_table_end(&t, stdout);
 }
 
@@ -65,9 +83,14 @@ int cli_slo(struct cli *c)
 
 	if (status != CLI_OK)
 		return status;
+	if (c->argc && keep_wanted(c, result) == 0) {
+		json_decref(result);
+		cli_error("no pool keeps promises of '%s'; `fairlead slo' shows all VMs and classes that have some", c->argv[0]);
+		return CLI_FAILED;
+	}
 	if (c->json)
 		return cli_print_json(result);
-	print_nodes(c, result);
+	print_nodes(result);
 	json_decref(result);
 	return CLI_OK;
 }

@@ -46,11 +46,13 @@ static double part_of(double reservation, double capacity)
 static void describe_excess(const struct sum *s, struct capacity c, char *text, size_t size)
 {
 	double share = POLICY_RESERVABLE_PERCENT / 100.0;
+	bool iops = part_of(s->iops, c.iops) > share, bandwidth = part_of(s->bandwidth, c.bandwidth) > share;
 
-	if (s->bandwidth == 0)
+	/* Where one of the two is too much by itself, that one is named. */
+	if (iops && !bandwidth)
 		snprintf(text, size, "%.1f iops reserved, %.1f can be promised (%d %% of %.1f): %.1f too many", s->iops,
 			 c.iops * share, POLICY_RESERVABLE_PERCENT, c.iops, s->iops - c.iops * share);
-	else if (s->iops == 0)
+	else if (bandwidth && !iops)
 		snprintf(text, size, "%.1f MB/s reserved, %.1f can be promised (%d %% of %.1f): %.1f MB/s too much",
 			 s->bandwidth / 1e6, c.bandwidth * share / 1e6, POLICY_RESERVABLE_PERCENT, c.bandwidth / 1e6,
 			 (s->bandwidth - c.bandwidth * share) / 1e6);
@@ -180,6 +182,22 @@ static bool has_promise(const struct policy_promise *p)
 	       p->latency.p50_ns || p->latency.p99_ns;
 }
 
+/* Only a model's latencies are known before it runs. */
+static void check_reach(struct loader *l, const struct policy_vm *vm, const struct policy_class *c, const struct policy_pool *pool,
+			const char *name, uint64_t target_ns)
+{
+	uint64_t fastest_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns);
+	struct policy_at at = loader_at(l, c->at, "classes/%s/latency", c->name);
+	char target[UNITS_TEXT_MAX], fastest[UNITS_TEXT_MAX], over[UNITS_TEXT_MAX];
+
+	if (target_ns && target_ns < fastest_ns)
+		loader_warning(l, loader_at(l, at, "vms/%s/classes/%s/latency", vm->name, c->name),
+			       "%s %s is out of reach in pool '%s': one request takes %s, %s more", name,
+			       units_format(UNITS_DURATION, target_ns, target), pool->name,
+			       units_format(UNITS_DURATION, fastest_ns, fastest),
+			       units_format(UNITS_DURATION, fastest_ns - target_ns, over));
+}
+
 static void check_kept(struct loader *l, const struct policy_vm *vm, const struct policy_disk *d)
 {
 	const struct policy_pool *pool = &l->policy->pools[d->pool];
@@ -187,17 +205,10 @@ static void check_kept(struct loader *l, const struct policy_vm *vm, const struc
 
 	for (size_t i = 0; i < vm->n_classes; i++) {
 		const struct policy_class *c = &vm->classes[i];
-		uint64_t fastest_ns = min_u64(pool->read_latency_ns, pool->write_latency_ns),
-			 target_ns = c->promise.latency.p99_ns;
-		struct policy_at at = loader_at(l, c->at, "classes/%s/latency", c->name);
-		char target[UNITS_TEXT_MAX], fastest[UNITS_TEXT_MAX];
 
 		promised |= has_promise(&c->promise);
-		if (target_ns && target_ns < fastest_ns)
-			loader_warning(l, loader_at(l, at, "vms/%s/classes/%s/latency", vm->name, c->name),
-				       "p99 %s is out of reach in pool '%s': one request takes %s",
-				       units_format(UNITS_DURATION, target_ns, target), pool->name,
-				       units_format(UNITS_DURATION, fastest_ns, fastest));
+		check_reach(l, vm, c, pool, "p50", c->promise.latency.p50_ns);
+		check_reach(l, vm, c, pool, "p99", c->promise.latency.p99_ns);
 	}
 	if (promised && !pool->slo)
 		loader_warning(l, d->at, "'%s/%s' is in pool '%s', which has slo off: no promise is kept there",

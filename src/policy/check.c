@@ -74,10 +74,15 @@ static void check_pair(struct loader *l, struct policy_at at, enum units units, 
 	loader_error(l, at, "%s: reservation %s is above the limit %s, by %s", what, r, m, over);
 }
 
-static void check_promise(struct loader *l, const struct policy_promise *p, struct policy_at at)
+/* `whose` stands before what is told, where the place alone does not say it. */
+static void check_promise(struct loader *l, const struct policy_promise *p, struct policy_at at, const char *whose)
 {
-	check_pair(l, at, UNITS_RATE, p->reservation.milli_iops, p->limit.milli_iops, "iops");
-	check_pair(l, at, UNITS_BANDWIDTH, p->reservation.bandwidth_bytes, p->limit.bandwidth_bytes, "bandwidth");
+	char iops[POLICY_NAME_MAX + 64], bandwidth[POLICY_NAME_MAX + 64];
+
+	snprintf(iops, sizeof(iops), "%siops", whose);
+	snprintf(bandwidth, sizeof(bandwidth), "%sbandwidth", whose);
+	check_pair(l, at, UNITS_RATE, p->reservation.milli_iops, p->limit.milli_iops, iops);
+	check_pair(l, at, UNITS_BANDWIDTH, p->reservation.bandwidth_bytes, p->limit.bandwidth_bytes, bandwidth);
 	if (p->latency.p50_ns && p->latency.p99_ns && p->latency.p50_ns > p->latency.p99_ns)
 		loader_error(l, at, "latency: the p50 target is above the p99 target");
 }
@@ -292,17 +297,21 @@ static void check_macs(struct loader *l, struct use *u)
 
 static void check_vm(struct loader *l, const struct policy_vm *vm)
 {
-	check_promise(l, &vm->promise, loader_at(l, vm->at, "vms/%s/reservation", vm->name));
+	char whose[POLICY_NAME_MAX + 32] = "";
+
+	if (!loader_given(l, "vms/%s/reservation", vm->name))
+		snprintf(whose, sizeof(whose), "all classes of VM '%s' together: ", vm->name);
+	check_promise(l, &vm->promise, loader_at(l, vm->at, "vms/%s/reservation", vm->name), whose);
 	if (vm->n_classes > POLICY_CLASSES_MAX)
 		loader_error(l, vm->at, "VM '%s' has %zu classes; at most %d", vm->name, vm->n_classes,
 			     POLICY_CLASSES_MAX);
 	check_selectors(l, vm->classes, vm->n_classes);
 	for (size_t i = 0; i < vm->n_classes; i++)
-		check_promise(l, &vm->classes[i].promise, class_reservation_at(l, vm, &vm->classes[i]));
+		check_promise(l, &vm->classes[i].promise, class_reservation_at(l, vm, &vm->classes[i]), "");
 	for (size_t i = 0; i < vm->n_disks; i++)
 		check_disk(l, vm, &vm->disks[i]);
 	for (size_t i = 0; i < vm->n_nics; i++)
-		check_promise(l, &vm->nics[i].promise, vm->nics[i].at);
+		check_promise(l, &vm->nics[i].promise, vm->nics[i].at, "");
 }
 
 static void check_uplink(struct loader *l, const struct policy_uplink *u)
@@ -331,7 +340,7 @@ void loader_check(struct loader *l)
 		check_selectors(l, p->classes, p->n_classes);
 	for (size_t i = 0; i < p->n_classes; i++)
 		check_promise(l, &p->classes[i].promise,
-			      loader_at(l, p->classes[i].at, "classes/%s/reservation", p->classes[i].name));
+			      loader_at(l, p->classes[i].at, "classes/%s/reservation", p->classes[i].name), "");
 	for (size_t i = 0; i < p->n_uplinks; i++)
 		check_uplink(l, &p->uplinks[i]);
 	loader_check_cosched(l);

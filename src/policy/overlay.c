@@ -278,7 +278,7 @@ int policy_overlay_promise_set(struct policy_overlay *o, const char *target, jso
 		for (size_t i = 0; i < ARRAY_SIZE(promise_keys); i++)
 			known |= strcmp(key, promise_keys[i]) == 0;
 		if (!known)
-			return -EINVAL;
+			return -ENOKEY;
 		if (set_key(map, key, value) < 0)
 			return -ENOMEM;
 	}

@@ -31,7 +31,7 @@ int policy_overlay_disk_resize(struct policy_overlay *o, const char *vm, const c
 /*
  * Promises of a target: "VM", "VM/CLASS" (that class in that VM) or "/CLASS" (in every VM). set: the keys given replace
  * those of the same name, others stay; unset: back to what the other files say, -ENOENT if nothing was set. -EINVAL: no
- * such form.
+ * such form; -ENOKEY: a key that no promise has.
  */
 int policy_overlay_promise_set(struct policy_overlay *o, const char *target, json_t *promise);
 int policy_overlay_promise_unset(struct policy_overlay *o, const char *target);

@@ -45,15 +45,29 @@ static const struct schema_field rate_fields[] = {
 };
 static const struct schema_object rate = { .noun = "rate", .fields = rate_fields };
 
+/* A limit of nothing would hold requests for ever; who writes 0 may also mean "no limit", so it has to be said. */
+static const struct schema_field limit_fields[] = {
+	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none", .least = 1),
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .least = 1),
+	{ NULL },
+};
+static const struct schema_object limit = { .noun = "limit", .fields = limit_fields };
+
 static const struct schema_field wire_rate_fields[] = {
 	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none"),
 	{ NULL },
 };
 static const struct schema_object wire_rate = { .noun = "rate", .fields = wire_rate_fields };
 
+static const struct schema_field wire_limit_fields[] = {
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .least = 1),
+	{ NULL },
+};
+static const struct schema_object wire_limit = { .noun = "limit", .fields = wire_limit_fields };
+
 static const struct schema_field latency_fields[] = {
-	QUANTITY(struct policy_latency, "p50", p50_ns, UNITS_DURATION, .zero_word = "none", .most = HOUR_NS),
-	QUANTITY(struct policy_latency, "p99", p99_ns, UNITS_DURATION, .zero_word = "none", .most = HOUR_NS),
+	QUANTITY(struct policy_latency, "p50", p50_ns, UNITS_DURATION, .zero_word = "none", .least = 1, .most = HOUR_NS),
+	QUANTITY(struct policy_latency, "p99", p99_ns, UNITS_DURATION, .zero_word = "none", .least = 1, .most = HOUR_NS),
 	{ NULL },
 };
 static const struct schema_object latency = { .noun = "latency", .fields = latency_fields };
@@ -73,7 +87,7 @@ static const struct schema_object cpu = { .noun = "cpu", .fields = cpu_fields };
 	QUANTITY(type, "shares", promise.shares, UNITS_COUNT, .least = 1, .most = SHARES_MOST,                         \
 		 .initial = POLICY_SHARES_DEFAULT)
 #define DISK_PROMISE(type)                                                                                          \
-	PROMISE(type, "reservation", reservation, &rate), PROMISE(type, "limit", limit, &rate),                       \
+	PROMISE(type, "reservation", reservation, &rate), PROMISE(type, "limit", limit, &limit),                       \
 		PROMISE(type, "burst", burst, &rate), SHARES(type)
 
 /* --- objects --- */
@@ -155,7 +169,7 @@ static const struct schema_field nic_fields[] = {
 	FIELD(struct policy_nic, "socket", socket, SCHEMA_STRING),
 	FIELD(struct policy_nic, "connect", connect, SCHEMA_BOOL),
 	PROMISE(struct policy_nic, "reservation", reservation, &wire_rate),
-	PROMISE(struct policy_nic, "limit", limit, &wire_rate),
+	PROMISE(struct policy_nic, "limit", limit, &wire_limit),
 	PROMISE(struct policy_nic, "burst", burst, &wire_rate),
 	SHARES(struct policy_nic),
 	{ NULL },

@@ -39,8 +39,9 @@ static void read_quantity(struct loader *l, const struct schema_field *f, void *
 		loader_error(l, at, "%s: '%s' is too large%s%s", f->key, text, f->most ? "; at most " : "",
 			     f->most ? units_format(f->units, f->most, bound) : "");
 	else if (value < f->least)
-		loader_error(l, at, "%s: '%s' is too small; at least %s", f->key, text,
-			     units_format(f->units, f->least, bound));
+		loader_error(l, at, "%s: '%s' is too small; at least %s%s%s%s", f->key, text,
+			     units_format(f->units, f->least, bound), f->zero_word ? ", or '" : "",
+			     f->zero_word ? f->zero_word : "", f->zero_word ? "'" : "");
 	else
 		*(uint64_t *)member = value;
 }

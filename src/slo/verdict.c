@@ -80,6 +80,23 @@ static bool cut_by_vm(const struct slo_node *n)
 	       (n->due.ns_per_unit[SLO_BANDWIDTH] * (double)r->bandwidth > 1.001e9);
 }
 
+/* The time in which the node wanted more: a VM does not by what only its classes' own limits hold back. */
+static uint64_t wanting_ns(struct slo_node *n, const struct slo_attained *a, unsigned seconds, uint64_t now)
+{
+	uint64_t sum = 0;
+	struct slo_node *class;
+
+	if (n->kind == SLO_CLASS)
+		return a->busy_ns;
+	list_for_each(class, &n->children, siblings) {
+		struct slo_attained of;
+
+		slo_node_attained(class, seconds, now, &of);
+		sum += of.busy_ns - min_u64(of.busy_ns, of.throttled_ns);
+	}
+	return min_u64(sum, a->busy_ns);
+}
+
 static struct slo_verdict reservation_verdict(struct slo_node *n, const struct slo_attained *a, unsigned seconds,
 					      uint64_t now)
 {
@@ -89,7 +106,7 @@ static struct slo_verdict reservation_verdict(struct slo_node *n, const struct s
 
 	if ((!r->milli_iops && !r->bandwidth) || rate_attained(r, a))
 		return (struct slo_verdict){ .kept = true };
-	if ((double)a->busy_ns < (double)a->span_ns * DEMANDING) {
+	if ((double)wanting_ns(n, a, seconds, now) < (double)a->span_ns * DEMANDING) {
 		reason = slo_node_ring_full(vm, seconds, now) ? SLO_REASON_RING_FULL : SLO_REASON_DEMAND;
 		return (struct slo_verdict){ .kept = reason == SLO_REASON_DEMAND, .reason = reason };
 	}

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest with 128 requests held in a class of 2.6 a second, for 49 seconds: nothing else has to wait for them. How long each
-takes is printed; what is asserted is only that it is not those 49 seconds, as a busy machine may take its time for the rest."""
+"""A guest with 128 requests held in a class of 2.6 a second, for 49 seconds: nothing else has to wait for them. Each takes less
+than a second.
+
+How long each took is printed. What this machine kept our processes from running is taken off first, as the kernel counts it, and
+a time that is still too long is taken again, twice at most: a machine may stand still altogether.
+"""
+import pathlib
 import time
 
 import pytest
@@ -11,6 +16,8 @@ from harness.process import wait_until
 HELD = 128
 IOPS = 2.6
 ALL_S = HELD / IOPS
+BOUND_S = 1
+TRIES = 3
 CLASSES = {"held": {"ioprio": ["be/7"], "limit": {"iops": IOPS}}, "free": {"ioprio": ["be/0"]}}
 
 
@@ -28,12 +35,17 @@ def held(daemon):
     return sum(node["held"] for node in daemon.cli_json("slo")["pools"][0]["nodes"] if node["class"] == "held")
 
 
+def wait_held(daemon, load):
+    """Waits until nearly all of them are held."""
+    wait_until(lambda: held(daemon) >= HELD - 8 or load.ended.is_set(), "requests are held")
+    assert not load.ended.is_set(), load.output
+
+
 def flood(guest, daemon, seconds=600, device="vdb"):
     """Begins a load that keeps 128 in flight, and waits until nearly all of them are held."""
-    command = guest.start_command(f"load /dev/{device} {seconds} " + job("held", "be/7", HELD, warmup=0))
-    wait_until(lambda: held(daemon) >= HELD - 8 or command.ended.is_set(), "requests are held")
-    assert not command.ended.is_set(), command.output
-    return command
+    load = guest.start_command(f"load /dev/{device} {seconds} " + job("held", "be/7", HELD, warmup=0))
+    wait_held(daemon, load)
+    return load
 
 
 def running(daemon, name="disk"):
@@ -41,89 +53,149 @@ def running(daemon, name="disk"):
     return next(d["queues"] for vm in daemon.cli_json("vm", "list")["vms"] for d in vm["disks"] if d["name"] == name)
 
 
+def kept_waiting_s(processes):
+    """Seconds for which threads of these were ready to run and did not."""
+    total = 0
+    for process in processes:
+        for entry in pathlib.Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            try:
+                total += int(entry.read_text().split()[1])
+            except (OSError, IndexError):
+                pass  # a thread has ended; a kernel does not count
+    return total / 1e9
+
+
+class Took:
+    """A stopwatch. It takes off what the machine did to the processes, and `own_s`, which the operation takes by itself."""
+
+    def __init__(self, what, *parts, own_s=0):
+        self.what, self.own_s = what, own_s
+        self.processes = [part.process for part in parts]
+
+    def __enter__(self):
+        self.waited, self.began = kept_waiting_s(self.processes), time.monotonic()
+        return self
+
+    def __exit__(self, *_):
+        self.all_s = time.monotonic() - self.began
+        self.waited_s = max(0, kept_waiting_s(self.processes) - self.waited)
+        self.seconds = max(0, self.all_s - self.waited_s - self.own_s)
+
+    def __str__(self):
+        own = f", {self.own_s:.2f} s by itself" if self.own_s else ""
+        return (f"{self.what}: {self.seconds:.2f} s (of {self.all_s:.2f} s, kept from running for {self.waited_s:.2f} s{own}); "
+                f"the held requests would take {ALL_S:.0f} s")
+
+
 @pytest.fixture
-def took(capsys):
-    """Prints and bounds how long something took since it was begun."""
-    class Took:
-        """A stopwatch."""
-        def __enter__(self):
-            self.began = time.monotonic()
-            return self
-
-        def __exit__(self, *_):
-            self.seconds = time.monotonic() - self.began
-
-        def show(self, what):
-            """After its end."""
+def bounded(capsys):
+    """Calls a function that returns what it took, anew if that is too long; prints and bounds it."""
+    def call(attempt):
+        took = []
+        while len(took) < TRIES and not (took and took[-1].seconds <= BOUND_S):
+            took.append(attempt())
             with capsys.disabled():
-                print(f"\n    {what}: {self.seconds:.2f} s; the held requests would take {ALL_S:.0f} s")
-            assert self.seconds < ALL_S - 5, what
-    return Took
+                print(f"\n    {took[-1]}")
+            assert took[-1].all_s < ALL_S - 5, took[-1].what
+        assert took[-1].seconds <= BOUND_S, [str(t) for t in took]
+    return call
 
 
-def test_reboot_apply_and_sigterm(lab, took):
-    daemon = lab.daemon(policy(MODEL))
-    guest = boot(lab, [disk(daemon, name="root"), disk(daemon, name="disk", queue_size=256)])
-
-    flood(guest, daemon)
-    with took() as apply:
-        daemon.write_policy({**policy(MODEL), "classes": {**CLASSES, "more": {"ioprio": ["be/1"]}}})
-        daemon.cli("apply")
-    assert held(daemon) > 0
-    apply.show("apply")
-
-    guest.agent.forget_boot()
-    with took() as reboot:
-        guest.qmp.execute("system_reset")
-        wait_until(lambda: held(daemon) == 0, "the device is reset")
-    reboot.show("reset, until nothing is held")
-    guest.wait_booted()
+def own_scheduler_off(guest):
+    """The guest's own scheduler stays out of the way."""
     guest.run("for d in /sys/block/vd*; do echo none >$d/queue/scheduler; done")
 
+
+def test_reboot_apply_and_sigterm(lab, bounded):
+    daemon = lab.daemon(policy(MODEL))
+    guest = boot(lab, [disk(daemon, name="root"), disk(daemon, name="disk", queue_size=256)])
     flood(guest, daemon)
-    with took() as sigterm:
-        daemon.stop()
-    sigterm.show("SIGTERM")
+
+    def apply():
+        more = {} if "more" in daemon.policy["classes"] else {"more": {"ioprio": ["be/1"]}}
+        daemon.write_policy({**policy(MODEL), "classes": {**CLASSES, **more}})
+        with Took("apply", daemon) as took:
+            daemon.cli("apply")
+        assert held(daemon) > 0
+        return took
+
+    def reset():
+        if held(daemon) == 0:
+            flood(guest, daemon)
+        guest.agent.forget_boot()
+        with Took("reset, until nothing is held", daemon, guest) as took:
+            guest.qmp.execute("system_reset")
+            wait_until(lambda: held(daemon) == 0, "the device is reset")
+        guest.wait_booted()
+        own_scheduler_off(guest)
+        return took
+
+    def sigterm():
+        if not daemon.process.alive():
+            daemon.start()
+            wait_held(daemon, load)
+        with Took("SIGTERM", daemon) as took:
+            daemon.stop()
+        return took
+
+    bounded(apply)
+    bounded(reset)
+    load = flood(guest, daemon)
+    bounded(sigterm)
 
 
-def test_unplug_with_drain(lab, took):
+def test_unplug_with_drain(lab, bounded):
     """The guest's driver waits for its requests before it lets go, and only it knows that it does."""
     daemon = lab.daemon(policy(MODEL))
     guest = boot(lab, [disk(daemon, name="root")])
-    device = guest.plug(disk(daemon, name="disk", queue_size=256), index=8)
-    wait_until(lambda: guest.start_command("test -b /dev/vdb").wait()[0] == 0, "the disk appears")
-    guest.run("echo none >/sys/block/vdb/queue/scheduler")
-    load = flood(guest, daemon)
-    guest.qmp.execute("device_del", id=device)
-    with took() as drain:
-        daemon.cli("disk", "drain", "vm/disk", "--seconds", "60")
-    drain.show("drain")
-    with took() as unplug:
-        guest.unplug(device, index=8)
+
+    def unplug():
+        device = guest.plug(disk(daemon, name="disk", queue_size=256), index=8)
+        wait_until(lambda: guest.start_command("test -b /dev/vdb").wait()[0] == 0, "the disk appears")
+        own_scheduler_off(guest)
+        load = flood(guest, daemon)
+        with Took("unplug and drain", daemon, guest) as took:
+            guest.qmp.execute("device_del", id=device)
+            daemon.cli("disk", "drain", "vm/disk", "--seconds", "60")
+            guest.unplug(device, index=8)
+            wait_until(lambda: running(daemon) == 0, "the disk is let go of")
         load.wait()
-        wait_until(lambda: running(daemon) == 0, "the disk is let go of")
-    unplug.show("unplug, once drained")
+        return took
+
+    bounded(unplug)
     assert ring_errors(guest) == []
 
 
-def test_migration(lab, took):
-    first = lab.daemon(policy({"type": "file", "slo": True}))
-    moved = policy({"type": "file", "slo": True, "directory": str(first.pool)})
-    second = lab.daemon(moved)
+def test_migration(lab, bounded):
+    """There while nothing is held, which is what moving this guest takes by itself, and back with what is held."""
+    daemons = [lab.daemon(policy({"type": "file", "slo": True}))]
+    daemons.append(lab.daemon(policy({"type": "file", "slo": True, "directory": str(daemons[0].pool)})))
 
     def machine(daemon, **settings):
         return lab.guest([disk(daemon, name="root"), disk(daemon, name="disk", queue_size=256)], memory_mib=192, **settings)
 
-    source = machine(first)
-    source.run("for d in /sys/block/vd*; do echo none >$d/queue/scheduler; done")
-    load = flood(source, first, seconds=60)
-    target = machine(second, boot=False, incoming=True).start()
-    with took() as move:
-        info = migrate(source, target)
-    move.show(f"migration ({info['total-time']} ms in all, {info['downtime']} ms down)")
-    source.quit()
-    assert held(first) == 0
-    second.cli("slo", "set", "/held", "limit.iops=100k")
+    guests = [machine(daemons[0])]
+    own_scheduler_off(guests[0])
+
+    def move(what, own_s=0):
+        source = guests[-1]
+        guests.append(machine(daemons[len(guests) % 2], boot=False, incoming=True).start())
+        with Took(what, *daemons, source, guests[-1], own_s=own_s) as took:
+            migrate(source, guests[-1])
+        source.quit()
+        return took
+
+    by_itself = move("migration with nothing held")
+    load = flood(guests[-1], daemons[1], seconds=60)
+
+    def move_held():
+        wait_held(daemons[(len(guests) - 1) % 2], load)
+        took = move("migration", own_s=by_itself.all_s - by_itself.waited_s)
+        assert held(daemons[len(guests) % 2]) == 0
+        return took
+
+    bounded(move_held)
+    daemons[(len(guests) - 1) % 2].cli("slo", "set", "/held", "limit.iops=100k")
     result = load.json()
     assert all(t["errors"] == 0 and not t["error"] and t["ops"] > 0 for t in result["threads"]), result
-    assert ring_errors(target) == []
+    assert ring_errors(guests[-1]) == []

@@ -148,6 +148,14 @@ expect 0 "web/data resized" "$fairlead" disk resize web/data 2MiB
 expect 0 "2MiB" "$fairlead" vm list
 expect 0 "web/gold: set" "$fairlead" slo set web/gold reservation.iops=40 shares=300
 expect 0 "40 iops" "$fairlead" slo web
+expect 0 "only web/gold" sh -c "$fairlead --json slo web/gold | grep -q bronze || echo only web/gold"
+expect 1 "no pool keeps promises of 'db'" "$fairlead" slo db
+expect 1 "no pool keeps promises of 'web/silver'" "$fairlead" --json slo web/silver
+expect 1 "there is no VM or class db" "$fairlead" slo set db shares=3
+expect 1 "there is no VM or class web/silver" "$fairlead" slo set web/silver shares=3
+expect 1 "there is no VM or class /silver" "$fairlead" slo set /silver shares=3
+expect 1 "'/' is no target" "$fairlead" slo set / shares=3
+expect 1 "no such key of a promise" "$fairlead" slo set web/gold shapes=3
 expect 78 "too many" "$fairlead" slo set web/gold reservation.iops=400
 expect 1 "nothing was set" "$fairlead" slo unset web/bronze
 expect 0 "web: set" "$fairlead" slo set web limit.iops=82.6 burst.iops=2.5

@@ -207,7 +207,7 @@ static void promises_are_set_and_unset(void **state)
 	assert_int_equal(policy_overlay_promise_set(o, "v", two), 0);
 	assert_int_equal(policy_overlay_promise_set(o, "v/h", one), 0);
 	assert_int_equal(policy_overlay_promise_set(o, "/g", one), 0);
-	assert_int_equal(policy_overlay_promise_set(o, "v", wrong), -EINVAL);
+	assert_int_equal(policy_overlay_promise_set(o, "v", wrong), -ENOKEY);
 	assert_int_equal(policy_overlay_promise_set(o, "v/", one), -EINVAL);
 	assert_int_equal(policy_overlay_promise_set(o, "", one), -EINVAL);
 	o = write_and_read(o);

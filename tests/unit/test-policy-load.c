@@ -222,6 +222,12 @@ static const struct {
 	{ "classes:\n  a: { shares: 0 }\n", "p.yaml:2:16: error: shares: '0' is too small; at least 1" },
 	{ "classes:\n  a: { reservation: { iops: 9 }, limit: { iops: 4 } }\n",
 	  "p.yaml:2:8: error: iops: reservation 9 is above the limit 4, by 5" },
+	{ "classes:\n  a: { reservation: { iops: 9 } }\nvms:\n  v: { limit: { iops: 4 } }\n",
+	  "p.yaml:4:3: error: all classes of VM 'v' together: iops: reservation 9 is above the limit 4, by 5" },
+	{ "classes:\n  a: { limit: { iops: 0 } }\n", "p.yaml:2:23: error: iops: '0' is too small; at least 0.001, or 'none'" },
+	{ "classes:\n  a: { limit: { bandwidth: 0 } }\n",
+	  "p.yaml:2:28: error: bandwidth: '0' is too small; at least 1B/s, or 'none'" },
+	{ "classes:\n  a: { latency: { p99: 0ms } }\n", "p.yaml:2:24: error: p99: '0ms' is too small; at least 1ns, or 'none'" },
 	{ "classes:\n  a: { latency: { p50: 9ms, p99: 1ms } }\n",
 	  "p.yaml:2:3: error: latency: the p50 target is above the p99 target" },
 	{ "classes:\n  a: {}\nvms:\n  v: { classes: [a, b] }\n",
@@ -273,14 +279,24 @@ static const struct {
 	  "too many" },
 	{ "pools: { f: { type: file, directory: /d, capacity: { iops: 100, bandwidth: 100MB/s } } }\n"
 	  "vms:\n  v:\n    reservation: { iops: 50, bandwidth: 95MB/s }\n    disks: [{ name: d, pool: f }]\n",
-	  "p.yaml:4:5: error: pool 'f' cannot keep this: 95.0 % of its capacity reserved, 90 % can be promised: 5.0 % "
+	  "p.yaml:4:5: error: pool 'f' cannot keep this: 95.0 MB/s reserved, 90.0 can be promised (90 % of 100.0): 5.0 "
+	  "MB/s too much" },
+	{ "pools: { f: { type: file, directory: /d, capacity: { iops: 100, bandwidth: 100MB/s } } }\n"
+	  "vms:\n  v:\n    reservation: { iops: 50 }\n    disks: [{ name: d, pool: f }]\n"
+	  "  w:\n    reservation: { bandwidth: 50MB/s }\n    disks: [{ name: d, pool: f }]\n",
+	  "p.yaml:7:5: error: pool 'f' cannot keep this: 100.0 % of its capacity reserved, 90 % can be promised: 10.0 % "
 	  "too much" },
+	{ "pools: { f: { type: file, directory: /d, capacity: { iops: 100, bandwidth: 100MB/s } } }\n"
+	  "vms:\n  v:\n    reservation: { iops: 95, bandwidth: 10MB/s }\n    disks: [{ name: d, pool: f }]\n",
+	  "p.yaml:4:5: error: pool 'f' cannot keep this: 95.0 iops reserved, 90.0 can be promised (90 % of 100.0): 5.0 too many" },
 	{ "classes:\n  g: { reservation: { iops: 50 } }\nvms:\n  v: { reservation: { iops: 20 } }\n",
 	  "p.yaml:4:8: error: VM 'v' reserves 20 iops, but its classes reserve 50: 30 too much" },
 	{ POOLS "vms:\n  v:\n    limit: { iops: 9 }\n    disks: [{ name: d, pool: r, size: 1MiB }]\n",
 	  "p.yaml:5:21: warning: 'v/d' is in pool 'r', which has slo off: no promise is kept there" },
 	{ POOLS "classes:\n  g: { latency: { p99: 1ms } }\nvms:\n  v: { disks: [{ name: d, pool: s, size: 1MiB }] }\n",
-	  "p.yaml:3:8: warning: p99 1ms is out of reach in pool 's': one request takes 12ms" },
+	  "p.yaml:3:8: warning: p99 1ms is out of reach in pool 's': one request takes 12ms, 11ms more" },
+	{ POOLS "classes:\n  g: { latency: { p50: 1ms } }\nvms:\n  v: { disks: [{ name: d, pool: s, size: 1MiB }] }\n",
+	  "p.yaml:3:8: warning: p50 1ms is out of reach in pool 's': one request takes 12ms, 11ms more" },
 	{ "vms:\n  v: { nics: [{ name: n, uplink: x }] }\n", "p.yaml:2:34: error: unknown uplink 'x'" },
 	{ "vms:\n  v: { nics: [{ name: n, mac: \"01:00:00:00:00:01\" }] }\n",
 	  "p.yaml:2:31: error: mac: '01:00:00:00:00:01' is a multicast address; its first byte must be even" },
@@ -288,7 +304,7 @@ static const struct {
 	  "p.yaml:2:26: error: unknown key 'latency' in nic" },
 	{ "uplinks:\n  u: { type: tap }\n", "p.yaml:2:3: error: uplink 'u' needs a device" },
 	{ "cogroups:\n  g: { vms: [a] }\n", "p.yaml:2:8: error: unknown VM 'a'" },
-	{ "vms:\n  v:\n    limit: 5\n", "p.yaml:3:12: error: rate must be a map: { KEY: VALUE, … }" },
+	{ "vms:\n  v:\n    limit: 5\n", "p.yaml:3:12: error: limit must be a map: { KEY: VALUE, … }" },
 	{ "vms:\n  v:\n    shares:\n", "p.yaml:3:5: error: shares has no value" },
 	{ "vms:\n  v:\n    limit: { iops: 99999999999999999999 }\n",
 	  "p.yaml:3:20: error: iops: '99999999999999999999' is too large" },

@@ -147,6 +147,40 @@ static void reports_name_the_limit(void **state)
 	slo_sched_destroy(s);
 }
 
+/* What a class's own limit holds back is no demand of its VM: nobody else keeps the VM from what it is promised. */
+static void a_limited_class_does_not_accuse_the_device(void **state)
+{
+	static struct sim_client limited, wanting, flood;
+	struct slo_sched *s = sim_sched(1);
+	struct slo_node *vm = sim_vm(s, (struct slo_promise){ .reservation = { 50000 } });
+	struct sim_client *list[3] = { &limited, &wanting, &flood };
+	struct slo_report r;
+	struct sim m;
+
+	(void)state;
+	sim_init(&m, s, 1, 12 * NSEC_PER_MSEC, 0, 8);
+	limited = (struct sim_client){ .flow = sim_flow(sim_class(vm, (struct slo_promise){ .limit = { 5000 } })), .bytes = 4096,
+				       .depth = 64 };
+	sim_client_start(&m, &limited);
+	sim_run_for(&m, 12 * NSEC_PER_SEC);
+	slo_node_report(vm, m.now, &r);
+	assert_true(r.reservation[SLO_SPAN_10S].kept);
+	assert_int_equal(r.reservation[SLO_SPAN_10S].reason, SLO_REASON_DEMAND);
+	/* With a class that wants it, it is no excuse. */
+	wanting = (struct sim_client){ .flow = sim_flow(sim_class(vm, (struct slo_promise){ .shares = 1 })), .bytes = 4096, .depth = 8 };
+	flood = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ .reservation = { 70000 } }),
+								(struct slo_promise){ .reservation = { 70000 } })),
+				     .bytes = 4096, .depth = 64 };
+	sim_client_start(&m, &wanting);
+	sim_client_start(&m, &flood);
+	sim_run_for(&m, 12 * NSEC_PER_SEC);
+	slo_node_report(vm, m.now, &r);
+	assert_false(r.reservation[SLO_SPAN_10S].kept);
+	assert_int_equal(r.reservation[SLO_SPAN_10S].reason, SLO_REASON_SATURATED);
+	sim_fini(&m, list, 3);
+	slo_sched_destroy(s);
+}
+
 /* Forty held requests of a class of 2.6 IOPS leave at once on reset; the class then owes fifteen seconds. */
 static void drained_is_owed(void **state)
 {
@@ -334,6 +368,7 @@ int main(void)
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(low_limit_is_reached_on_a_busy_disk),
 		cmocka_unit_test(reports_name_the_limit),
+		cmocka_unit_test(a_limited_class_does_not_accuse_the_device),
 		cmocka_unit_test(drained_is_owed),
 		cmocka_unit_test(batches_keep_limits),
 		cmocka_unit_test(batches_keep_bursts),

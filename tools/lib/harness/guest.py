@@ -4,7 +4,6 @@ import functools
 import os
 import pathlib
 import subprocess
-import time
 
 from . import CACHE, Broken, initramfs, packages
 from .agent import Agent
@@ -194,14 +193,11 @@ class Guest:
         def gone():
             try:
                 self.qmp.execute("device_del", id=device)
-            except Broken as error:
-                if "not found" in str(error):
-                    return True
-            time.sleep(1)
-            return False
+            except Broken:
+                pass  # it has gone meanwhile, or is about to
+            return self.qmp.take_event("DEVICE_DELETED", lambda data: data.get("device") == device, within_s=1)
 
         wait_until(gone, f"the guest lets go of {device}")
-        self.qmp.wait_event("DEVICE_DELETED", lambda data: data.get("device") == device)
         self.qmp.execute("chardev-remove", id=f"c{index}")
 
     def report(self):

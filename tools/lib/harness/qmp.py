@@ -75,8 +75,8 @@ class Qmp:
             raise Broken(f"QEMU refuses {command} {arguments}: {answer['error']['desc']}")
         return answer["return"]
 
-    def wait_event(self, name, match=lambda data: True):
-        """Waits for an event (also one that has come already) and takes it."""
+    def take_event(self, name, match=lambda data: True, within_s=0):
+        """Takes an event that has come already or comes in that time; None."""
         def find():
             for event in self.events:
                 if event["event"] == name and match(event.get("data", {})):
@@ -85,7 +85,12 @@ class Qmp:
             return self.closed
 
         with self.changed:
-            event = self.changed.wait_for(find, HANG_S)
-        if not isinstance(event, dict):
+            event = self.changed.wait_for(find, within_s)
+        return event if isinstance(event, dict) else None
+
+    def wait_event(self, name, match=lambda data: True):
+        """Waits for an event and takes it."""
+        event = self.take_event(name, match, HANG_S)
+        if not event:
             raise Broken(f"QEMU's event {name} did not come")
         return event
