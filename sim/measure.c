@@ -33,6 +33,7 @@ struct sim_measure {
 		uint64_t ran_ns, waited_ns; /* as of the last settlement */
 	} last[SIM_VMS_MAX];
 	double entitled_ns[SIM_VMS_MAX];
+	double cap_left_ns[SIM_VMS_MAX]; /* of a VM with a cap: what it did not want of it */
 	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its group's weight */
 	int64_t deepest_ns[SIM_VMS_MAX];
 	struct samples samples[SIM_CHAINS_MAX];
@@ -111,6 +112,20 @@ static void fill(struct claim *claim, unsigned n, double supply)
 	}
 }
 
+/*
+ * Of what a VM with a cap wants. Half a slice of what it did not want stays for the next period, as its turn may come late; a turn
+ * may be longer than a small cap: what it runs too long in one period it runs too little in the next.
+ */
+static double claim_capped(struct sim *s, unsigned vm, double wants)
+{
+	double *left = &s->measure->cap_left_ns[vm], kept = (double)s->spec->slice_ns / 2;
+
+	*left = (double)s->world->vm[vm].cap_ns + (*left < kept ? *left : kept);
+	wants = wants < *left ? wants : *left;
+	*left -= wants;
+	return wants;
+}
+
 static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 {
 	struct sim_measure *m = s->measure;
@@ -120,8 +135,8 @@ static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 
 	m->last[vm].ran_ns = now->total_ran_ns;
 	m->last[vm].waited_ns = now->total_waited_ns;
-	if (now->cap_ns && wants > (double)now->cap_ns)
-		wants = ran > (double)now->cap_ns ? ran : (double)now->cap_ns;
+	if (now->cap_ns)
+		wants = claim_capped(s, vm, wants);
 	claim->wants += wants;
 	m->awake[vm] = wants > 0 ? CO_AWAKE : m->awake[vm] - (m->awake[vm] > 0);
 	claim->weight += m->awake[vm] ? now->weight : 0;

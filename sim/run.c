@@ -62,7 +62,8 @@ static int create_world(struct sim *s)
 		.slice_ns = spec->slice_ns,
 		.floor_ns = spec->floor_ns,
 		.debt_limit_ns = spec->debt_limit_ns,
-		.credit_limit_ns = spec->credit_limit_ns,
+		/* Less is of no effect, and the core refuses it. */
+		.credit_limit_ns = max_u64(spec->credit_limit_ns, spec->slice_ns),
 		.boost_ns = spec->boost_ns,
 		.ask_on_wake = (__u32)spec->ask_on_wake,
 	};

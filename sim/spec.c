@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MS UINT64_C(1000000)
@@ -69,17 +70,17 @@ static const struct yaml_object chain_object = { "a chain", sizeof(struct sim_ch
 
 static const struct yaml_field spec_fields[] = {
 	COUNT("cpus", struct sim_spec, cpus, 4, 1, CO_CPUS_MAX),
-	TIME("duration", struct sim_spec, duration_ns, 60 * SECOND, MS, 86400 * SECOND),
+	TIME("duration", struct sim_spec, duration_ns, 60 * SECOND, MS, SIM_DURATION_MAX_NS),
 	TIME("warmup", struct sim_spec, warmup_ns, 3 * SECOND, 0, 86400 * SECOND),
-	COUNT("seeds", struct sim_spec, seeds, 8, 1, 1000),
+	COUNT("seeds", struct sim_spec, seeds, 8, 1, SIM_SEEDS_MAX),
 	COUNT("first_seed", struct sim_spec, first_seed, 1, 0, UINT32_MAX),
 	{ .key = "algorithms", .kind = YAML_WORDS, .offset = offsetof(struct sim_spec, algorithm),
 	  .words = sim_algorithm_words, .count_offset = offsetof(struct sim_spec, n_algorithms), .count_most = SIM_ALGORITHMS },
 	TIME("period", struct sim_spec, period_ns, 30 * MS, MS, SECOND),
 	TIME("slice", struct sim_spec, slice_ns, 30 * MS, MS / 10, SECOND),
-	TIME("floor", struct sim_spec, floor_ns, 30 * MS, 0, 3600 * SECOND),
-	TIME("debt_limit", struct sim_spec, debt_limit_ns, 30 * MS, 0, 3600 * SECOND),
-	TIME("credit_limit", struct sim_spec, credit_limit_ns, 120 * MS, 0, 3600 * SECOND),
+	TIME("floor", struct sim_spec, floor_ns, 30 * MS, 0, CO_PERIOD_MAX_NS),
+	TIME("debt_limit", struct sim_spec, debt_limit_ns, 30 * MS, 0, 64 * CO_PERIOD_MAX_NS),
+	TIME("credit_limit", struct sim_spec, credit_limit_ns, 120 * MS, 0, 64 * CO_PERIOD_MAX_NS),
 	TIME("boost", struct sim_spec, boost_ns, 10 * MS, 0, SECOND),
 	{ .key = "ask_on_wake", .kind = YAML_WORD, .offset = offsetof(struct sim_spec, ask_on_wake), .words = off_words },
 	TIME("switch_cost", struct sim_spec, switch_ns, 2000, 0, 10 * MS),
@@ -152,6 +153,34 @@ static void check_stage(struct yaml *y, struct sim_spec *s, struct sim_chain_spe
 		yaml_error(y, stage->vm.at, "VM '%s' has copies: which of them is meant?", stage->vm.text);
 }
 
+/* The number in NAME-number, if that is the name of a copy of `vm`; 0: it is not. */
+static unsigned long copy_number(const struct sim_vm_spec *vm, const char *name)
+{
+	size_t n = strlen(vm->name.text);
+	unsigned long number;
+	char *end;
+
+	if (vm->copies == 1 || strncmp(name, vm->name.text, n) != 0 || name[n] != '-' || name[n + 1] < '1' || name[n + 1] > '9')
+		return 0;
+	number = strtoul(name + n + 1, &end, 10);
+	return *end == '\0' && number <= vm->copies ? number : 0;
+}
+
+/* Results are told by name: of VMs, and of accounts, which are groups and VMs that are in none. */
+static void check_names(struct yaml *y, const struct sim_spec *s)
+{
+	for (unsigned i = 0; i < s->n_vms; i++) {
+		for (unsigned k = 0; k < s->n_vms; k++)
+			if (copy_number(&s->vm[k], s->vm[i].name.text))
+				yaml_error(y, s->vm[i].name.at, "'%s' is the name of a copy of '%s', too", s->vm[i].name.text,
+					   s->vm[k].name.text);
+		for (unsigned g = 0; g < s->n_groups && s->vm[i].group == CO_NONE; g++)
+			if (strcmp(s->group[g].name.text, s->vm[i].name.text) == 0 || copy_number(&s->vm[i], s->group[g].name.text))
+				yaml_error(y, s->group[g].name.at, "group '%s' has the name of a VM that is in no group",
+					   s->group[g].name.text);
+	}
+}
+
 static bool serves(const struct sim_spec *s, unsigned vm)
 {
 	for (size_t i = 0; i < s->n_chains; i++)
@@ -187,6 +216,7 @@ static void check(struct yaml *y, struct sim_spec *s)
 		yaml_error(y, s->vm[0].name.at, "more than %u VMs or %u vCPUs", SIM_VMS_MAX, CO_MEMBERS_MAX);
 	for (unsigned i = 0; i < s->n_groups; i++)
 		check_group(y, s, i);
+	check_names(y, s);
 	for (size_t i = 0; i < s->n_chains; i++) {
 		clients += s->chain[i].clients;
 		if (s->chain[i].n_stages == 0)
@@ -254,8 +284,11 @@ int sim_spec_algorithms(struct sim_spec *spec, const char *list)
 		while (sim_algorithm_words[i] && (strlen(sim_algorithm_words[i]) != length ||
 						  strncmp(sim_algorithm_words[i], p, length) != 0))
 			i++;
-		if (!sim_algorithm_words[i] || n == SIM_ALGORITHMS)
+		if (!sim_algorithm_words[i])
 			return -EINVAL;
+		for (size_t k = 0; k < n; k++)
+			if (chosen[k] == i)
+				return -EINVAL;
 		chosen[n++] = (unsigned)i;
 	}
 	if (!n)

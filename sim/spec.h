@@ -82,6 +82,10 @@ struct sim_chain_spec {
 	size_t n_stages;
 };
 
+/* What an option may say that replaces a value of the file. */
+#define SIM_SEEDS_MAX 1000u
+#define SIM_DURATION_MAX_NS (UINT64_C(86400) * 1000000000)
+
 struct sim_spec {
 	uint64_t cpus, duration_ns, warmup_ns, seeds, first_seed;
 	uint64_t period_ns, slice_ns, floor_ns, debt_limit_ns, credit_limit_ns, boost_ns, ask_on_wake;
@@ -101,5 +105,5 @@ struct sim_spec {
  * 0; -EINVAL: `errors` got a line "FILE:LINE:COLUMN: error: ..." for each mistake; -ENOMEM. Large: the caller allocates it.
  */
 int sim_spec_read(const char *file, const char *text, size_t length, struct sim_spec *ret, FILE *errors);
-/* "credit,pooled" -> algorithms. 0 or -EINVAL. */
+/* "credit,pooled" -> algorithms, each once. 0 or -EINVAL. */
 int sim_spec_algorithms(struct sim_spec *spec, const char *list);

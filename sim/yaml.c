@@ -5,6 +5,7 @@
  */
 #include "sim/yaml.h"
 
+#include "base/utf8.h"
 #include "policy/suggest.h"
 
 #include <errno.h>
@@ -33,6 +34,14 @@ static struct sim_at place_of(struct fy_node *node, struct sim_at otherwise)
 	const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
 
 	return mark ? (struct sim_at){ (unsigned)mark->line + 1, (unsigned)mark->column + 1 } : otherwise;
+}
+
+/* Where a document begins, by its first key. */
+static struct sim_at place_of_document(struct fy_node *root, struct sim_at otherwise)
+{
+	struct fy_node_pair *first = root && fy_node_is_mapping(root) ? fy_node_mapping_get_by_index(root, 0) : NULL;
+
+	return first ? place_of(fy_node_pair_key(first), otherwise) : otherwise;
 }
 
 /* A scalar as a new string; NULL: told. */
@@ -119,6 +128,17 @@ static void *append(struct yaml *y, const struct yaml_field *f, void *object, si
 	return (char *)object + f->offset + (*n)++ * size;
 }
 
+static bool is_listed(const struct yaml_field *f, const void *object, unsigned word)
+{
+	size_t n = *(const size_t *)(const void *)((const char *)object + f->count_offset);
+	const unsigned *list = (const unsigned *)(const void *)((const char *)object + f->offset);
+
+	for (size_t i = 0; i < n; i++)
+		if (list[i] == word)
+			return true;
+	return false;
+}
+
 static void read_scalar(struct yaml *y, const struct yaml_field *f, void *object, struct fy_node *node, struct sim_at at)
 {
 	struct sim_at there = place_of(node, at);
@@ -139,6 +159,8 @@ static void read_scalar(struct yaml *y, const struct yaml_field *f, void *object
 	} else if ((word = find_word(y, f, text, there)) >= 0) {
 		if (f->kind == YAML_WORD)
 			*(uint64_t *)member = (uint64_t)word;
+		else if (is_listed(f, object, (unsigned)word))
+			yaml_error(y, there, "%s: '%s' is listed twice", f->key, text);
 		else if ((member = append(y, f, object, sizeof(unsigned), there)))
 			*(unsigned *)member = (unsigned)word;
 	}
@@ -287,29 +309,60 @@ static void report_syntax(struct yaml *y, struct fy_diag *diag)
 		yaml_error(y, (struct sim_at){ 1, 1 }, "nothing is written here");
 }
 
-/* Directives ("%YAML") are not needed, and libfyaml's scanner does not come to an end of some of them. */
-static bool has_directive(struct yaml *y)
+/*
+ * What libfyaml does not get to see: bytes that are no text (it would end there), and directives ("%YAML"), which are not needed;
+ * its scanner does not come to an end of some of them. False: reported.
+ */
+static bool check_text(struct yaml *y)
 {
-	unsigned line = 1;
+	struct sim_at at = { 1, 1 };
 
-	for (size_t i = 0; i < y->length; i++) {
-		if (y->text[i] == '%' && (i == 0 || y->text[i - 1] == '\n')) {
-			yaml_error(y, (struct sim_at){ line, 1 }, "a line may not begin with '%%'");
-			return true;
+	for (size_t i = 0, n; i < y->length; i += n) {
+		n = utf8_character(y->text + i, y->length - i);
+		if (n == 0 || (at.column == 1 && y->text[i] == '%')) {
+			yaml_error(y, at, n ? "a line may not begin with '%%'" : "not UTF-8 text");
+			return false;
 		}
-		line += y->text[i] == '\n';
+		at.column++;
+		if (y->text[i] == '\n')
+			at = (struct sim_at){ at.line + 1, 1 };
 	}
-	return false;
+	return true;
+}
+
+/* One document; a second one would be overlooked. */
+static int read_documents(struct yaml *y, const struct yaml_object *o, void *object, const struct fy_parse_cfg *config)
+{
+	struct fy_parser *parser = fy_parser_create(config);
+	struct fy_document *document;
+	struct sim_at at = { 1, 1 };
+	unsigned n = 0;
+
+	if (!parser || fy_parser_set_string(parser, y->text, y->length) < 0) {
+		fy_parser_destroy(parser);
+		return -ENOMEM;
+	}
+	while ((document = fy_parse_load_document(parser))) {
+		if (n++ == 0)
+			read_map(y, o, object, fy_document_root(document), at);
+		else if (n == 2)
+			yaml_error(y, place_of_document(fy_document_root(document), at), "a file holds one document");
+		fy_parse_document_destroy(parser, document);
+	}
+	if (n == 0 || fy_parser_get_stream_error(parser))
+		report_syntax(y, config->diag);
+	fy_parser_destroy(parser);
+	return 0;
 }
 
 int yaml_read(struct yaml *y, const struct yaml_object *o, void *object)
 {
 	struct fy_diag_cfg diag_config;
 	struct fy_parse_cfg config = { .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG };
-	struct fy_document *document;
+	int r;
 
 	object_init(o, object);
-	if (has_directive(y))
+	if (!check_text(y))
 		return 0;
 	fy_diag_cfg_default(&diag_config);
 	diag_config.fp = NULL;
@@ -317,12 +370,7 @@ int yaml_read(struct yaml *y, const struct yaml_object *o, void *object)
 	if (!config.diag)
 		return -ENOMEM;
 	fy_diag_set_collect_errors(config.diag, true);
-	document = fy_document_build_from_string(&config, y->text, y->length);
-	if (document)
-		read_map(y, o, object, fy_document_root(document), (struct sim_at){ 1, 1 });
-	else
-		report_syntax(y, config.diag);
-	fy_document_destroy(document);
+	r = read_documents(y, o, object, &config);
 	fy_diag_destroy(config.diag);
-	return 0;
+	return r;
 }

@@ -128,5 +128,5 @@ int cli_ledger_show(struct cli *c), cli_ledger_dump(struct cli *c), cli_ledger_r
 int cli_cosched_status(struct cli *c), cli_cosched_top(struct cli *c), cli_cosched_trace(struct cli *c);
 int cli_sim_cosched(struct cli *c), cli_sim_replay(struct cli *c);
 /* --from and --span, where they are given. */
-int cli_sim_stretch(const struct cli *c, uint64_t *from_ns, uint64_t *span_ns);
+int cli_sim_stretch(const struct cli *c, uint64_t end_ns, uint64_t *from_ns, uint64_t *span_ns);
 int cli_doctor(struct cli *c), cli_completion(struct cli *c), cli_help(struct cli *c);

@@ -16,46 +16,49 @@
 
 /* --- reading --- */
 
-static char *read_file(const char *path, size_t *ret_length)
+/* The whole file, as it is: what is not text in it is told later. */
+static int read_file(const char *path, char **ret_text, size_t *ret_length)
 {
-	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
-	char *text = NULL;
-	size_t room = 0;
-	ssize_t n;
+	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re"), *out;
+	char part[4096];
+	size_t n;
+	int r = 0;
 
 	if (!in)
-		return NULL;
-	errno = 0;
-	n = getdelim(&text, &room, '\0', in);
-	if (n < 0 && !errno && text)
-		text[n = 0] = '\0';
+		return -errno;
+	out = open_memstream(ret_text, ret_length);
+	while (out && (n = fread(part, 1, sizeof(part), in)) > 0)
+		fwrite(part, 1, n, out);
+	if (!out || ferror(in))
+		r = -errno;
+	if (out && fclose(out) != 0)
+		r = -ENOMEM;
 	if (in != stdin)
 		fclose(in);
-	if (n < 0) {
-		free(text);
-		return NULL;
-	}
-	*ret_length = (size_t)n;
-	return text;
+	return r;
 }
 
 /* An option that replaces a quantity of the file. */
-static int replace(const struct cli *c, const char *option, enum units units, uint64_t least, uint64_t *value)
+static int replace(const struct cli *c, const char *option, enum units units, uint64_t least, uint64_t most, uint64_t *value)
 {
+	char from[UNITS_TEXT_MAX], to[UNITS_TEXT_MAX];
 	const char *text = cli_value(c, option);
 
 	if (!text)
 		return CLI_OK;
-	if (units_parse(units, text, value) == 0 && *value >= least)
+	if (units_parse(units, text, value) < 0)
+		return cli_usage(c, "--%s: '%s' is not %s", option, text, units_example(units));
+	if (*value >= least && *value <= most)
 		return CLI_OK;
-	return cli_usage(c, "--%s: '%s' is not %s", option, text, units_example(units));
+	return cli_usage(c, "--%s: '%s' is not from %s to %s", option, text, units_format(units, least, from),
+			 units_format(units, most, to));
 }
 
-int cli_sim_stretch(const struct cli *c, uint64_t *from_ns, uint64_t *span_ns)
+int cli_sim_stretch(const struct cli *c, uint64_t end_ns, uint64_t *from_ns, uint64_t *span_ns)
 {
-	int status = replace(c, "from", UNITS_DURATION, 0, from_ns);
+	int status = replace(c, "from", UNITS_DURATION, 0, end_ns, from_ns);
 
-	return status == CLI_OK ? replace(c, "span", UNITS_DURATION, 1000, span_ns) : status;
+	return status == CLI_OK ? replace(c, "span", UNITS_DURATION, 1000, SIM_DURATION_MAX_NS, span_ns) : status;
 }
 
 static int apply_options(const struct cli *c, struct sim_spec *spec)
@@ -66,22 +69,23 @@ static int apply_options(const struct cli *c, struct sim_spec *spec)
 	if (algorithms && sim_spec_algorithms(spec, algorithms) < 0)
 		return cli_usage(c, "--algorithms: '%s' is not a list of credit, credit+boost, co-credit, pooled, pooled-mute and fair",
 				 algorithms);
-	status = replace(c, "seeds", UNITS_COUNT, 1, &spec->seeds);
+	status = replace(c, "seeds", UNITS_COUNT, 1, SIM_SEEDS_MAX, &spec->seeds);
 	if (status == CLI_OK)
-		status = replace(c, "first-seed", UNITS_COUNT, 0, &spec->first_seed);
+		status = replace(c, "first-seed", UNITS_COUNT, 0, UINT32_MAX, &spec->first_seed);
 	if (status == CLI_OK)
-		status = replace(c, "duration", UNITS_DURATION, spec->period_ns, &spec->duration_ns);
+		status = replace(c, "duration", UNITS_DURATION, spec->period_ns, SIM_DURATION_MAX_NS, &spec->duration_ns);
 	return status;
 }
 
 static int read_spec(const struct cli *c, struct sim_spec *spec)
 {
 	size_t length = 0;
-	char *text = read_file(c->argv[0], &length);
-	int r;
+	char *text = NULL;
+	int r = read_file(c->argv[0], &text, &length);
 
-	if (!text) {
-		cli_error("%s: %s", c->argv[0], strerror(errno));
+	if (r < 0) {
+		cli_error("%s: %s", c->argv[0], strerror(-r));
+		free(text);
 		return EX_NOINPUT;
 	}
 	r = sim_spec_read(c->argv[0], text, length, spec, stderr);
@@ -134,7 +138,7 @@ static int record(const struct cli *c, const struct sim_spec *spec, size_t algor
 	FILE *out;
 	int r;
 
-	if (cli_sim_stretch(c, &from_ns, &span_ns) != CLI_OK)
+	if (cli_sim_stretch(c, spec->warmup_ns + spec->duration_ns, &from_ns, &span_ns) != CLI_OK)
 		return EX_USAGE;
 	r = sim_record(spec, (enum sim_algorithm)spec->algorithm[algorithm], spec->first_seed,
 		       picture && from_ns > LOOKBACK_NS ? from_ns - LOOKBACK_NS : 0, picture ? from_ns + span_ns : UINT64_MAX, &t);

@@ -116,12 +116,13 @@ static json_t *replay_json(const struct trace *t, const struct replay *r, enum s
 static int draw(const struct cli *c, const struct trace *t)
 {
 	uint64_t from_ns = 0, span_ns = 10 * t->header.params.slice_ns;
+	uint64_t end_ns = t->n_events ? t->event[t->n_events - 1].time_ns - t->event[0].time_ns : 0;
 	const char *path = cli_value(c, "svg");
 	char subtitle[256];
 	FILE *out;
 	int r;
 
-	if (cli_sim_stretch(c, &from_ns, &span_ns) != CLI_OK)
+	if (cli_sim_stretch(c, end_ns, &from_ns, &span_ns) != CLI_OK)
 		return EX_USAGE;
 	snprintf(subtitle, sizeof(subtitle), "%u CPUs, recorded, %.3f s into the trace", t->header.n_cpus, (double)from_ns / 1e9);
 	from_ns += t->n_events ? t->event[0].time_ns : 0;

@@ -7,6 +7,8 @@
  * the schema, aliases are followed without copying, so that nested ones cannot blow up, and libfyaml never prints.
  */
 #include "policy/loader.h"
+
+#include "base/utf8.h"
 #include "policy/suggest.h"
 
 #include <libfyaml.h>
@@ -344,27 +346,6 @@ static void report_syntax(struct loader *l, struct fy_diag *diag)
 		loader_error(l, ((struct policy_at){ l->file, 1, 1 }), "not YAML");
 }
 
-/* Bytes of the UTF-8 character at `p`; 0: it is none, or a control character. */
-static size_t character_length(const unsigned char *p, size_t left)
-{
-	size_t n = p[0] < 0x80			 ? 1
-		   : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-		   : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-		   : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-						 : 0;
-
-	if (n > left || (n == 1 && ((p[0] < ' ' && !strchr("\t\n\r", p[0])) || p[0] == '\0' || p[0] == 0x7f)))
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	/* Overlong forms, surrogates and what is past the last character. */
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||
-	    (p[0] == 0xf4 && p[1] >= 0x90))
-		return 0;
-	return n;
-}
-
 /*
  * What libfyaml does not get to see: bytes that are no text, and directives ("%YAML"), which a policy does not need;
  * its scanner does not come to an end of some of them. False: reported.
@@ -374,7 +355,7 @@ static bool check_text(struct loader *l, const char *text, size_t length)
 	struct policy_at at = { l->file, 1, 1 };
 
 	for (size_t i = 0, n; i < length; i += n) {
-		n = character_length((const unsigned char *)text + i, length - i);
+		n = utf8_character(text + i, length - i);
 		if (n == 0) {
 			loader_error(l, at, "not UTF-8 text");
 			return false;

@@ -95,7 +95,13 @@ END
 sim="sim cosched $dir/sim.yaml --duration 1s --seeds 2"
 expect 64 "either a file or --replay" "$fairlead" sim cosched
 expect 64 "not a list of" "$fairlead" $sim --algorithms fare
+expect 64 "not a list of" "$fairlead" $sim --algorithms fair,fair
+expect 64 "--seeds: '1001' is not from 1 to 1k" "$fairlead" $sim --seeds 1001
+expect 64 "--duration: '5us' is not from 30ms to" "$fairlead" $sim --duration 5us
+expect 64 "--from: '5s' is not from 0 to 4s" "$fairlead" $sim --from 5s --svg "$dir/late.svg"
 expect 66 "No such file" "$fairlead" sim cosched "$dir/none.yaml"
+printf 'vms: { a: { runs: hog } }\n\000nonsense' >"$dir/nul.yaml"
+expect 78 "nul.yaml:2:1: error: not UTF-8 text" "$fairlead" sim cosched "$dir/nul.yaml"
 expect 78 "bad-sim.yaml:1:13: error: a VM has no key 'run'" sh -c "echo 'vms: { adder: { run: hog } }' | sed s/adder/a/ >$dir/bad-sim.yaml; $fairlead sim cosched $dir/bad-sim.yaml"
 expect 0 "adder (7)" "$fairlead" $sim --csv "$dir/sim.csv" --svg "$dir/sim.svg" --trace "$dir/sim.trace" --algorithms pooled,fair
 expect 0 '"ms_per_request"' "$fairlead" --json $sim

@@ -59,6 +59,13 @@ static void test_mistakes(void **state)
 		{ "vms: { a: { runs: hog }, a: { runs: hog } }", "error" },
 		{ "vms: [ a ]", "vms must be a map" },
 		{ "vms: { a b: { runs: hog } }", "is no name" },
+		{ "vms: { a: { runs: hog } }\n---\ncpu: 4", "x.yaml:3:1: error: a file holds one document" },
+		{ "vms: { a: { runs: hog } }\n\xff", "x.yaml:2:1: error: not UTF-8 text" },
+		{ "algorithms: [fair, credit, fair]", "x.yaml:1:28: error: algorithms: 'fair' is listed twice" },
+		{ "vms: { a: { runs: hog, copies: 2 }, a-2: { runs: hog } }", "x.yaml:1:37: error: 'a-2' is the name of a copy of 'a'" },
+		{ "vms: { a: { runs: hog }, b: { runs: hog } }\ngroups: { b: { vms: [a] } }",
+		  "x.yaml:2:11: error: group 'b' has the name of a VM that is in no group" },
+		{ "vms: { a: { runs: hog, copies: 2 }, b: { runs: hog } }\ngroups: { a-1: { vms: [b] } }", "group 'a-1' has the name" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -80,6 +87,10 @@ static void test_copies(void **state)
 	assert_string_equal(spec.vm[0].name.text, "a-1");
 	assert_string_equal(spec.vm[1].name.text, "b");
 	assert_string_equal(spec.vm[3].name.text, "a-3");
+	free(errors);
+	/* No copies, and a group of the name of its VM: told apart. */
+	assert_int_equal(read_text("vms: { a: { runs: hog, copies: 2 }, a-3: { runs: hog }, a-01: { runs: hog } }\n"
+				   "groups: { a-3: { vms: [a-3] } }", &errors), 0);
 	free(errors);
 }
 
@@ -227,6 +238,31 @@ static void test_caps_and_weights(void **state)
 	free(errors);
 }
 
+/* However much shorter than a turn a cap is, nobody is entitled to more, and it is what it gets. */
+static void test_entitled_to_the_cap(void **state)
+{
+	char *errors = NULL;
+
+	assert_int_equal(read_text("cpus: 2\n"
+				   "vms:\n"
+				   "  other: { runs: hog, copies: 2 }\n"
+				   "  smp: { runs: hog, vcpus: 2, cap: 20 }\n"
+				   "  small: { runs: hog, cap: 1 }\n",
+				   &errors),
+			 0);
+	free(errors);
+	for (unsigned a = SIM_CREDIT; a <= SIM_POOLED; a++) {
+		assert_int_equal(sim_run(&spec, (enum sim_algorithm)a, 1, NULL, &result), 0);
+		for (unsigned i = 1; i <= 2; i++) {
+			double cap = (double)spec.vm[i].cap_percent / 100;
+
+			if (fabs(result.account[i].share.entitled - cap) > 0.01 * cap || fabs(result.account[i].error) > 0.01)
+				fail_msg("%s, cap %.2f: entitled to %.4f, ran %.4f", sim_algorithm_words[a], cap,
+					 result.account[i].share.entitled, result.account[i].share.ran);
+		}
+	}
+}
+
 /* Ratios of a thing to itself. */
 static void test_report(void **state)
 {
@@ -240,6 +276,7 @@ static void test_report(void **state)
 	spec.duration_ns = UINT64_C(2000000000);
 	assert_int_equal(sim_spec_algorithms(&spec, "pooled,credit"), 0);
 	assert_int_equal(sim_spec_algorithms(&spec, "pooled,debit"), -EINVAL);
+	assert_int_equal(sim_spec_algorithms(&spec, "pooled,pooled"), -EINVAL);
 	assert_int_equal(sim_report_run(&spec, &report, NULL), 0);
 	assert_int_equal(report.baseline, 1);
 	mean = sim_report_mean(&report, 1, sim_report_find(&report, "machine", "", "kicks_per_s"));
@@ -282,6 +319,14 @@ static void test_replay(void **state)
 			assert_int_equal(r->steps.interrupted, 0);
 			trace_free(&t);
 		}
+	/* A limit below a slice is of no effect, here and there. */
+	read_example("web");
+	spec.duration_ns = UINT64_C(2000000000);
+	spec.credit_limit_ns = 0;
+	assert_int_equal(sim_record(&spec, SIM_POOLED, 1, 0, UINT64_MAX, &t), 0);
+	assert_int_equal(replay_run(&t, SIM_POOLED, r, &why), 0);
+	assert_int_equal(r->steps.same, r->steps.steps);
+	trace_free(&t);
 	read_example("web");
 	spec.duration_ns = UINT64_C(2000000000);
 	assert_int_equal(sim_record(&spec, SIM_CREDIT, 1, UINT64_MAX - 1, UINT64_MAX, &t), 0);
@@ -404,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_idle_member_costs_nothing),
 		cmocka_unit_test(test_polling_member),
 		cmocka_unit_test(test_caps_and_weights),
+		cmocka_unit_test(test_entitled_to_the_cap),
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_trace_file),
 		cmocka_unit_test(test_picture),
