@@ -190,7 +190,7 @@ static void measure(struct bench *b)
 		ops = total(b) - ops;
 	}
 	printf("{\"workers\": %u, \"ops\": %lu, \"iops\": %.0f, \"worker_ns_per_op\": %.2f}\n", b->workers, (unsigned long)ops,
-	       (double)ops * 1e9 / (double)(ended - began), (double)(ended - began) * b->workers / (double)ops);
+	       (double)ops * 1e9 / (double)(ended - began), ops ? (double)(ended - began) * b->workers / (double)ops : 0);
 	fflush(stdout);
 }
 

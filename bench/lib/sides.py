@@ -175,16 +175,19 @@ def rounds(bench, sides, measure):
 
 
 def ratios(above, below):
-    """Round by round."""
-    return [a / b for a, b in zip(above, below)]
+    """Round by round, but for those in which a busy machine let the other side do nothing at all."""
+    got = [a / b for a, b in zip(above, below) if b]
+    if not got:
+        raise Broken("not one request in the measured time; the machine is too busy")
+    return got
 
 
 def median_interval(values):
     """Where the median of what `values` were drawn from lies with 95 % confidence, however it is distributed: as many of n draws
     are below it as tosses of a coin show heads."""
     ordered, n = sorted(values), len(values)
-    cut, tail = 0, 0.5 ** n
+    cut, tail = 0, 1 / 2 ** n
     while tail <= 0.025 and cut < n // 2:
         cut += 1
-        tail += math.comb(n, cut) * 0.5 ** n
+        tail += math.comb(n, cut) / 2 ** n
     return ordered[max(cut - 1, 0)], ordered[n - max(cut, 1)]
