@@ -35,6 +35,7 @@ struct cli_command {
 	int (*run)(struct cli *);
 	unsigned least, most; /* arguments */
 	const struct cli_option *options;
+	const char *section; /* of the list of commands, where one begins here */
 };
 
 struct cli {
@@ -59,6 +60,10 @@ const char *cli_value(const struct cli *c, const char *option);
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, then how the command is used; returns EX_USAGE. */
 int cli_usage(const struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whether commands begin with this word ("disk"); the list of them. */
+bool cli_is_noun(const char *word);
+void cli_list_noun(const char *noun, FILE *out);
 
 /* --- talking to the daemon (call.c) --- */
 
@@ -108,6 +113,12 @@ void cli_table_end(struct cli_table *t, FILE *out);
 const char *cli_size(uint64_t bytes, char text[32]);
 const char *cli_count(double n, char text[32]);
 const char *cli_time(uint64_t ns, char text[32]);
+
+/* "error" or "errors" */
+static inline const char *cli_plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
 
 /* Whatever is in a JSON tree, indented, for documents whose shape is not known here. */
 void cli_print_tree(FILE *out, const json_t *value, int indent);

@@ -66,21 +66,22 @@ static const struct cli_option sim_options[] = {
 };
 
 const struct cli_command cli_commands[] = {
-	{ "check", "[FILE…]", "find every mistake in a policy, without a daemon", cli_check, 0, CLI_ARGS_MAX, NULL },
+	{ "check", "[FILE…]", "find every mistake in a policy, without a daemon", cli_check, 0, CLI_ARGS_MAX, NULL, "Policies" },
 	{ "apply", "[FILE…]", "make a policy run, all of it or nothing; without FILE, the daemon's own", cli_apply, 0,
 	  CLI_ARGS_MAX, NULL },
 	{ "diff", "[[OLD] FILE]", "what a policy would change in the running one, or in OLD", cli_diff, 0, 2, NULL },
-	{ "status", "", "the daemon, its workers, pools and disks", cli_status, 0, 0, NULL },
+	{ "status", "", "the daemon, its workers, pools and disks", cli_status, 0, 0, NULL, "What runs" },
 	{ "stats", "", "counters of workers, disks, queues and pools", cli_stats, 0, 0, stats_options },
 	{ "events", "[EVENT…]", "print events as they come", cli_events, 0, CLI_ARGS_MAX, NULL },
 	{ "vm list", "", "VMs with their disks and front-ends", cli_vm_list, 0, 0, NULL },
-	{ "disk add", "VM/DISK --pool POOL", "attach a disk, for good", cli_disk_add, 1, 2, disk_add_options },
+	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
+	{ "disk add", "VM/DISK --pool POOL", "attach a disk, for good", cli_disk_add, 1, 2, disk_add_options, "Disks" },
 	{ "disk remove", "VM/DISK", "detach a disk, for good; its image stays", cli_disk_remove, 1, 2, NULL },
 	{ "disk resize", "VM/DISK SIZE", "change a disk's size; a running guest sees it", cli_disk_resize, 2, 3, NULL },
 	{ "disk drain", "VM/DISK", "let go of what promises hold back of a disk, before the guest unplugs it", cli_disk_drain, 1, 2,
 	  drain_options },
-	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL },
-	{ "slo set", "TARGET KEY=VALUE…", "change promises, for good; TARGET is VM, VM/CLASS, or /CLASS for every VM",
+	{ "slo", "[VM[/CLASS]]", "every promise, what was attained, and why not more", cli_slo, 0, 1, NULL, "Promises" },
+	{ "slo set", "TARGET KEY=VALUE…", "change promises for good: web/gold reservation.iops=50, web limit.iops=20k, /gold shares=200",
 	  cli_slo_set, 2, CLI_ARGS_MAX, NULL },
 	{ "slo unset", "TARGET", "back to what the policy's files promise", cli_slo_unset, 1, 1, NULL },
 	{ "top", "", "the same as slo, live", cli_top, 0, 0, top_options },
@@ -92,15 +93,14 @@ const struct cli_command cli_commands[] = {
 	  log_options },
 	{ "ledger replay", "--pool POOL | FILE…", "plan anew from logs and compare with what was planned",
 	  cli_ledger_replay, 0, CLI_ARGS_MAX, log_options },
-	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
-	  sim_options },
 	{ "cosched status", "[NAME]", "co-scheduled VMs and groups: shares, ready time, credit, requests", cli_cosched_status, 0, 1,
-	  NULL },
+	  NULL, "Co-scheduling" },
 	{ "cosched top", "", "the same, live", cli_cosched_top, 0, 0, top_options },
 	{ "cosched trace", "--out FILE", "record what the scheduler does, as a picture or to be replayed", cli_cosched_trace, 0, 0,
 	  trace_options },
-	{ "doctor", "[FILE]", "find the classic mistakes, and say how to mend them", cli_doctor, 0, 1, NULL },
-	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL },
+	{ "sim cosched", "FILE", "simulate co-scheduling: what it would gain, and for whom", cli_sim_cosched, 0, 1,
+	  sim_options },
+	{ "rpc describe", "", "the control socket's methods and events", cli_rpc_describe, 0, 0, NULL, "Other" },
 	{ "rpc call", "METHOD [PARAMS]", "call one, with parameters as a JSON object", cli_rpc_call, 1, 2, NULL },
 	{ "completion", "bash|zsh", "print a shell's completion", cli_completion, 1, 1, NULL },
 	{ "help", "[COMMAND]", "tell what there is, or how one is used", cli_help, 0, 2, NULL },
@@ -108,6 +108,28 @@ const struct cli_command cli_commands[] = {
 };
 
 /* --- help --- */
+
+static bool has_noun(const struct cli_command *command, const char *noun)
+{
+	size_t n = strlen(noun);
+
+	return strncmp(command->name, noun, n) == 0 && command->name[n] == ' ';
+}
+
+bool cli_is_noun(const char *word)
+{
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (has_noun(command, word))
+			return true;
+	return false;
+}
+
+void cli_list_noun(const char *noun, FILE *out)
+{
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (has_noun(command, noun))
+			fprintf(out, "  fairlead %-16s %s\n", command->name, command->doc);
+}
 
 static void print_options(const struct cli_option *options)
 {
@@ -126,6 +148,10 @@ static int print_command(const struct cli_command *command)
 		fputs("\noptions:\n", stdout);
 		print_options(command->options);
 	}
+	if (cli_is_noun(command->name)) {
+		fputs("\nand:\n", stdout);
+		cli_list_noun(command->name, stdout);
+	}
 	fputs("\noptions of every command:\n", stdout);
 	print_options(cli_options);
 	return CLI_OK;
@@ -133,9 +159,12 @@ static int print_command(const struct cli_command *command)
 
 static int print_commands(void)
 {
-	fputs("usage: fairlead [--json] [--control PATH] COMMAND …\n\n", stdout);
-	for (const struct cli_command *command = cli_commands; command->name; command++)
+	fputs("usage: fairlead [--json] [--control PATH] COMMAND …\n", stdout);
+	for (const struct cli_command *command = cli_commands; command->name; command++) {
+		if (command->section)
+			printf("\n%s:\n", command->section);
 		printf("  %-16s %s\n", command->name, command->doc);
+	}
 	fputs("\noptions of every command:\n", stdout);
 	print_options(cli_options);
 	return CLI_OK;
@@ -174,5 +203,9 @@ int cli_help(struct cli *c)
 	for (const struct cli_command *command = cli_commands; command->name; command++)
 		if (strcmp(command->name, name) == 0)
 			return print_command(command);
+	if (cli_is_noun(name)) {
+		cli_list_noun(name, stdout);
+		return CLI_OK;
+	}
 	return cli_usage(c, "no command '%s'", name);
 }

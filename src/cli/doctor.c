@@ -112,8 +112,8 @@ static struct policy *look_at_policy(struct doctor *d, const char *path, bool as
 	if (policy_load_sources(s, n, &p, &diag) < 0) {
 		char *first = diag.n ? policy_diagnostic_text(&diag.d[0]) : NULL;
 
-		doctor_add(d, DOCTOR_ERROR, path, "see fairlead check for all of them", "%zu mistakes in it: %s",
-			   diag.n_errors, first ? first : "");
+		doctor_add(d, DOCTOR_ERROR, path, "see fairlead check for all of them", "%zu mistake%s in it: %s",
+			   diag.n_errors, cli_plural(diag.n_errors), first ? first : "");
 		free(first);
 	}
 	policy_sources_free(s, n);
@@ -138,8 +138,7 @@ static void look_at_disks(struct doctor *d)
 					   "move the image to a filesystem with O_DIRECT (ext4, xfs, a block device; "
 					   "not tmpfs)",
 					   "its image cannot be opened with O_DIRECT, so every request is copied "
-					   "through the "
-					   "page cache");
+					   "through the page cache");
 			if (cli_text(disk, "fault")[0])
 				doctor_add(d, DOCTOR_ERROR, name,
 					   "reset the device or restart the guest; its driver broke the rules",
@@ -174,11 +173,9 @@ static void look_at_promises(struct doctor *d)
 			if (says_ring_full(node))
 				doctor_add(d, DOCTOR_WARNING, name,
 					   "give the disk a queue for each vCPU and a larger queue-size, or let the "
-					   "guest keep "
-					   "fewer requests outstanding",
+					   "guest keep fewer requests outstanding",
 					   "a full ring hides its requests: others of the VM hold every place in the "
-					   "queue, so "
-					   "that these wait inside the guest");
+					   "queue, so that these wait inside the guest");
 		}
 		if (json_is_true(json_object_get(pool, "latency_unreachable")))
 			doctor_add(d, DOCTOR_WARNING, cli_text(pool, "pool"),

@@ -30,6 +30,12 @@ void cli_error(const char *format, ...)
 	fputc('\n', stderr);
 }
 
+static int print_usage(const struct cli *c)
+{
+	fprintf(stderr, "usage: fairlead %s%s%s\n", c->command->name, *c->command->args ? " " : "", c->command->args);
+	return EX_USAGE;
+}
+
 int cli_usage(const struct cli *c, const char *format, ...)
 {
 	va_list args;
@@ -38,8 +44,8 @@ int cli_usage(const struct cli *c, const char *format, ...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "\nusage: fairlead %s%s%s\n", c->command->name, *c->command->args ? " " : "", c->command->args);
-	return EX_USAGE;
+	fputc('\n', stderr);
+	return print_usage(c);
 }
 
 const char *cli_value(const struct cli *c, const char *option)
@@ -117,40 +123,28 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_wo
 	return found;
 }
 
-/* The commands of a noun ("disk"); how many there are. */
-static unsigned list_noun(const char *noun)
-{
-	size_t n = strlen(noun);
-	unsigned found = 0;
-
-	for (const struct cli_command *command = cli_commands; command->name; command++)
-		if (strncmp(command->name, noun, n) == 0 && command->name[n] == ' ') {
-			printf("  fairlead %-20s %s\n", command->name, command->doc);
-			found++;
-		}
-	return found;
-}
-
 static bool asks_for_help(const char *word)
 {
 	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
+/* A noun alone, or with a verb that it does not have, or no command at all. */
 static int report_unknown(int argc, char **argv)
 {
-	char word[128];
+	bool noun = cli_is_noun(argv[0]);
 	struct suggest near;
+	char word[128];
 
-	if (argc > 1 && asks_for_help(argv[1]) && list_noun(argv[0]) > 0)
-		return CLI_OK;
-	snprintf(word, sizeof(word), "%s", argv[0]);
-	for (const struct cli_command *command = cli_commands; command->name; command++) {
-		size_t n = strlen(argv[0]);
-
-		/* A noun alone, or with a verb it does not have: the whole is what was mistyped. */
-		if (argc > 1 && strncmp(command->name, argv[0], n) == 0 && command->name[n] == ' ')
-			snprintf(word, sizeof(word), "%s %s", argv[0], argv[1]);
+	if (noun && argc == 1) {
+		cli_error("'%s' wants a second word:", argv[0]);
+		cli_list_noun(argv[0], stderr);
+		return EX_USAGE;
 	}
+	if (noun && asks_for_help(argv[1])) {
+		cli_list_noun(argv[0], stdout);
+		return CLI_OK;
+	}
+	snprintf(word, sizeof(word), "%s%s%s", argv[0], noun ? " " : "", noun ? argv[1] : "");
 	suggest_init(&near, word);
 	for (const struct cli_command *command = cli_commands; command->name; command++)
 		suggest_offer(&near, command->name);
@@ -174,7 +168,7 @@ static int run_command(struct cli *c, int argc, char **argv)
 	argc -= words - 1;
 	argv[0] = (char *)"fairlead";
 	if (read_options(c, argc, argv, &help) != 0)
-		return cli_usage(c, "wrong options for '%s'", c->command->name);
+		return print_usage(c);
 	c->argc = argc - optind;
 	c->argv = argv + optind;
 	if (help) {
@@ -196,6 +190,8 @@ int main(int argc, char **argv)
 	int status;
 
 	setlocale(LC_CTYPE, "");
+	if (argc > 0)
+		argv[0] = (char *)"fairlead"; /* what getopt says begins with it */
 	if (read_options(&c, argc, argv, &help) != 0)
 		return EX_USAGE;
 	if (help || optind == argc)

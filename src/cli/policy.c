@@ -97,7 +97,8 @@ int cli_check(struct cli *c)
 			       (int)cli_integer(counts, "vms"), (int)cli_integer(counts, "disks"),
 			       (int)cli_integer(counts, "nics"), diag.n);
 		else
-			fprintf(stderr, "%zu errors, %zu warnings\n", diag.n_errors, diag.n - diag.n_errors);
+			fprintf(stderr, "%zu error%s, %zu warning%s\n", diag.n_errors, cli_plural(diag.n_errors),
+				diag.n - diag.n_errors, cli_plural(diag.n - diag.n_errors));
 	}
 	json_decref(counts);
 	policy_free(p);

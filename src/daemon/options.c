@@ -17,9 +17,9 @@ enum { KEY_SOCKET = 256, KEY_FD, KEY_FILE, KEY_RO, KEY_CAPABILITIES, KEY_DEBUG }
 
 static const struct argp_option table[] = {
 	{ "config", 'c', "FILE", 0, "Serve what this policy says (default /etc/fairlead/fairlead.yaml)", 1 },
-	{ "socket-path", KEY_SOCKET, "PATH", 0, "Without a policy: serve one disk on this socket", 2 },
-	{ "fd", KEY_FD, "N", 0, "The same on a socket that was inherited", 2 },
-	{ "blk-file", KEY_FILE, "FILE", 0, "The disk's image: a regular file or a block device", 2 },
+	{ "socket-path", KEY_SOCKET, "PATH", 0, "Serve it on this socket", 2 },
+	{ "fd", KEY_FD, "N", 0, "Serve it on this socket, which was inherited", 2 },
+	{ "blk-file", KEY_FILE, "FILE", 0, "Without a policy: serve one disk with this image, a regular file or a block device", 2 },
 	{ "read-only", KEY_RO, NULL, 0, "The guest may not write", 2 },
 	{ "print-capabilities", KEY_CAPABILITIES, NULL, 0, "Print what a management program wants to know, as JSON", 3 },
 	{ "debug", KEY_DEBUG, NULL, 0, "Log more", 3 },

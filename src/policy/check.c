@@ -312,6 +312,9 @@ static void check_vm(struct loader *l, const struct policy_vm *vm)
 		check_disk(l, vm, &vm->disks[i]);
 	for (size_t i = 0; i < vm->n_nics; i++)
 		check_promise(l, &vm->nics[i].promise, vm->nics[i].at, "");
+	if (vm->n_nics > 0)
+		loader_warning(l, vm->nics[0].at, "VM '%s' has NICs: they are checked, but fairleadd serves disks only",
+			       vm->name);
 }
 
 static void check_uplink(struct loader *l, const struct policy_uplink *u)

@@ -66,6 +66,8 @@ expect 64 "usage: fairlead" "$fairlead"
 expect 0 "disk resize" "$fairlead" --help
 expect 0 "SIZE" "$fairlead" help disk resize
 expect 0 "fairlead disk drain" "$fairlead" disk --help
+expect 0 "fairlead disk drain" "$fairlead" help disk
+expect 64 "fairlead disk drain" "$fairlead" disk
 expect 69 "is fairlead-cosched running" "$fairlead" --control "$dir/none.sock" cosched status
 expect 64 "where to" "$fairlead" cosched trace
 expect 64 "did you mean 'status'" "$fairlead" statsu
@@ -86,7 +88,7 @@ expect 0 "size: 16MiB -> 32MiB" "$fairlead" diff "$dir/fairlead.yaml" "$dir/new.
 expect 0 '"field": "reservation.iops"' "$fairlead" diff --json "$dir/fairlead.yaml" "$dir/new.yaml"
 expect 69 "is fairleadd running?" "$fairlead" --control "$dir/control.sock" status
 expect 1 "systemctl start fairleadd" "$fairlead" doctor --control "$dir/control.sock" "$dir/fairlead.yaml"
-expect 1 "mistakes in it" "$fairlead" doctor --control "$dir/control.sock" "$dir/bad.yaml"
+expect 1 "3 mistakes in it" "$fairlead" doctor --control "$dir/control.sock" "$dir/bad.yaml"
 cat >"$dir/sim.yaml" <<END
 vms: { driver: { batch: 8 }, web: , adder: { runs: hog, copies: 7 } }
 groups: { shop: { vms: [driver, web] } }
