@@ -6,12 +6,12 @@
  *
  * Beyond that: a chain handed out is within its limits, is handed out once, and every byte that it maps can be touched.
  */
+#include "check.h"
+
 #include "frontend/ring.h"
 #include "virtio/virtqueue_struct.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RING_MAX 32u
 #define USED_BYTES 65536u /* of guest memory, so that random addresses hit */
@@ -55,22 +55,16 @@ static uint16_t next_u16(struct program *p)
 	return low | next_u8(p) << 8;
 }
 
-static void must(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 /* Memory is mapped once a process; an input finds its first part zeroed. */
 static void memory_reset(void)
 {
 	struct memmap_region_spec spec;
 
 	if (!g.map) {
-		must(!front_memory_init(&g.memory, USED_BYTES, 1, false));
+		CHECK(!front_memory_init(&g.memory, USED_BYTES, 1, false));
 		spec = (struct memmap_region_spec){ .gpa = g.memory.region[0].gpa, .size = USED_BYTES,
 						    .uva = g.memory.region[0].uva, .fd = g.memory.fd };
-		must(!memmap_create(&spec, 1, &g.map));
+		CHECK(!memmap_create(&spec, 1, &g.map));
 	}
 	memset(g.memory.base, 0, USED_BYTES);
 	memset(g.inflight, 0, sizeof(g.inflight));
@@ -92,7 +86,7 @@ static bool guest_begin(uint8_t flags, uint8_t size)
 	if (!c.packed)
 		c.size = 1u << size % 6;
 	memory_reset();
-	must(!front_ring_init(&g.ring, &c, &g.memory));
+	CHECK(!front_ring_init(&g.ring, &c, &g.memory));
 	g.log = (struct dirty_log){ .bits = g.log_bits, .bytes = sizeof(g.log_bits) };
 	g.setup = (struct virtqueue_setup){
 		.size = c.size, .packed = c.packed, .event_idx = c.event_idx, .indirect = c.indirect,
@@ -167,9 +161,9 @@ static void chain_check(const struct virtq_chain *c)
 	uint32_t bytes[2] = { 0 };
 	struct iovec iov[4];
 
-	must(c->id < g.setup.size && c->n_seg && c->n_seg <= VIRTQUEUE_CHAIN_MAX && c->n_out <= c->n_seg);
+	CHECK(c->id < g.setup.size && c->n_seg && c->n_seg <= VIRTQUEUE_CHAIN_MAX && c->n_out <= c->n_seg);
 	for (unsigned i = 0; i < g.n_held; i++)
-		must(g.held[i] != c);
+		CHECK(g.held[i] != c);
 	for (unsigned i = 0; i < c->n_seg; i++) {
 		int n = memmap_iov(g.map, c->seg[i].gpa, c->seg[i].len, iov, 4);
 
@@ -180,7 +174,7 @@ static void chain_check(const struct virtq_chain *c)
 			else
 				(void)((volatile uint8_t *)iov[k].iov_base)[iov[k].iov_len - 1];
 	}
-	must(bytes[0] == c->out_bytes && bytes[1] == c->in_bytes);
+	CHECK(bytes[0] == c->out_bytes && bytes[1] == c->in_bytes);
 }
 
 static void device_take(struct program *p)
@@ -188,7 +182,7 @@ static void device_take(struct program *p)
 	struct virtq_chain *chain[40];
 	unsigned max = 1 + next_u8(p) % 40, n = virtqueue_take(&g.queue, chain, max);
 
-	must(n <= max && g.n_held + n <= g.setup.size);
+	CHECK(n <= max && g.n_held + n <= g.setup.size);
 	for (unsigned i = 0; i < n; i++) {
 		chain_check(chain[i]);
 		g.held[g.n_held++] = chain[i];

@@ -3,20 +3,12 @@
  * Fuzzes the control socket: an input is what a client sends before it goes. Its methods answer at once, later or never
  * before the client has gone; events come meanwhile. Whatever it sends, nothing of it is left afterwards.
  */
+#include "check.h"
+
 #include "ctl/server_internal.h"
 
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition) \
-	do {             \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 static struct ctl_server *server;
 static sd_event *event;

@@ -5,24 +5,17 @@
  * have, so that sequence and check are right and replay takes them at their word. Whatever they say, reading ends, counts fit,
  * and every record that was read is dumped.
  */
+#include "check.h"
+
 #include "ledger/replay.h"
 
 #include <errno.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define LOGS_MAX 4u
 #define RECORDS 1024u
-#define CHECK(condition) \
-	do {             \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 static void count_line(void *to, const char *text)
 {

@@ -10,6 +10,8 @@
  * Whatever it does: no crash, no access out of bounds, and when the front-end is gone nothing is left of it; an open
  * descriptor, a running queue or a session that does not end aborts.
  */
+#include "check.h"
+
 #include "blk/disk.h"
 #include "store/store.h"
 #include "tests/unit/vhost_harness.h"
@@ -20,8 +22,6 @@
 #define QUEUES 4u
 #define BUSY_BYTES (RING_AT(QUEUES))
 #define SHARED_BYTES 0x10000u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* --- the input --- */
 
@@ -230,8 +230,7 @@ static void do_queue(struct front *f, struct program *p)
 
 static void guest_write(struct front *f, const void *bytes, size_t n, uint64_t at)
 {
-	if (at + n <= GUEST_BYTES && pwrite(f->client.memory_fd, bytes, n, (off_t)at) < 0)
-		abort();
+	CHECK(at + n > GUEST_BYTES || pwrite(f->client.memory_fd, bytes, n, (off_t)at) >= 0);
 }
 
 static void do_guest_write(struct front *f, struct program *p)
@@ -278,8 +277,7 @@ static void do_truncate(struct front *f, struct program *p)
 {
 	int fd = fd_pick(f, next_u8(p) & 1 ? 0 : 2);
 
-	if (ftruncate(fd, next_u16(p)) < 0)
-		abort();
+	CHECK(ftruncate(fd, next_u16(p)) == 0);
 }
 
 static void do_notice(struct front *f, struct program *p)
@@ -323,12 +321,10 @@ static void front_open(struct front *f, sd_event *event, bool on_disk)
 	f->shared = client_memory("shared", SHARED_BYTES);
 	f->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	f->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || pipe2(f->pipe, O_CLOEXEC) < 0 ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, f->pair) < 0)
-		abort();
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && pipe2(f->pipe, O_CLOEXEC) == 0 &&
+	      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, f->pair) == 0);
 	client_init(&f->client, event, pair[0]);
-	if (vhost_session_create(event, on_disk ? &real.disk->device : &f->model.device, pair[1], &events, f, &f->session) < 0)
-		abort();
+	CHECK(vhost_session_create(event, on_disk ? &real.disk->device : &f->model.device, pair[1], &events, f, &f->session) == 0);
 }
 
 /* The front-end hangs up; held continuations come, each of which may lead to others. */
@@ -342,8 +338,7 @@ static void front_close(struct front *f)
 	}
 	while (f->session && f->on_disk)
 		sd_event_run(f->client.event, UINT64_MAX);
-	if (f->session || f->model.began != f->model.ended || f->model.starts != f->model.stops)
-		abort();
+	CHECK(!f->session && f->model.began == f->model.ended && f->model.starts == f->model.stops);
 	client_fini(&f->client);
 	model_fini(&f->model);
 	close(f->shared);
@@ -365,21 +360,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned fds = fds_open();
 
 	if (!event) {
-		if (sd_event_new(&event) < 0)
-			abort();
+		CHECK(sd_event_new(&event) >= 0);
 		disk_make(event);
 	}
 	front_open(&f, event, next_u8(&p) & 1);
 	m.memory_fd = f.client.memory_fd;
-	if (pthread_create(&m.thread, NULL, meddle, &m) != 0)
-		abort();
+	CHECK(pthread_create(&m.thread, NULL, meddle, &m) == 0);
 	front_run(&f, &p);
 	/* The file outlives the thread that writes to it. */
 	__atomic_store_n(&m.stop, true, __ATOMIC_RELAXED);
 	pthread_join(m.thread, NULL);
 	front_close(&f);
 	/* The first run opens what the event loop keeps. */
-	if (runs++ > 0 && fds_open() != fds)
-		abort();
+	CHECK(runs++ == 0 || fds_open() == fds);
 	return 0;
 }

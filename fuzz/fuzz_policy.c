@@ -4,19 +4,11 @@
  * says, it is refused with a message or is a whole policy: it can be copied, is no different from its copy, and knows a
  * class for every ioprio.
  */
+#include "check.h"
+
 #include "policy/policy.h"
 
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition) \
-	do {             \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 static void use(const struct policy *p)
 {

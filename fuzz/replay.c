@@ -3,14 +3,14 @@
  * Runs a fuzz target over files and folders of inputs, in the order of their names: what libFuzzer's main does with a corpus,
  * for builds without it. Exit status 0: none of them crashed.
  */
+#include "check.h"
+
 #include <dirent.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int file_run(const char *path)
 {

@@ -160,16 +160,8 @@ static void check_sum(struct loader *l, const struct policy_vm *vm, enum units u
 
 static void admit_classes(struct loader *l, const struct policy_vm *vm)
 {
-	struct policy_rate sum = { 0 };
+	struct policy_rate sum = loader_classes_reserve(vm);
 
-	for (size_t i = 0; i < vm->n_classes; i++) {
-		const struct policy_rate *r = &vm->classes[i].promise.reservation;
-
-		if (__builtin_add_overflow(sum.milli_iops, r->milli_iops, &sum.milli_iops))
-			sum.milli_iops = UINT64_MAX;
-		if (__builtin_add_overflow(sum.bandwidth_bytes, r->bandwidth_bytes, &sum.bandwidth_bytes))
-			sum.bandwidth_bytes = UINT64_MAX;
-	}
 	check_sum(l, vm, UNITS_RATE, sum.milli_iops, vm->promise.reservation.milli_iops, "iops");
 	check_sum(l, vm, UNITS_BANDWIDTH, sum.bandwidth_bytes, vm->promise.reservation.bandwidth_bytes, "of bandwidth");
 }

@@ -64,6 +64,8 @@ bool loader_name_valid(const char *name);
 
 /* resolve.c, check.c (of which check_cosched.c is a part), admission.c: in this order, each only looks at what the ones before it made. */
 void loader_resolve(struct loader *l);
+/* All of a VM's classes together, UINT64_MAX where that does not fit. */
+struct policy_rate loader_classes_reserve(const struct policy_vm *vm);
 void loader_check(struct loader *l);
 void loader_check_cosched(struct loader *l);
 void loader_admit(struct loader *l);

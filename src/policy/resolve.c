@@ -220,10 +220,9 @@ static void resolve_default_class(struct loader *l, struct policy_vm *vm)
 			       sizeof(*vm->classes));
 }
 
-/* A VM that says nothing else reserves what its classes do. */
-static void resolve_vm_reservation(struct policy_vm *vm)
+struct policy_rate loader_classes_reserve(const struct policy_vm *vm)
 {
-	struct policy_rate sum = { 0 }, *own = &vm->promise.reservation;
+	struct policy_rate sum = { 0 };
 
 	for (size_t i = 0; i < vm->n_classes; i++) {
 		const struct policy_rate *r = &vm->classes[i].promise.reservation;
@@ -233,6 +232,14 @@ static void resolve_vm_reservation(struct policy_vm *vm)
 		if (__builtin_add_overflow(sum.bandwidth_bytes, r->bandwidth_bytes, &sum.bandwidth_bytes))
 			sum.bandwidth_bytes = UINT64_MAX;
 	}
+	return sum;
+}
+
+/* A VM that says nothing else reserves what its classes do. */
+static void resolve_vm_reservation(struct policy_vm *vm)
+{
+	struct policy_rate sum = loader_classes_reserve(vm), *own = &vm->promise.reservation;
+
 	if (own->milli_iops == 0)
 		own->milli_iops = sum.milli_iops;
 	if (own->bandwidth_bytes == 0)

@@ -6,7 +6,6 @@
  * anybody wants more; the division is the weighted max-min one, found again by a slow reference in exact fractions;
  * reservations that fit are met; what is idle is lent and comes back with the next plan.
  */
-#include "base/clock.h"
 #include "ledger/fill.h"
 #include "ledger/plan.h"
 
@@ -16,32 +15,14 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "random.h"
+
 typedef unsigned __int128 u128;
 typedef __int128 i128;
 
-static uint64_t seed;
-
-/* splitmix64 */
-static uint64_t rnd(void)
+static uint64_t random_to(uint64_t n)
 {
-	uint64_t z = seed += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-static uint64_t rnd_to(uint64_t n)
-{
-	return rnd() % (n + 1);
-}
-
-static void seed_begin(const char *what)
-{
-	const char *given = getenv("FAIRLEAD_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : clock_now_ns();
-	print_message("%s: FAIRLEAD_SEED=0x%llx\n", what, (unsigned long long)seed);
+	return random_next() % (n + 1);
 }
 
 /* --- the reference: the level as a fraction num/den, found by trying every point where an item meets a bound --- */
@@ -107,21 +88,21 @@ static void division_check(uint64_t amount, const struct ledger_fill_item *item,
 static void fill_is_exact(void **state)
 {
 	(void)state;
-	seed_begin("fill");
+	random_begin("fill");
 	for (unsigned round = 0; round < 30000; round++) {
 		struct ledger_fill_item item[12], copy[12];
-		uint64_t got[12], scale = UINT64_C(1) << rnd_to(29), floors = 0, amount;
-		unsigned n = 1 + (unsigned)rnd_to(11);
+		uint64_t got[12], scale = UINT64_C(1) << random_to(29), floors = 0, amount;
+		unsigned n = 1 + (unsigned)random_to(11);
 
 		for (unsigned i = 0; i < n; i++) {
-			item[i].cap = rnd_to(scale);
-			item[i].floor = rnd_to(2) ? 0 : rnd_to(item[i].cap);
-			item[i].weight = 1 + rnd_to(rnd_to(1) ? 4000 : 3);
+			item[i].cap = random_to(scale);
+			item[i].floor = random_to(2) ? 0 : random_to(item[i].cap);
+			item[i].weight = 1 + random_to(random_to(1) ? 4000 : 3);
 			floors += item[i].floor;
 		}
-		amount = floors + rnd_to(scale * n);
+		amount = floors + random_to(scale * n);
 		memcpy(copy, item, sizeof(copy));
-		ledger_fill(amount, item, n, rnd());
+		ledger_fill(amount, item, n, random_next());
 		for (unsigned i = 0; i < n; i++)
 			got[i] = item[i].got;
 		division_check(amount, copy, got, n);
@@ -132,21 +113,21 @@ static void fill_is_exact(void **state)
 static void fill_scales_floors(void **state)
 {
 	(void)state;
-	seed_begin("floors");
+	random_begin("floors");
 	for (unsigned round = 0; round < 10000; round++) {
 		struct ledger_fill_item item[8];
 		uint64_t floor[8], floors = 0, total = 0, amount;
-		unsigned n = 1 + (unsigned)rnd_to(7);
+		unsigned n = 1 + (unsigned)random_to(7);
 
 		for (unsigned i = 0; i < n; i++) {
-			floor[i] = rnd_to(1000000);
+			floor[i] = random_to(1000000);
 			floors += floor[i];
-			item[i] = (struct ledger_fill_item){ .floor = floor[i], .cap = floor[i] + rnd_to(1000), .weight = 1 + rnd_to(9) };
+			item[i] = (struct ledger_fill_item){ .floor = floor[i], .cap = floor[i] + random_to(1000), .weight = 1 + random_to(9) };
 		}
 		if (floors == 0)
 			continue;
-		amount = rnd_to(floors - 1);
-		ledger_fill(amount, item, n, rnd());
+		amount = random_to(floors - 1);
+		ledger_fill(amount, item, n, random_next());
 		for (unsigned i = 0; i < n; i++) {
 			i128 off = (i128)item[i].got * floors - (i128)floor[i] * amount;
 
@@ -199,10 +180,10 @@ struct world {
 static struct ledger_promise random_promise(uint64_t capacity)
 {
 	return (struct ledger_promise){
-		.reservation = rnd_to(1) ? rnd_to(capacity / (VMS * CLASSES)) : 0,
-		.limit = rnd_to(2) ? LEDGER_UNLIMITED : rnd_to(capacity / 2),
-		.burst = rnd_to(1) ? rnd_to(capacity / 100) : 0,
-		.shares = 1 + (uint32_t)rnd_to(rnd_to(1) ? 3 : 5000),
+		.reservation = random_to(1) ? random_to(capacity / (VMS * CLASSES)) : 0,
+		.limit = random_to(2) ? LEDGER_UNLIMITED : random_to(capacity / 2),
+		.burst = random_to(1) ? random_to(capacity / 100) : 0,
+		.shares = 1 + (uint32_t)random_to(random_to(1) ? 3 : 5000),
 	};
 }
 
@@ -216,16 +197,16 @@ static void world_set(struct world *w)
 
 static void world_open(struct world *w)
 {
-	*w = (struct world){ .workers = 1 + (uint32_t)rnd_to(WORKERS - 1), .now = 1 + rnd_to(NSEC_PER_SEC) };
+	*w = (struct world){ .workers = 1 + (uint32_t)random_to(WORKERS - 1), .now = 1 + random_to(NSEC_PER_SEC) };
 	w->spec = (struct ledger_spec){
-		.capacity = (UINT64_C(1) << (8 + rnd_to(28))) + rnd_to(1000),
-		.vms = 1 + (unsigned)rnd_to(VMS - 1),
+		.capacity = (UINT64_C(1) << (8 + random_to(28))) + random_to(1000),
+		.vms = 1 + (unsigned)random_to(VMS - 1),
 		.vm = w->vm,
 		.account = w->account,
 	};
-	w->spec.quantum = rnd_to(w->spec.capacity / 1000);
+	w->spec.quantum = random_to(w->spec.capacity / 1000);
 	for (unsigned v = 0; v < w->spec.vms; v++) {
-		unsigned classes = 1 + (unsigned)rnd_to(CLASSES - 1);
+		unsigned classes = 1 + (unsigned)random_to(CLASSES - 1);
 
 		w->vm[v] = (struct ledger_spec_vm){ (uint16_t)(v + 10), random_promise(w->spec.capacity) };
 		for (unsigned c = 0; c < classes; c++)
@@ -264,13 +245,13 @@ static void world_load(struct world *w)
 			int64_t credit = *ledger_state_pair(w->state, k, i);
 
 			*in = (struct ledger_input){ 0 };
-			if (rnd_to(2) == 0)
+			if (random_to(2) == 0)
 				continue;
 			if (credit > 0)
-				in->used = rnd_to(2) ? (uint64_t)credit : rnd_to((uint64_t)credit);
-			if (credit >= 0 && rnd_to(3) == 0)
-				in->used += rnd_to(w->spec.quantum);
-			in->want = rnd_to(1) ? rnd_to(tick * 2) : 0;
+				in->used = random_to(2) ? (uint64_t)credit : random_to((uint64_t)credit);
+			if (credit >= 0 && random_to(3) == 0)
+				in->used += random_to(w->spec.quantum);
+			in->want = random_to(1) ? random_to(tick * 2) : 0;
 		}
 }
 
@@ -403,7 +384,7 @@ static void plans_keep_promises(void **state)
 	struct ledger_state *before;
 
 	(void)state;
-	seed_begin("plans");
+	random_begin("plans");
 	for (unsigned round = 0; round < 12000; round++) {
 		struct world w;
 		uint64_t began;
@@ -412,7 +393,7 @@ static void plans_keep_promises(void **state)
 		began = w.now;
 		assert_int_equal(ledger_state_create(VMS * CLASSES, w.workers, &before), 0);
 		for (unsigned t = 0; t < 12; t++) {
-			uint64_t elapsed = t ? 1 + rnd_to(3 * LEDGER_TICK_NS) : LEDGER_TICK_NS, got = 0;
+			uint64_t elapsed = t ? 1 + random_to(3 * LEDGER_TICK_NS) : LEDGER_TICK_NS, got = 0;
 
 			w.now += elapsed;
 			world_load(&w);

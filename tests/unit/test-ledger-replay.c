@@ -3,7 +3,6 @@
  * Description: replay of a recorded run finds no difference; of one in which a decision was forged, it does, whichever record
  * and field; damage and nonsense neither crash it nor go unseen. Dumps have a line per record. FAIRLEAD_SEED repeats a run.
  */
-#include "base/clock.h"
 #include "ledger/book.h"
 #include "ledger/journal.h"
 #include "ledger/replay.h"
@@ -16,30 +15,12 @@
 #include <jansson.h>
 #include <cmocka.h>
 
+#include "random.h"
+
 #define WORKERS 2u
 #define ACCOUNTS 5u
 #define TICKS 300u
 #define RING 16384u
-
-static uint64_t seed;
-
-/* splitmix64 */
-static uint64_t rnd(void)
-{
-	uint64_t z = seed += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-static void seed_begin(const char *what)
-{
-	const char *given = getenv("FAIRLEAD_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : clock_now_ns();
-	print_message("%s: FAIRLEAD_SEED=0x%llx\n", what, (unsigned long long)seed);
-}
 
 /* One run's logs, as files read back: records may be changed in memory, and put right again. */
 struct recording {
@@ -57,13 +38,13 @@ static void run(struct ledger_book *b, struct ledger_spec *spec)
 		}
 		for (unsigned w = 0; w < WORKERS; w++)
 			for (uint32_t slot = 0; slot < ACCOUNTS; slot++) {
-				uint64_t r = rnd();
+				uint64_t r = random_next();
 
 				ledger_book_want(b, w, slot, r % 4 ? r / 4 % 2000000 : 0);
 				if (ledger_book_may(b, w, slot))
 					ledger_book_use(b, w, slot, r / 8 % 400000);
 			}
-		ledger_book_tick(b, (unsigned)(rnd() % WORKERS), now);
+		ledger_book_tick(b, (unsigned)(random_next() % WORKERS), now);
 		for (unsigned w = 0; w < WORKERS; w++)
 			ledger_book_tick(b, w, now);
 	}
@@ -118,7 +99,7 @@ static void same_run_has_no_difference(void **state)
 	struct ledger_replay r;
 
 	(void)state;
-	seed_begin("same");
+	random_begin("same");
 	record(&rec);
 	assert_int_equal(ledger_replay_run(rec.logs, WORKERS, &r), 0);
 	assert_int_equal(r.records, rec.records);
@@ -154,7 +135,7 @@ static void forged_decisions_are_found(void **state)
 	uint64_t tried = 0;
 
 	(void)state;
-	seed_begin("forged");
+	random_begin("forged");
 	record(&rec);
 	for (unsigned w = 0; w < WORKERS; w++)
 		for (uint64_t n = 200 + w; n < rec.log[w].header->head; n += n > rec.log[w].header->head * 4 / 5 ? 17 : 101) {
@@ -189,15 +170,15 @@ static void damage_is_found(void **state)
 	struct recording rec;
 
 	(void)state;
-	seed_begin("damage");
+	random_begin("damage");
 	record(&rec);
 	for (unsigned k = 0; k < 150; k++) {
-		struct ledger_log *log = &rec.log[rnd() % WORKERS];
-		uint64_t n = 1 + rnd() % (log->header->head - 1);
-		uint8_t *byte = (uint8_t *)&log->ring[n & log->mask] + rnd() % 64, right = *byte;
+		struct ledger_log *log = &rec.log[random_next() % WORKERS];
+		uint64_t n = 1 + random_next() % (log->header->head - 1);
+		uint8_t *byte = (uint8_t *)&log->ring[n & log->mask] + random_next() % 64, right = *byte;
 		struct ledger_replay out;
 
-		*byte ^= (uint8_t)(1u << rnd() % 8);
+		*byte ^= (uint8_t)(1u << random_next() % 8);
 		assert_int_equal(ledger_replay_run(rec.logs, WORKERS, &out), 0);
 		assert_int_equal(out.damaged, 1);
 		assert_int_equal(out.differences, 0); /* what is left is true */
@@ -213,17 +194,17 @@ static void nonsense_is_survived(void **state)
 	struct recording rec;
 
 	(void)state;
-	seed_begin("nonsense");
+	random_begin("nonsense");
 	record(&rec);
 	for (unsigned k = 0; k < 500; k++) {
-		struct ledger_log *log = &rec.log[rnd() % WORKERS];
-		uint64_t head = log->header->head, n = 1 + rnd() % (k % 2 ? (head < 60 ? head - 1 : 60) : head - 1);
+		struct ledger_log *log = &rec.log[random_next() % WORKERS];
+		uint64_t head = log->header->head, n = 1 + random_next() % (k % 2 ? (head < 60 ? head - 1 : 60) : head - 1);
 		struct ledger_record *r = &log->ring[n & log->mask], right = *r;
-		uint64_t value = rnd() % 3 ? odd[rnd() % ARRAY_SIZE(odd)] : rnd() >> rnd() % 64;
+		uint64_t value = random_next() % 3 ? odd[random_next() % ARRAY_SIZE(odd)] : random_next() >> random_next() % 64;
 		struct ledger_replay out;
 		int e;
 
-		switch (rnd() % 5) {
+		switch (random_next() % 5) {
 		case 0:
 			r->amount = (int64_t)value;
 			break;
@@ -237,7 +218,7 @@ static void nonsense_is_survived(void **state)
 			r->worker = (uint8_t)value;
 			break;
 		default:
-			r->op = (uint8_t)(rnd() % (LEDGER_OPS + 1));
+			r->op = (uint8_t)(random_next() % (LEDGER_OPS + 1));
 			break;
 		}
 		r->check = ledger_record_check(r);
@@ -254,7 +235,7 @@ static void cut_logs_are_no_difference(void **state)
 	struct recording rec;
 
 	(void)state;
-	seed_begin("cut");
+	random_begin("cut");
 	record(&rec);
 	for (unsigned w = 0; w < WORKERS; w++)
 		for (uint64_t n = 1; n < rec.log[w].header->head; n++) {
@@ -299,7 +280,7 @@ static void dump_has_a_line_per_record(void **state)
 	struct lines l = { 0 };
 
 	(void)state;
-	seed_begin("dump");
+	random_begin("dump");
 	record(&rec);
 	assert_int_equal(ledger_dump(rec.logs, WORKERS, &text, line_take, &l), (int64_t)rec.records);
 	assert_int_equal(l.n, rec.records);
