@@ -139,6 +139,16 @@ static int begin(struct daemon *d)
 	return err < 0 ? EX_OSERR : EX_OK;
 }
 
+/* What helps, when the control socket cannot be made. */
+static const char *socket_advice(int err)
+{
+	if (err == -EADDRINUSE)
+		return ": another fairlead-cosched listens there; give --control another path";
+	if (err == -ENOENT)
+		return ": make its folder, or give --control another path";
+	return "";
+}
+
 /* Bound last: when it exists, the scheduler runs. */
 static int serve(struct daemon *d)
 {
@@ -155,7 +165,7 @@ static int serve(struct daemon *d)
 	path = d->control ? strdup(d->control) : cohost_beside(p->control, "cosched.sock");
 	err = path ? ctl_server_listen(d->ctl.server, path, p->socket_mode, p->socket_group) : -ENOMEM;
 	if (err < 0)
-		log_err("control socket %s: %s", path ? path : "", strerror(-err));
+		log_err("control socket %s: %s%s", path ? path : "", strerror(-err), socket_advice(err));
 	free(path);
 	return err < 0 ? EX_CONFIG : EX_OK;
 }

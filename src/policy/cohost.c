@@ -90,6 +90,11 @@ void cohost_unload(struct cohost *h)
 	h->sched = NULL;
 	cohost_place_end(h);
 	h->foreign = (struct cohost_foreign){ 0 };
+	/* The next scheduler counts from zero. */
+	for (unsigned i = 0; i < CO_VMS_MAX; i++)
+		cohost_span_clear(&h->vm[i].span);
+	for (unsigned i = 0; i < CO_ACCOUNTS_MAX; i++)
+		cohost_span_clear(&h->account[i].span);
 }
 
 /* --- every second --- */

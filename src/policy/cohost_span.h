@@ -22,6 +22,12 @@ static inline void cohost_span_keep(struct cohost_span *s, const struct cohost_t
 	s->kept[s->n++ % (COHOST_SPAN_SECONDS + 1)] = *t;
 }
 
+/* What is kept from now on has nothing to do with what was. */
+static inline void cohost_span_clear(struct cohost_span *s)
+{
+	s->n = 0;
+}
+
 /* What was added over the last `seconds`, or over as many as there are; all 0: not known yet. */
 static inline struct cohost_totals cohost_span_over(const struct cohost_span *s, unsigned seconds)
 {

@@ -4,6 +4,7 @@ that has it. And what a run that was killed leaves behind is given back by the n
 on it."""
 import json
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -285,3 +286,17 @@ def test_policies_that_cannot_be(tmp_path, policy, words):
     assert done.returncode == CONFIG, done.stderr
     for word in words:
         assert word in done.stderr, done.stderr
+
+
+def test_a_rehearsal_wants_a_socket_of_its_own(tmp_path):
+    """Where another one listens, or where there is no folder, it says what to do."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps({"vms": {"web": {}}}))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "cosched.sock"))
+        other.listen()
+        for control, words in (("cosched.sock", "another fairlead-cosched listens there"), ("none/cosched.sock", "make its folder")):
+            done = subprocess.run([program("fairlead-cosched"), "--rehearse", "--config", path, "--control", tmp_path / control],
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=HANG_S)
+            assert done.returncode == CONFIG, done.stderr
+            assert words in done.stderr and "give --control another path" in done.stderr, done.stderr

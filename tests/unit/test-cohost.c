@@ -583,6 +583,30 @@ static void seconds_are_kept(void **state)
 	assert_int_equal(cohost_span_over(&s, 600).ran_ns, 199 * 199 - 139 * 139);
 }
 
+/* Another scheduler counts from zero: what the former one had counted is no part of a span. */
+static void a_span_is_of_one_scheduler(void **state)
+{
+	static const struct cohost_totals before[] = { { .time_ns = NSEC_PER_SEC }, { .time_ns = 2 * NSEC_PER_SEC, .ran_ns = NSEC_PER_SEC } };
+	static const struct cohost_totals after = { .time_ns = 3 * NSEC_PER_SEC };
+	unsigned slot;
+
+	(void)state;
+	apply("cosched: { mode: partial, cpus: [0, 1] }\nvms: { a: {} }\n");
+	slot = slot_of("a");
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+		cohost_span_keep(&host->vm[slot].span, &before[i]);
+		cohost_span_keep(&host->account[host->vm[slot].account].span, &before[i]);
+	}
+	apply("cosched: { mode: partial, cpus: [0, 1], slice: 5ms }\nvms: { a: {} }\n");
+	assert_int_equal(cohost_span_over(&host->vm[slot].span, 60).ran_ns, NSEC_PER_SEC);
+	apply("cosched: { mode: partial, cpus: [1] }\nvms: { a: {} }\n");
+	assert_int_equal(slot_of("a"), slot);
+	cohost_span_keep(&host->vm[slot].span, &after);
+	cohost_span_keep(&host->account[host->vm[slot].account].span, &after);
+	assert_int_equal(cohost_span_over(&host->vm[slot].span, 60).ran_ns, 0);
+	assert_int_equal(cohost_span_over(&host->account[host->vm[slot].account].span, 60).time_ns, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
 
 static int make_folder(void **state)
@@ -614,6 +638,7 @@ int main(void)
 		TEST(a_worker_comes_and_goes),
 		TEST(all_is_told),
 		TEST(seconds_are_kept),
+		TEST(a_span_is_of_one_scheduler),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
