@@ -64,145 +64,7 @@ static void finish(struct host_change *c)
 		prepare(list_first(&h->changes, struct host_change, node));
 }
 
-/* --- what is the same --- */
-
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-/* A disk that keeps all of this stays attached; its size may change under it. The first key that differs; NULL: none. */
-static const char *disk_differs(const struct policy *p, const struct policy_disk *a, const struct policy *q,
-				const struct policy_disk *b)
-{
-	if (strcmp(p->pools[a->pool].name, q->pools[b->pool].name) != 0)
-		return "pool";
-	if (!same_text(a->image, b->image))
-		return "image";
-	if (a->queues != b->queues)
-		return "queues";
-	if (a->workers != b->workers)
-		return "workers";
-	if (a->ioprio != b->ioprio)
-		return "ioprio";
-	if (a->read_only != b->read_only)
-		return "read_only";
-	if (!same_text(a->socket, b->socket))
-		return "socket";
-	return a->connect != b->connect ? "connect" : NULL;
-}
-
-/* Name of the first key that differs and cannot change while the pool is there; NULL: none. */
-static const char *pool_differs(const struct policy_pool *a, const struct policy_pool *b)
-{
-	if (a->type != b->type)
-		return "type";
-	if (!same_text(a->directory, b->directory))
-		return "directory";
-	if (a->depth != b->depth)
-		return "depth";
-	if (a->slo != b->slo)
-		return "slo";
-	if (a->schedule != b->schedule)
-		return "schedule";
-	if (a->split_bytes != b->split_bytes)
-		return "split";
-	if (a->channels != b->channels)
-		return "channels";
-	if (a->read_latency_ns != b->read_latency_ns || a->write_latency_ns != b->write_latency_ns ||
-	    a->flush_latency_ns != b->flush_latency_ns || a->byte_time_ps != b->byte_time_ps)
-		return "latencies";
-	return NULL;
-}
-
-static const struct policy_disk *spec_find(const struct policy *p, const char *vm, const char *name)
-{
-	int v = p ? policy_vm_find(p, vm) : -1;
-	int d = v >= 0 ? policy_disk_find(&p->vms[v], name) : -1;
-
-	return d >= 0 ? &p->vms[v].disks[d] : NULL;
-}
-
-static bool stays(const struct host_change *c, const struct host_disk *d)
-{
-	const struct policy_disk *was = spec_find(c->host->policy, d->vm, d->name);
-	const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
-
-	return was && will && !disk_differs(c->host->policy, was, c->policy, will);
-}
-
-static bool socket_is_leaving(const struct host_change *c, const char *socket)
-{
-	struct host_disk *d;
-
-	list_for_each(d, &c->host->disks, node)
-		if (!d->fresh && !d->removing && same_text(d->socket, socket) && !stays(c, d))
-			return true;
-	return false;
-}
-
 /* --- prepare --- */
-
-static int check_pools(struct host_change *c)
-{
-	struct host_pool *pool;
-
-	list_for_each(pool, &c->host->pools, node) {
-		int was = policy_pool_find(c->host->policy, pool->name), will = policy_pool_find(c->policy, pool->name);
-		const char *key = was >= 0 && will >= 0 ?
-					  pool_differs(&c->host->policy->pools[was], &c->policy->pools[will]) :
-					  NULL;
-
-		if (!key)
-			continue;
-		host_error_set(&c->error, -EBUSY,
-			       "pool %s: `%s` cannot change while the daemon runs; give the pool another name, or restart fairleadd",
-			       pool->name, key);
-		return -EBUSY;
-	}
-	return 0;
-}
-
-/*
- * A disk that changes is made anew beside the old one, which its image survives in a file. In memory the name stands for the
- * data, and there cannot be two of it.
- */
-static int check_disks(struct host_change *c)
-{
-	struct host_disk *d;
-
-	list_for_each(d, &c->host->disks, node) {
-		const struct policy_disk *was = d->removing ? NULL : spec_find(c->host->policy, d->vm, d->name);
-		const struct policy_disk *will = spec_find(c->policy, d->vm, d->name);
-		const char *key = was && will ? disk_differs(c->host->policy, was, c->policy, will) : NULL;
-		enum policy_pool_type type = was ? c->host->policy->pools[was->pool].type : POLICY_POOL_NULL;
-
-		if (!key || strcmp(key, "pool") == 0 || (type != POLICY_POOL_RAM && type != POLICY_POOL_MODEL))
-			continue;
-		host_error_set(&c->error, -EBUSY,
-			       "disk %s/%s: `%s` cannot change while it is there, for its data is in memory; remove it and apply, "
-			       "then add it anew",
-			       d->vm, d->name, key);
-		return -EBUSY;
-	}
-	return 0;
-}
-
-static int check_daemon(struct host_change *c)
-{
-	const struct policy_daemon *a, *b = &c->policy->daemon;
-
-	if (!c->host->policy || c->policy->n_pools + c->policy->n_vms == 0)
-		return 0;
-	a = &c->host->policy->daemon;
-	if (!same_text(a->control, b->control) || a->workers.n != b->workers.n || a->poll != b->poll ||
-	    a->poll_idle_ns != b->poll_idle_ns ||
-	    (a->workers.n && memcmp(a->workers.cpu, b->workers.cpu, a->workers.n * sizeof(*a->workers.cpu)) != 0)) {
-		host_error_set(&c->error, -EBUSY, "daemon: control, workers and polling need a restart of fairleadd");
-		return -EBUSY;
-	}
-	return 0;
-}
 
 static int make_pools(struct host_change *c)
 {
@@ -228,6 +90,16 @@ static void hand_out_promises(struct host_change *c)
 		host_pool_promise(pool, c->policy, wait_add, (struct blk_gate_done){ promise_given, c });
 }
 
+static bool socket_is_leaving(const struct host_change *c, const char *socket)
+{
+	struct host_disk *d;
+
+	list_for_each(d, &c->host->disks, node)
+		if (!d->fresh && !d->removing && strcmp(d->socket, socket) == 0 && !host_disk_stays(d, c->policy))
+			return true;
+	return false;
+}
+
 /* A disk of the new policy that does not run yet, or not like this. */
 static int make_disk(struct host_change *c, const struct policy_vm *vm, const struct policy_disk *spec)
 {
@@ -235,7 +107,7 @@ static int make_disk(struct host_change *c, const struct policy_vm *vm, const st
 	struct host_pool *pool = host_pool_find(c->host, c->policy->pools[spec->pool].name);
 	int err;
 
-	if (now && stays(c, now))
+	if (now && host_disk_stays(now, c->policy))
 		return 0;
 	err = host_disk_make(c->host, c->policy, vm, spec, pool, &d, &c->error);
 	if (err < 0)
@@ -261,8 +133,8 @@ static int make_disks(struct host_change *c)
 /* An image that was there may be larger than its policy says; it is cut only when the policy's size has changed. */
 static uint64_t size_wanted(const struct host_change *c, const struct host_disk *d)
 {
-	uint64_t now = load_relaxed(&d->store->size_bytes), will = spec_find(c->policy, d->vm, d->name)->size_bytes;
-	bool changed = will != spec_find(c->host->policy, d->vm, d->name)->size_bytes;
+	uint64_t now = load_relaxed(&d->store->size_bytes), will = host_spec_find(c->policy, d->vm, d->name)->size_bytes;
+	bool changed = will != host_spec_find(c->host->policy, d->vm, d->name)->size_bytes;
 
 	return will > now || (will && changed) ? will : now;
 }
@@ -285,7 +157,7 @@ static int grow_disks(struct host_change *c)
 	list_for_each(d, &c->host->disks, node) {
 		uint64_t now = load_relaxed(&d->store->size_bytes);
 
-		if (d->fresh || d->removing || !stays(c, d) || size_wanted(c, d) <= now)
+		if (d->fresh || d->removing || !host_disk_stays(d, c->policy) || size_wanted(c, d) <= now)
 			continue;
 		if (!resize_store(c, d, size_wanted(c, d)))
 			return c->error.err;
@@ -402,7 +274,7 @@ static void serve_late(struct host_change *c)
 		if (d->server)
 			continue;
 		/* The old owner of the socket is gone; if it cannot be bound all the same, the disk stays without one. */
-		if (host_disk_serve(d, c->policy, spec_find(c->policy, d->vm, d->name), &e) < 0 && c->error.err == 0)
+		if (host_disk_serve(d, c->policy, host_spec_find(c->policy, d->vm, d->name), &e) < 0 && c->error.err == 0)
 			c->error = e;
 	}
 }
@@ -440,7 +312,7 @@ static void commit(struct host_change *c)
 	list_for_each_safe(d, tmp, &c->host->disks, node) {
 		if (d->fresh || d->removing)
 			continue;
-		if (stays(c, d)) {
+		if (host_disk_stays(d, c->policy)) {
 			/* Its VM may have joined or left a group; what runs moves at the next look. */
 			d->blk->own = host_worker_of(c->host, c->policy, d->vm);
 			resize_disk(c, d);
@@ -454,14 +326,8 @@ static void commit(struct host_change *c)
 
 static void prepare(struct host_change *c)
 {
-	int err = check_daemon(c);
+	int err = host_check_change(c->host, c->policy, &c->error);
 
-	if (err == 0)
-		err = host_workers_check(c->host, c->policy, &c->error);
-	if (err == 0)
-		err = check_pools(c);
-	if (err == 0)
-		err = check_disks(c);
 	if (err == 0)
 		err = make_pools(c);
 	if (err < 0) {

@@ -15,6 +15,14 @@ int host_workers_check(const struct host *h, const struct policy *policy, struct
 /* Index in the team + 1 of the worker that a VM's disks have to themselves; 0: they use the shared ones. */
 unsigned host_worker_of(const struct host *h, const struct policy *policy, const char *vm);
 
+/* host_stays.c */
+/* What the policy says of a disk; NULL: nothing. `p` may be NULL. */
+const struct policy_disk *host_spec_find(const struct policy *p, const char *vm, const char *name);
+/* It goes on as it is, attached, when `next` is applied; its size may change under it. */
+bool host_disk_stays(const struct host_disk *d, const struct policy *next);
+/* -EBUSY: `next` asks for what only a restart can change. */
+int host_check_change(const struct host *h, const struct policy *next, struct host_error *e);
+
 /* host_pool.c */
 int host_pool_make(struct host *h, const struct policy *policy, const struct policy_pool *p, struct host_pool **ret, struct host_error *e);
 /* No disk is left: frees it; then gone, from the event loop or at once. */
