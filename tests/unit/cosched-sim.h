@@ -358,6 +358,25 @@ static inline void sim_member_add(uint32_t i, uint32_t vm, uint32_t home)
 	m->wake_at_ns = SIM_NEVER;
 }
 
+/* VM `vm` in account `account`, a new one if need be, with one member of the same number, at home on `home`; it sleeps. */
+static inline struct co_member *sim_vm_add(uint32_t vm, uint32_t account, uint32_t weight, uint64_t cap_ns, uint32_t home)
+{
+	if (!sim.w.account[account].used)
+		assert_int_equal(co_account_set(&sim.w, account, true, false), 0);
+	assert_int_equal(co_vm_set(&sim.w, vm, account, weight, cap_ns), 0);
+	sim.member[vm].affinity = ~0ull;
+	sim_member_add(vm, vm, home);
+	return co_member_of(&sim.w, vm);
+}
+
+/* Member `i` waits at home from now on, for all of the CPU that it can get; it did not just wake up. */
+static inline void sim_put(uint32_t i)
+{
+	sim.member[i].asleep = false;
+	sim.member[i].left_ns = SIM_NEVER;
+	sim_queue(i, false);
+}
+
 static inline void sim_member_remove(uint32_t i)
 {
 	struct co_member *m = co_member_of(&sim.w, i);

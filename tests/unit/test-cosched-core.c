@@ -20,17 +20,6 @@ static struct co_world *world(enum co_mode mode, uint32_t n_cpus)
 	return &sim.w;
 }
 
-/* VM `vm` in account `account`, with one member of the same number, at home on `home`; it sleeps. */
-static struct co_member *vm_add(uint32_t vm, uint32_t account, uint32_t weight, uint64_t cap_ns, uint32_t home)
-{
-	if (!sim.w.account[account].used)
-		assert_int_equal(co_account_set(&sim.w, account, true, false), 0);
-	assert_int_equal(co_vm_set(&sim.w, vm, account, weight, cap_ns), 0);
-	sim.member[vm].affinity = ~0ull;
-	sim_member_add(vm, vm, home);
-	return co_member_of(&sim.w, vm);
-}
-
 static void claim(uint32_t i, uint64_t weight, uint64_t demand_ms)
 {
 	sim.w.n_vms = sim.w.n_accounts = 3;
@@ -67,13 +56,6 @@ static void test_fill(void **context)
 	assert_int_equal(w->claim[0].due_ns + w->claim[1].due_ns + w->claim[2].due_ns, CO_SUPPLY_MAX);
 }
 
-static void put(uint32_t i)
-{
-	sim.member[i].asleep = false;
-	sim.member[i].left_ns = SIM_NEVER;
-	sim_queue(i, false);
-}
-
 /*
  * The example of doc/cosched.md: two CPUs, the group {web, db} and the adders A and B, all of weight 100. Each is at home
  * where it is queued: web and A on CPU 0, db and B on CPU 1.
@@ -85,19 +67,19 @@ static void test_example(void **context)
 
 	(void)context;
 	assert_int_equal(co_account_set(w, 0, true, true), 0);
-	vm_add(0, 0, 100, 0, 0); /* web */
-	vm_add(1, 0, 100, 0, 1); /* db */
-	vm_add(2, 1, 100, 0, 0); /* A */
-	vm_add(3, 2, 100, 0, 1); /* B */
+	sim_vm_add(0, 0, 100, 0, 0); /* web */
+	sim_vm_add(1, 0, 100, 0, 1); /* db */
+	sim_vm_add(2, 1, 100, 0, 0); /* A */
+	sim_vm_add(3, 2, 100, 0, 1); /* B */
 	sim.now_ns = 30 * SIM_MS; /* 0 says that there is no wait to count */
-	put(2);
-	put(3);
+	sim_put(2);
+	sim_put(3);
 	sim_kicks();
 	assert_int_equal(sim.cpu[0].running, 2);
 	assert_int_equal(sim.cpu[1].running, 3);
 	/* Both have run a slice when the period ends, web and db have waited for all of it. */
-	put(0);
-	put(1);
+	sim_put(0);
+	sim_put(1);
 	sim.now_ns = 60 * SIM_MS;
 	sim_settle();
 	/* 60 ms used; the group (weight 200) wants 60, A and B (100 each) ran 30: 30, 15, 15 are due. */
@@ -142,14 +124,14 @@ static void test_order(void **context)
 
 	(void)context;
 	assert_int_equal(co_account_set(w, 0, true, true), 0);
-	vm_add(0, 0, 1, 0, 0)->purse.credit_ns = -1; /* of the group, OVER */
-	vm_add(1, 1, 1, 0, 0)->purse.credit_ns = -1;
-	vm_add(2, 2, 1, 0, 0);
-	vm_add(3, 3, 1, 0, 0);
-	vm_add(4, 4, 1, 0, 1);
+	sim_vm_add(0, 0, 1, 0, 0)->purse.credit_ns = -1; /* of the group, OVER */
+	sim_vm_add(1, 1, 1, 0, 0)->purse.credit_ns = -1;
+	sim_vm_add(2, 2, 1, 0, 0);
+	sim_vm_add(3, 3, 1, 0, 0);
+	sim_vm_add(4, 4, 1, 0, 1);
 	for (uint32_t i = 1; i < 5; i++)
-		put(i);
-	put(0);
+		sim_put(i);
+	sim_put(0);
 	w->cpu[0].request = 1;
 	co_pick(w, 0, CO_NONE, 0, &p);
 	assert_int_equal(p.member, 0);
@@ -177,7 +159,7 @@ static void test_order(void **context)
 static void test_xen(void **context)
 {
 	struct co_world *w = world(CO_MODE_CREDIT_BOOST, 1);
-	struct co_member *a = vm_add(0, 0, 1, 0, 0), *b = vm_add(1, 1, 1, 0, 0);
+	struct co_member *a = sim_vm_add(0, 0, 1, 0, 0), *b = sim_vm_add(1, 1, 1, 0, 0);
 
 	(void)context;
 	a->purse.credit_ns = -100 * (__s64)SIM_MS;
@@ -201,7 +183,7 @@ static void test_xen(void **context)
 static void test_cap(void **context)
 {
 	struct co_world *w = world(CO_MODE_POOLED, 1);
-	struct co_member *m = vm_add(0, 0, 1, 6 * SIM_MS, 0);
+	struct co_member *m = sim_vm_add(0, 0, 1, 6 * SIM_MS, 0);
 
 	(void)context;
 	assert_int_equal(co_slice_ns(w, m), 6 * SIM_MS);
@@ -222,7 +204,7 @@ static void test_homes(void **context)
 	uint32_t used = 0;
 
 	(void)context;
-	vm_add(9, 9, 1, 0, 0);
+	sim_vm_add(9, 9, 1, 0, 0);
 	assert_int_equal(co_account_set(w, 0, true, true), 0);
 	assert_int_equal(co_vm_set(w, 0, 0, 1, 0), 0);
 	for (uint32_t i = 0; i < 4; i++) {
@@ -243,7 +225,7 @@ static void test_changes(void **context)
 	struct co_params params = w->params;
 
 	(void)context;
-	vm_add(0, 0, 1, 0, 0);
+	sim_vm_add(0, 0, 1, 0, 0);
 	/* Refused, and nothing has changed. */
 	assert_int_equal(co_vm_set(w, 0, 7, 1, 0), -EINVAL);
 	assert_int_equal(co_vm_set(w, 0, 0, CO_WEIGHT_MAX + 1, 0), -EINVAL);

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Description: each rule of the policy core by itself, at the number at which it begins: limits, states, turns, who is asked for,
+ * who displaces whom, whom a CPU takes, and what a settlement leaves behind. What the rules are good for together is for
+ * test-cosched-shares and test-cosched-property to say; they would not notice a bound that is a little off.
+ */
+#include "cosched-sim.h"
+
+#define MS (__s64)SIM_MS
+#define DUE (10 * MS)	   /* of the accounts here, in a period: */
+#define LAG (20 * MS)	   /* what they may be owed, */
+#define DEBT (60 * MS)	   /* and may owe */
+#define SLICE (30 * MS)
+
+static struct co_world *world(enum co_mode mode, uint32_t n_cpus)
+{
+	struct co_params params = { .mode = mode, .n_cpus = n_cpus, .ask_on_wake = 1, .period_ns = 30 * SIM_MS,
+				    .slice_ns = 30 * SIM_MS, .floor_ns = 30 * SIM_MS, .debt_limit_ns = 60 * SIM_MS,
+				    .credit_limit_ns = SIM_S, .boost_ns = 10 * SIM_MS };
+
+	sim_init(&params, 1);
+	return &sim.w;
+}
+
+/* VMs 0 and 1, of one member each, in the group 0; at home on CPUs 0 and 1. */
+static struct co_world *group(enum co_mode mode, uint32_t n_cpus)
+{
+	struct co_world *w = world(mode, n_cpus);
+
+	assert_int_equal(co_account_set(w, 0, true, true), 0);
+	sim_vm_add(0, 0, 100, 0, 0);
+	sim_vm_add(1, 0, 300, 0, n_cpus > 1);
+	w->account[0].due_ns = DUE;
+	return w;
+}
+
+/* --- limits, states and turns --- */
+
+static void test_limits(void **context)
+{
+	static const struct {
+		__u64 due;
+		__s64 debt, lag;
+	} rows[] = {
+		{ 1 * MS, SLICE, SLICE / 2 }, /* somebody small: a slice, half a slice */
+		{ 5 * MS, 40 * MS, SLICE / 2 },
+		{ 6 * MS, 48 * MS, SLICE / 2 }, /* eight periods' */
+		{ 10 * MS, 60 * MS, 20 * MS },	 /* debt_limit; two periods' */
+		{ 90 * MS, 90 * MS, 180 * MS }, /* a period's */
+	};
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+
+	(void)context;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		w->account[0].due_ns = rows[i].due;
+		assert_int_equal(co_debt_limit_ns(w, &w->account[0]), rows[i].debt);
+		assert_int_equal(co_lag_limit_ns(w, &w->account[0]), rows[i].lag);
+	}
+}
+
+static void test_states(void **context)
+{
+	static const struct {
+		__s64 credit, part;
+		enum co_state state;
+	} rows[] = {
+		/* By the purse. */
+		{ LAG + 1, 0, CO_STATE_BOOST }, { LAG, 0, CO_STATE_UNDER }, { 0, 0, CO_STATE_UNDER }, { -1, 0, CO_STATE_OVER },
+		{ -DEBT + 1, 0, CO_STATE_OVER }, { -DEBT, 0, CO_STATE_DEEP },
+		/* It lacks more of its part than anybody may. */
+		{ LAG + 1, LAG + 1, CO_STATE_BOOST }, { 0, LAG + 1, CO_STATE_PART }, { -1, LAG + 1, CO_STATE_PART },
+		{ -2 * DEBT, LAG + 1, CO_STATE_PART },
+		/* It lacks some: no debt of the group's counts. */
+		{ 0, LAG, CO_STATE_UNDER }, { -1, 1, CO_STATE_UNDER }, { -2 * DEBT, 1, CO_STATE_UNDER },
+		/* It had more: while the group is in debt it waits. */
+		{ 0, -LAG - 1, CO_STATE_UNDER }, { -1, -LAG, CO_STATE_OVER }, { -1, -LAG - 1, CO_STATE_DEEP },
+	};
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 0), *alone = sim_vm_add(2, 1, 100, 5 * SIM_MS, 0);
+
+	(void)context;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		w->account[0].purse.credit_ns = rows[i].credit;
+		w->vm[0].part_ns = rows[i].part;
+		if (co_state(w, m) != rows[i].state)
+			fail_msg("row %zu: state %u", i, co_state(w, m));
+	}
+	/* Parts are of groups; and a cap that is used up is nobody's to lend. */
+	w->account[1].due_ns = DUE;
+	w->account[1].purse.credit_ns = -1;
+	w->vm[2].part_ns = LAG + 1;
+	assert_int_equal(co_state(w, alone), CO_STATE_OVER);
+	w->account[1].purse.credit_ns = LAG + 1;
+	w->vm[2].cap_left_ns = 0;
+	assert_int_equal(co_state(w, alone), CO_STATE_PARKED);
+}
+
+/* Two turns of every member have gone by, and none was its. */
+static void test_overlooked(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 0);
+
+	(void)context;
+	w->account[0].purse.credit_ns = -2 * DEBT;
+	m->queued_entitled_ns = 7;
+	w->account[0].total_entitled_ns = 7 + 2 * 2 * SLICE;
+	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	w->account[0].total_entitled_ns++;
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+	w->account[0].purse.credit_ns = LAG + 1;
+	assert_int_equal(co_state(w, m), CO_STATE_BOOST);
+	w->account[0].purse.credit_ns = -2 * DEBT;
+	m->queued_entitled_ns = CO_RAN;
+	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	/* Nobody else of the account could have been preferred. */
+	m->queued_entitled_ns = 7;
+	sim_member_remove(1);
+	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+}
+
+static void test_turns(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 0), *alone = sim_vm_add(2, 1, 100, 60 * SIM_MS, 0);
+
+	(void)context;
+	/* What the group may spend, by two members; or what its VM lacks. */
+	assert_int_equal(co_slice_ns(w, m), SLICE);
+	w->account[0].purse.credit_ns = -DEBT + 20 * MS;
+	assert_int_equal(co_slice_ns(w, m), 10 * MS);
+	w->vm[0].part_ns = 40 * MS;
+	assert_int_equal(co_slice_ns(w, m), 20 * MS);
+	w->vm[0].part_ns = 0;
+	w->account[0].purse.credit_ns = -DEBT + 1;
+	assert_int_equal(co_slice_ns(w, m), SLICE / 32);
+	w->account[0].purse.credit_ns = -DEBT; /* runs because nobody else wants to */
+	assert_int_equal(co_slice_ns(w, m), SLICE);
+	/* A cap: what is left of it, half a slice at most, among all members. */
+	assert_int_equal(co_slice_ns(w, alone), SLICE / 2);
+	w->vm[2].cap_left_ns = 6 * MS;
+	assert_int_equal(co_slice_ns(w, alone), 6 * MS);
+	sim_member_add(3, 2, 1);
+	assert_int_equal(co_slice_ns(w, alone), 3 * MS);
+	w->vm[2].cap_left_ns = 60 * MS;
+	assert_int_equal(co_slice_ns(w, alone), SLICE / 4);
+}
+
+/* --- who displaces whom --- */
+
+static void test_who_may_displace(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 0);
+	uint64_t now = 100 * SIM_MS;
+
+	(void)context;
+	m->started_at_ns = now - SLICE / 8 + 1;
+	co_queue(w, m, 0, false, now);
+	assert_int_equal(m->displaces, 0); /* it was displaced after too short a time */
+	co_queue(w, m, 0, true, now);
+	assert_int_equal(m->displaces, 1);
+	m->started_at_ns--;
+	co_queue(w, m, 0, false, now);
+	assert_int_equal(m->displaces, 1);
+	/* For its VM's part alone, once in a while. */
+	w->account[0].purse.credit_ns = -1;
+	w->vm[0].part_ns = 1;
+	co_queue(w, m, 0, true, now);
+	assert_int_equal(m->displaces, 1);
+	co_queue(w, m, 0, true, now + SLICE / 24 - 1);
+	assert_int_equal(m->displaces, 0);
+	co_queue(w, m, 0, true, now + SLICE / 24);
+	assert_int_equal(m->displaces, 1);
+	/* What the purse itself says is no favour. */
+	w->account[0].purse.credit_ns = 0;
+	co_queue(w, m, 0, true, now + SLICE / 24 + 1);
+	assert_int_equal(m->displaces, 1);
+}
+
+/* What CPU `cpu` runs: member 10 + cpu, of an account of its own, in a state. */
+static void runs(uint32_t cpu, enum co_state state, bool requested)
+{
+	static const __s64 credit[] = { [CO_STATE_BOOST] = LAG + 1, [CO_STATE_UNDER] = 0, [CO_STATE_OVER] = -1, [CO_STATE_DEEP] = -DEBT };
+	struct co_world *w = &sim.w;
+
+	if (!w->account[10 + cpu].used)
+		sim_vm_add(10 + cpu, 10 + cpu, 100, 0, cpu);
+	w->account[10 + cpu].due_ns = DUE;
+	w->account[10 + cpu].purse.credit_ns = credit[state];
+	co_working_set(w, cpu, co_member_of(w, 10 + cpu), requested);
+}
+
+static void test_who_is_displaced(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 4);
+	struct co_member *m = co_member_of(w, 1);
+
+	(void)context;
+	co_queue(w, m, 1, true, 1);
+	assert_int_equal(m->list, CO_STATE_UNDER);
+	for (uint32_t cpu = 0; cpu < 4; cpu++)
+		runs(cpu, CO_STATE_UNDER, false);
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+	/* Elsewhere: who is in the worst state, in a circle from here. */
+	runs(2, CO_STATE_OVER, false);
+	assert_int_equal(co_displaces(w, m), 2);
+	runs(0, CO_STATE_DEEP, false);
+	assert_int_equal(co_displaces(w, m), 0);
+	runs(3, CO_STATE_DEEP, false);
+	assert_int_equal(co_displaces(w, m), 3);
+	/* Not who runs on request; first who runs here. */
+	runs(3, CO_STATE_DEEP, true);
+	assert_int_equal(co_displaces(w, m), 0);
+	runs(1, CO_STATE_OVER, false);
+	assert_int_equal(co_displaces(w, m), 1);
+	m->displaces = 0;
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+	m->displaces = 1;
+	m->list = CO_STATE_PARKED;
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+}
+
+/* --- requests --- */
+
+static void test_who_is_asked_for(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 1);
+
+	(void)context;
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE); /* it sleeps */
+	sim_put(1);
+	assert_int_equal(co_ask(w, 0, 1, 1, 5), CO_NONE); /* it waits on this very CPU */
+	w->cpu[1].working = 8;
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE);
+	w->cpu[1].working = 0;
+	w->cpu[1].state = CO_STATE_BOOST;
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE);
+	w->cpu[1].state = CO_STATES;
+	w->account[0].purse.credit_ns = -DEBT; /* its group owes too much, and it lacks nothing */
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE);
+	w->vm[1].part_ns = 1; /* or lacks some: UNDER, but the group owes no less for that */
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE);
+	w->account[0].purse.credit_ns = -1; /* or its VM had its part, and more */
+	w->vm[1].part_ns = -LAG - 1;
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE);
+	assert_int_equal(w->cpu[0].requests_sent, 0);
+	w->vm[1].part_ns = -LAG;
+	assert_int_equal(co_ask(w, 0, 1, 0, 5), 1);
+	assert_int_equal(w->cpu[1].request, 1);
+	assert_int_equal(w->cpu[1].requested_at_ns, 5);
+	assert_int_equal(co_ask(w, 0, 1, 0, 6), CO_NONE); /* asked already */
+	assert_int_equal(w->cpu[0].requests_sent, 1);
+	assert_int_equal(w->account[0].requests_sent, 1);
+}
+
+/* Of those of the group that wait here the one that waits longest and may; if none may, the request is refused. */
+static void test_who_is_taken_on_request(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 1);
+	struct co_pick p;
+
+	(void)context;
+	sim_vm_add(2, 1, 100, 0, 0);
+	w->account[0].purse.credit_ns = -1;
+	sim.now_ns = 1;
+	sim_put(1);
+	sim.now_ns = 2;
+	sim_put(0);
+	sim_put(2);
+	w->cpu[0].request = 1;
+	co_pick(w, 0, CO_NONE, 5, &p);
+	assert_int_equal(p.member, 1);
+	assert_true(p.requested && !p.refused);
+	sim_list_add(0, CO_STATE_OVER, 1);
+	/* That one's VM had its part and more, so it is the other one's turn. */
+	w->vm[1].part_ns = -LAG - 1;
+	w->cpu[0].request = 1;
+	w->cpu[0].requested_at_ns = 4;
+	co_pick(w, 0, CO_NONE, 9, &p);
+	assert_int_equal(p.member, 0);
+	assert_true(p.requested && !p.refused);
+	assert_int_equal(w->cpu[0].requests_honoured, 2);
+	assert_int_equal(w->account[0].request_wait_ns, 5 + 5);
+	sim_list_add(0, CO_STATE_OVER, 0);
+	w->account[0].purse.credit_ns = -DEBT;
+	w->cpu[0].request = 1;
+	co_pick(w, 0, CO_NONE, 9, &p);
+	assert_int_equal(p.member, 2);
+	assert_true(!p.requested && p.refused);
+	assert_int_equal(w->account[0].requests_refused, 1);
+	assert_int_equal(w->cpu[0].requests_refused, 1);
+}
+
+/* --- the order of a schedule step --- */
+
+static void test_who_goes_on(void **context)
+{
+	struct co_world *w = world(CO_MODE_CREDIT, 4);
+	struct co_pick p;
+
+	(void)context;
+	for (uint32_t i = 0; i < 6; i++)
+		sim_vm_add(i, i, 1, 0, i % 4);
+	co_run(w, co_member_of(w, 0), 0, 1);
+	/* One of another CPU's in the same state: who runs goes on. One of its own: first come, first served. */
+	sim_put(1);
+	co_pick(w, 0, 0, 1, &p);
+	assert_true(p.member == 0 && p.kept && !p.stolen);
+	sim_put(4);
+	co_pick(w, 0, 0, 1, &p);
+	assert_true(p.member == 4 && !p.kept && !p.stolen);
+	assert_int_equal(w->cpu[0].steals, 0);
+	/* In debt it lets go for another CPU's, of the next one in the circle that has any. */
+	w->member[0].purse.credit_ns = -1;
+	sim_put(3);
+	co_pick(w, 2, 0, 1, &p);
+	assert_true(p.member == 3 && p.stolen);
+	co_pick(w, 2, 0, 1, &p);
+	assert_true(p.member == 1 && p.stolen);
+	assert_int_equal(w->cpu[2].steals, 2);
+	/* Nobody else there: a debt does not matter. */
+	co_pick(w, 0, 0, 1, &p);
+	assert_true(p.member == 0 && p.kept);
+	assert_int_equal(w->cpu[0].picks_over, 1);
+	assert_int_equal(w->cpu[0].picks_under, 2);
+	assert_int_equal(w->cpu[0].idles, 0);
+}
+
+/* Whatever list a member stands on, what it is now counts: worse at once, better from the next settlement on. */
+static void test_lists_are_guesses(void **context)
+{
+	static const enum co_state lists[] = { CO_STATE_PART, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_PARKED };
+	struct co_pick p;
+
+	(void)context;
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		struct co_world *w = group(CO_MODE_POOLED, 1);
+		struct co_member *m = co_member_of(w, 0);
+
+		sim_put(0);
+		sim_list_remove(0, CO_STATE_UNDER, 0);
+		co_relist(w, m, lists[i]);
+		sim_list_add(0, lists[i], 0);
+		w->account[0].purse.credit_ns = LAG + 1;
+		co_restate(w);
+		co_pick(w, 0, CO_NONE, 1, &p);
+		assert_int_equal(p.member, 0);
+		assert_int_equal(p.state, CO_STATE_BOOST);
+	}
+}
+
+static void test_together(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *a = co_member_of(w, 0), *b = co_member_of(w, 1);
+
+	(void)context;
+	co_run(w, a, 0, 10);
+	co_run(w, b, 1, 25);
+	co_stop(w, a, 32);
+	assert_int_equal(w->account[0].co_ran_ns, 7);
+	co_stop(w, b, 50);
+	co_run(w, b, 1, 60);
+	co_run(w, a, 0, 61);
+	co_stop(w, a, 63);
+	assert_int_equal(w->account[0].co_ran_ns, 9);
+	assert_int_equal(w->account[0].running, 1);
+}
+
+/* --- settlements --- */
+
+/* What VM `vm` did in this period. */
+static void did(uint32_t vm, __s64 ran_ns, __s64 waited_ns)
+{
+	struct co_vm *v = co_vm_of(&sim.w, vm);
+
+	v->ran_ns += ran_ns;
+	v->part_ns -= ran_ns;
+	v->waited_ns += waited_ns;
+	sim.w.account[v->account].purse.credit_ns -= ran_ns;
+	if (v->cap_ns)
+		v->cap_left_ns -= ran_ns;
+}
+
+/* What a group is paid is divided by weight, and by what its VMs want; all of it. */
+static void test_parts(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+
+	(void)context;
+	w->account[0].due_ns = 0;
+	did(0, 10 * MS, 0);
+	did(1, 20 * MS, 40 * MS);
+	co_settle(w, 1);
+	/* 30 ms by 100 : 300, of which VM 0 had 10 and VM 1 had 20. */
+	assert_int_equal(w->account[0].purse.credit_ns, 0);
+	assert_int_equal(w->account[0].due_ns, 30 * MS);
+	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
+	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
+	/* VM 0 wants less than it could have: the rest is its partner's. What is due in a period follows by a sixteenth. */
+	did(0, 1 * MS, 0);
+	did(1, 45 * MS, 0);
+	co_settle(w, 2);
+	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
+	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
+	assert_int_equal(w->account[0].due_ns, 30 * MS - 30 * MS / 16 + 46 * MS / 16);
+	/* Nobody keeps more of a part than four times what puts it first. */
+	w->account[0].due_ns = DUE;
+	w->vm[0].part_ns = 4 * LAG + 1;
+	co_settle(w, 3);
+	assert_int_equal(w->vm[0].part_ns, 4 * LAG);
+}
+
+/* A VM that sleeps is worth its weight for a second, then nothing. */
+static void test_awake(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 1);
+	uint64_t before;
+
+	(void)context;
+	sim_vm_add(2, 1, 100, 0, 0);
+	did(0, 1, 0);
+	co_settle(w, 0);
+	for (unsigned k = 1; k <= CO_AWAKE; k++) {
+		before = w->account[0].total_entitled_ns;
+		did(1, 15 * MS, 15 * MS);
+		did(2, 15 * MS, 15 * MS);
+		co_settle(w, k);
+		/* VM 0 has a quarter of the group's weight of 400; the neighbour has 100. */
+		assert_int_equal(w->account[0].total_entitled_ns - before, 30 * MS * (k < CO_AWAKE ? 400 : 300) / (k < CO_AWAKE ? 500 : 400));
+	}
+}
+
+/* Half a slice of a cap that was not used is kept, and no more; what it was exceeded by is not given again. */
+static void test_caps_keep(void **context)
+{
+	static const __s64 left[] = { 12 * MS, 18 * MS, 21 * MS, 21 * MS };
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 6 * SIM_MS, 0);
+	sim_vm_add(1, 1, 100, 0, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(left); i++) {
+		did(1, 30 * MS, 0);
+		co_settle(w, i);
+		assert_int_equal(w->vm[0].cap_left_ns, left[i]);
+		assert_int_equal(w->vm[0].cap_claim_ns, left[i]);
+	}
+	/* It waits for all of it, and for a period more. */
+	for (size_t i = 0; i < 2; i++) {
+		did(0, i == 0 ? 25 * MS : 0, 30 * MS);
+		did(1, i == 0 ? 5 * MS : 30 * MS, 30 * MS);
+		co_settle(w, 10 + i);
+		assert_int_equal(w->vm[0].cap_left_ns, (2 + 6 * (__s64)i) * MS);
+		assert_int_equal(w->account[0].total_entitled_ns, (15 + 6 * i) * MS);
+	}
+	/* With another cap, what was used of the old one stays used. */
+	assert_int_equal(co_vm_set(w, 0, 0, 100, 9 * SIM_MS), 0);
+	assert_int_equal(w->vm[0].cap_left_ns, 11 * MS);
+}
+
+/* Who could not use what it is owed leaves it to the others. */
+static void test_credit_limit(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+
+	(void)context;
+	w->params.credit_limit_ns = 40 * SIM_MS;
+	for (uint32_t i = 0; i < 2; i++) {
+		sim_vm_add(i, i, 100, 0, 0);
+		w->account[i].due_ns = 1 * MS;
+	}
+	w->account[0].purse.credit_ns = 70 * MS;
+	w->account[1].purse.credit_ns = -70 * MS;
+	did(1, 30 * MS, 0);
+	did(0, 0, 10 * MS);
+	co_settle(w, 1);
+	/* 10 and 20 are due; half a slice puts first, and four of that may be kept. */
+	assert_int_equal(w->account[0].purse.credit_ns, 60 * MS);
+	assert_int_equal(w->account[1].purse.credit_ns, -80 * MS);
+	assert_int_equal(w->bank_ns, 20 * MS);
+	assert_int_equal(w->forfeited_ns, 20 * MS);
+	assert_int_equal(w->account[0].total_forfeited_ns, 20 * MS);
+	sim_check_conservation();
+}
+
+/* More than a machine can use in a period is kept for the next one. */
+static void test_supply_beyond(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 0, 0);
+	w->bank_ns = CO_SUPPLY_MAX;
+	w->account[0].purse.credit_ns = -CO_SUPPLY_MAX;
+	did(0, 30 * MS, 0);
+	co_settle(w, 1);
+	assert_int_equal(w->account[0].purse.credit_ns, -CO_SUPPLY_MAX);
+	assert_int_equal(w->bank_ns, CO_SUPPLY_MAX);
+	sim_check_conservation();
+}
+
+/* Xen's: the machine's time in a period, by weight among those that were active. */
+static void test_xen_pays(void **context)
+{
+	struct co_world *w = world(CO_MODE_CREDIT, 2);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 0, 0);
+	sim_vm_add(1, 1, 200, 0, 1);
+	sim_vm_add(2, 2, 300, 0, 1);
+	w->params.floor_ns = SIM_S;
+	w->member[0].active = w->member[1].active = 1;
+	co_settle(w, 1);
+	assert_int_equal(w->member[0].purse.credit_ns, 30 * MS);
+	assert_int_equal(w->member[1].purse.credit_ns, 30 * MS); /* a CPU is all that it can use */
+	assert_int_equal(w->member[2].purse.credit_ns, 0);
+	w->member[0].active = w->member[1].active = w->member[2].active = 1;
+	co_settle(w, 2);
+	assert_int_equal(w->member[0].purse.credit_ns, 40 * MS);
+	assert_int_equal(w->member[1].purse.credit_ns, 50 * MS);
+	assert_int_equal(w->member[2].purse.credit_ns, 30 * MS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_overlooked),
+		cmocka_unit_test(test_turns),
+		cmocka_unit_test(test_who_may_displace),
+		cmocka_unit_test(test_who_is_displaced),
+		cmocka_unit_test(test_who_is_asked_for),
+		cmocka_unit_test(test_who_is_taken_on_request),
+		cmocka_unit_test(test_who_goes_on),
+		cmocka_unit_test(test_lists_are_guesses),
+		cmocka_unit_test(test_together),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_awake),
+		cmocka_unit_test(test_caps_keep),
+		cmocka_unit_test(test_credit_limit),
+		cmocka_unit_test(test_supply_beyond),
+		cmocka_unit_test(test_xen_pays),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
