@@ -50,7 +50,7 @@ struct blk_ticket {
 	struct blk_request *request;
 	struct slo_req slo;
 	uint16_t ioprio;
-	bool at_once; /* a flush, or its queue is being drained: past the scheduler, as a debt */
+	bool at_once; /* its queue is being drained: past the scheduler, as a debt */
 	struct blk_part whole;
 	struct blk_ticket *next_free;
 };

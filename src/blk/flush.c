@@ -2,8 +2,8 @@
 /*
  * Which flushes of a queue go to the store: one at a time. On the queue's worker.
  *
- * A flush is not scheduled, because it carries no thread's priority and covers what all of them wrote; so nothing else would
- * bound how many a guest has at the device. But a flush covers every write completed before it begins. Those that come while
+ * A flush is not scheduled like other requests, because it carries no thread's priority and covers what all of them wrote; so
+ * nothing else would bound how many a guest has at the device. But a flush covers every write completed before it begins. Those that come while
  * one is under way (which may have begun too early for them) wait for its end, and then one is sent that covers them all. So a
  * queue has one flush at the device and as many as it likes waiting for it, a storm costs the device no more than one flush
  * after another, and no flush waits longer than for the one before it.
@@ -72,13 +72,23 @@ bool blk_flush_share(struct blk_queue *q, struct blk_request *r)
 	return true;
 }
 
-void blk_flush_recall(struct blk_queue *q)
+static void take_back(struct blk_queue *q, struct blk_request *r)
 {
-	struct blk_request *next, *r = q->flush.waiting.first;
-
-	list_start(&q->flush.waiting);
-	for (; r; r = next) {
+	for (struct blk_request *next; r; r = next) {
 		next = r->next;
 		blk_queue_take_back(q, r, 0);
 	}
+}
+
+void blk_flush_recall(struct blk_queue *q)
+{
+	struct blk_request *first = q->flush.waiting.first;
+
+	list_start(&q->flush.waiting);
+	take_back(q, first);
+}
+
+void blk_flush_give_up(struct blk_queue *q)
+{
+	take_back(q, blk_flush_end(q));
 }

@@ -71,7 +71,7 @@ void blk_port_submit(struct blk_port *p, struct blk_request *r)
 	t->port = p;
 	t->request = r;
 	t->ioprio = p->ioprio_ignore ? 0 : r->ioprio;
-	t->at_once = op == SLO_FLUSH || worker_now_ns(p->queue->worker) < p->drain_until_ns;
+	t->at_once = worker_now_ns(p->queue->worker) < p->drain_until_ns;
 	t->has_parts = false;
 	slo_req_init(&t->slo, op, r->sector * STORE_SECTOR + r->given_bytes, r->data_bytes - r->given_bytes);
 	/* Only transfers can be cut; a discard's data are its ranges. */

@@ -59,6 +59,8 @@ void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(st
 
 void blk_queue_take_back(struct blk_queue *q, struct blk_request *r, uint32_t given_bytes)
 {
+	if (unlikely(r == q->flush.running))
+		blk_flush_give_up(q);
 	r->given_bytes += given_bytes;
 	/* undone_bytes counts the rest, too: parts that are out do not finish the request. */
 	r->next = NULL;

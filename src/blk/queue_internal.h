@@ -32,6 +32,8 @@ struct blk_request *blk_flush_next(struct blk_queue *q);
 bool blk_flush_share(struct blk_queue *q, struct blk_request *r);
 /* What waits comes back by blk_queue_take_back(). */
 void blk_flush_recall(struct blk_queue *q);
+/* The one under way did not get to the store: those that were to end with it come back, too. */
+void blk_flush_give_up(struct blk_queue *q);
 
 /* queue.c: QUIESCING -> QUIET if nothing is dispatched or held any more. */
 void blk_queue_check_quiet(struct blk_queue *q);

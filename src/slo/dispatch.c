@@ -14,6 +14,11 @@
  */
 #define DUE_PER_SHARE 19
 #define DUE_AHEAD_NS (500 * NSEC_PER_MSEC)
+/*
+ * How far a VM may be ahead of its share for its flushes to go at once: some pieces, as whoever has requests queued is ahead by one
+ * at times.
+ */
+#define FLUSH_AHEAD_NS (25 * NSEC_PER_MSEC)
 
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
@@ -35,6 +40,7 @@ static void piece_make(struct slo_flow *f, struct slo_req *r, uint64_t now, stru
 	*ret = (struct slo_piece){ .req = r, .flow = f, .start_bytes = r->given_bytes, .bytes = bytes, .dispatch_ns = now,
 				   .sequential = f->next_offset[r->op] == at && at != 0, .last = bytes == left };
 	ret->cost = slo_cost_of(&s->cost, r->op, ret->sequential, bytes);
+	ret->wait_ns = (uint64_t)s->wait_ns;
 }
 
 /* Counts what goes out. */
@@ -64,6 +70,17 @@ static void piece_give(struct slo_flow *f, struct slo_piece *p, const struct slo
 	piece_count(f, p, a);
 }
 
+/* What goes while nobody waits takes nothing from anybody: it is not charged to shares. */
+static void piece_pass(struct slo_flow *f, struct slo_piece *p, const struct slo_amount *a)
+{
+	struct slo_node *class = f->node.parent;
+
+	if (class->rated || class->parent->rated)
+		slo_charge_rates(f, a, false, false, p->dispatch_ns);
+	hist_add(&class->class->queue_time, 0);
+	piece_count(f, p, a);
+}
+
 static void req_arrive(struct slo_flow *f, struct slo_req *r, uint64_t now)
 {
 	f->node.sched->now_ns = now;
@@ -77,12 +94,29 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
 }
 
+/* What is owed for earlier flushes is paid before others go: by others getting theirs, or when a reservation is due. */
+static bool flush_waits(const struct slo_node *vm, uint64_t now)
+{
+	const struct slo_node *root = vm->parent;
+	uint64_t ahead = (uint64_t)((double)FLUSH_AHEAD_NS * vm->tag_per_cost);
+
+	if (!list_empty(&vm->flushes))
+		return true;
+	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead && slo_due_ns(vm) > now;
+}
+
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
 	struct slo_sched *s = f->node.sched;
 	struct slo_node *class = f->node.parent, *vm = class->parent;
 	struct slo_amount a;
 
+	if (r->op == SLO_FLUSH) {
+		if (flush_waits(vm, now))
+			return false;
+		slo_bypass(f, r, now, ret);
+		return true;
+	}
 	if (s->root.held || s->root.in_flight >= s->window.size || s->anticipation.node || class->held_back)
 		return false;
 	/* The last free place may have to wait for somebody whose reservation is due. */
@@ -102,11 +136,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 		slo_window_starved(s);
 	}
 	piece_make(f, r, now, ret);
-	/* What goes while nobody waits takes nothing from anybody: it is not charged to shares. */
-	if (class->rated || vm->rated)
-		slo_charge_rates(f, &a, false, false, now);
-	hist_add(&class->class->queue_time, 0);
-	piece_count(f, ret, &a);
+	piece_pass(f, ret, &a);
 	slo_light_begin(f, now);
 	s->fast++;
 	return true;
@@ -114,22 +144,28 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 
 void slo_enqueue(struct slo_flow *f, struct slo_req *r, uint64_t now)
 {
+	struct slo_node *vm = f->node.parent->parent;
+
 	req_arrive(f, r, now);
-	list_append(&f->queue, &r->node);
+	list_append(r->op == SLO_FLUSH ? &vm->flushes : &f->queue, &r->node);
 	slo_held_add(f, now);
-	slo_node_activate(&f->node);
+	slo_node_activate(r->op == SLO_FLUSH ? vm : &f->node);
 }
 
 void slo_bypass(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
 {
-	struct slo_amount a = slo_amount_of(f->node.sched, r->op, r->bytes);
+	struct slo_sched *s = f->node.sched;
+	struct slo_amount a = slo_amount_of(s, r->op, r->bytes);
 
 	req_arrive(f, r, now);
 	slo_node_wake(f->node.parent, now);
 	slo_node_wake(f->node.parent->parent, now);
 	r->whole = true;
 	piece_make(f, r, now, ret);
-	piece_give(f, ret, &a, false, false);
+	if (s->root.held)
+		piece_give(f, ret, &a, false, false);
+	else
+		piece_pass(f, ret, &a);
 }
 
 /* A child of `p`: one that is due, unless these have had too much, or the one with the smallest share tag. */
@@ -152,11 +188,12 @@ static void due_account(struct slo_node *p, bool due, uint64_t cost)
 		p->due_debt -= min_u64(p->due_debt, cost * DUE_PER_SHARE);
 }
 
-/* Throttles the class or the VM if its limit does not allow the piece. */
-static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const struct slo_amount *a, uint64_t now)
+/* Throttles the class or the VM if its limit does not allow the piece. A flush is not its class's affair. */
+static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const struct slo_piece *p, const struct slo_amount *a,
+			    uint64_t now)
 {
 	struct slo_node *n = class;
-	uint64_t ready = class->limited ? limit_ready_ns(class, a) : 0;
+	uint64_t ready = class->limited && p->req->op != SLO_FLUSH ? limit_ready_ns(class, a) : 0;
 
 	if (ready <= now && vm->limited) {
 		n = vm;
@@ -170,10 +207,25 @@ static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const s
 
 static void held_leave(struct slo_flow *f, struct slo_req *r, uint64_t now)
 {
+	struct slo_node *n = r->op == SLO_FLUSH ? f->node.parent->parent : &f->node;
+
 	list_remove(&r->node);
-	if (list_empty(&f->queue))
-		slo_node_deactivate(&f->node);
+	if (!slo_node_has_work(n))
+		slo_node_deactivate(n);
 	slo_held_remove(f, now);
+}
+
+/* What goes next of this VM. */
+static struct slo_req *vm_next(struct slo_node *vm, uint64_t now, bool *ret_class_due)
+{
+	struct slo_node *class;
+	struct slo_flow *f;
+
+	if (!list_empty(&vm->flushes))
+		return list_first(&vm->flushes, struct slo_req, node);
+	class = child_next(vm, now, ret_class_due);
+	f = slo_flow_of(slo_heap_top(&class->by_share, struct slo_node, in_share));
+	return list_first(&f->queue, struct slo_req, node);
 }
 
 static void timers_run(struct slo_sched *s, uint64_t now)
@@ -189,8 +241,8 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 	slo_anticipate_expire(s, now);
 	while (s->root.by_share.n) {
 		bool due = false, vm_due, class_due = false;
-		struct slo_node *vm, *class;
-		struct slo_flow *f;
+		struct slo_node *vm;
+		struct slo_req *r;
 		struct slo_amount a;
 
 		if (s->root.in_flight >= s->window.size) {
@@ -200,11 +252,10 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		}
 		vm = child_next(&s->root, now, &due);
 		vm_due = due;
-		class = child_next(vm, now, &class_due);
-		f = slo_flow_of(slo_heap_top(&class->by_share, struct slo_node, in_share));
-		piece_make(f, list_first(&f->queue, struct slo_req, node), now, ret);
-		a = slo_amount_of(s, ret->req->op, ret->bytes);
-		if (limits_throttle(class, vm, &a, now))
+		r = vm_next(vm, now, &class_due);
+		piece_make(r->flow, r, now, ret);
+		a = slo_amount_of(s, r->op, ret->bytes);
+		if (limits_throttle(r->flow->node.parent, vm, ret, &a, now))
 			continue;
 		if (!vm_due && slo_anticipate(s, now))
 			return false;
@@ -212,9 +263,9 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		due_account(vm, class_due, ret->cost);
 		s->dispatched++;
 		s->due += vm_due;
-		piece_give(f, ret, &a, vm_due, class_due);
+		piece_give(r->flow, ret, &a, vm_due, class_due);
 		if (ret->last)
-			held_leave(f, ret->req, now);
+			held_leave(r->flow, r, now);
 		return true;
 	}
 	if (s->targets && s->root.in_flight < s->window.size)
@@ -231,15 +282,15 @@ uint64_t slo_next_ns(const struct slo_sched *s)
 }
 
 /*
- * What a flush costs depends on what it has to write, so it cannot be known when it goes; and as it is never held, a wrong price
- * would let it take what others were promised. So it pays once more when it is done: for the time that it was at the device beyond
- * its price, less what others wait there.
+ * What a flush costs depends on what it has to write, so it cannot be known when it goes, and a wrong price would let it take what
+ * others were promised. So it pays once more when it is done: for the time that it was at the device beyond its price, less what
+ * others waited there when it went (afterwards they also wait for itself). The VM pays all of it, before its next flush goes.
  */
 uint64_t slo_flush_owes(const struct slo_piece *p, uint64_t now)
 {
-	double beyond = (double)(now - p->dispatch_ns) - (double)p->cost - p->flow->node.sched->wait_ns;
+	uint64_t known = p->cost + p->wait_ns, took = now - p->dispatch_ns;
 
-	return p->req->op == SLO_FLUSH && beyond > 0 ? (uint64_t)beyond : 0;
+	return p->req->op == SLO_FLUSH && took > known ? took - known : 0;
 }
 
 static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t now)
@@ -250,9 +301,11 @@ static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uin
 
 	if (p->req->op != SLO_FLUSH)
 		s->wait_ns += ((beyond > 0 ? beyond : 0) - s->wait_ns) / 16;
-	else if (owes && s->root.held)
-		for (struct slo_node *n = &f->node; n->parent; n = n->parent)
-			slo_charge_share(n, owes);
+	else if (owes && s->root.held) {
+		slo_charge_share(&f->node, owes);
+		slo_charge_share(f->node.parent, owes);
+		slo_owe_share(f->node.parent->parent, owes);
+	}
 }
 
 bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
@@ -284,26 +337,38 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	return last;
 }
 
+/* The first that the flow holds; NULL: nothing. */
+static struct slo_req *held_first(struct slo_flow *f)
+{
+	struct slo_req *r;
+
+	list_for_each(r, &f->node.parent->parent->flushes, node)
+		if (r->flow == f)
+			return r;
+	return list_empty(&f->queue) ? NULL : list_first(&f->queue, struct slo_req, node);
+}
+
 bool slo_flow_drain(struct slo_flow *f, uint64_t now, struct slo_piece *ret)
 {
+	struct slo_req *r = held_first(f);
 	struct slo_amount a;
 
-	if (list_empty(&f->queue))
+	if (!r)
 		return false;
 	f->node.sched->now_ns = now;
-	piece_make(f, list_first(&f->queue, struct slo_req, node), now, ret);
-	a = slo_amount_of(f->node.sched, ret->req->op, ret->bytes);
+	piece_make(f, r, now, ret);
+	a = slo_amount_of(f->node.sched, r->op, ret->bytes);
 	piece_give(f, ret, &a, false, false);
 	if (ret->last)
-		held_leave(f, ret->req, now);
+		held_leave(f, r, now);
 	return true;
 }
 
 void slo_flow_take(struct slo_flow *f, uint64_t now, struct list *out)
 {
-	while (!list_empty(&f->queue)) {
-		struct slo_req *r = list_first(&f->queue, struct slo_req, node);
+	struct slo_req *r;
 
+	while ((r = held_first(f))) {
 		held_leave(f, r, now);
 		list_append(out, &r->node);
 	}

@@ -107,6 +107,7 @@ struct slo_node {
 	uint64_t idle_ns;	  /* since when neither */
 	struct slo_meter meter;
 	struct slo_class_state *class; /* classes only */
+	struct list flushes;	       /* VMs only: requests that wait for the VM's turn, before all of its classes */
 };
 
 struct slo_flow {
@@ -222,6 +223,7 @@ uint64_t slo_due_ns(const struct slo_node *n);
 void slo_due_rekey(struct slo_node *n);
 /* Before anything of a node that is idle comes in. */
 void slo_node_wake(struct slo_node *n, uint64_t now);
+bool slo_node_has_work(const struct slo_node *n);
 void slo_node_activate(struct slo_node *n);
 void slo_node_deactivate(struct slo_node *n);
 void slo_node_throttle(struct slo_node *n, uint64_t until_ns, uint64_t now);
@@ -233,6 +235,8 @@ void slo_flight_remove(struct slo_flow *f, uint64_t now);
 /* A piece goes out: share, reservation and limit tags of flow, class and VM. */
 void slo_charge(struct slo_flow *f, const struct slo_amount *a, uint64_t cost, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_share(struct slo_node *n, uint64_t cost);
+/* All of it, however far ahead that puts the node. */
+void slo_owe_share(struct slo_node *n, uint64_t cost);
 /* Reservation and limit tags alone: of a piece, and of `n` pieces that went at one time, by shares. */
 void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_rates_many(struct slo_flow *f, const struct slo_amount *a, unsigned n, uint64_t now);

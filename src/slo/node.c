@@ -131,6 +131,7 @@ static void node_init(struct slo_node *n, struct slo_sched *s, struct slo_node *
 	n->tag_per_cost = SLO_TAG_ONE / SLO_SHARES_DEFAULT;
 	list_init(&n->siblings);
 	list_init(&n->children);
+	list_init(&n->flushes);
 }
 
 static int node_link(struct slo_node *n, struct slo_node *parent)

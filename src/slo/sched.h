@@ -91,7 +91,7 @@ const struct slo_promise *slo_node_promise(const struct slo_node *n);
 int slo_update(struct slo_node *n, const struct slo_promise *p, uint64_t now);
 /*
  * For a pool that several schedulers share: a class that has no credit left anywhere is held back until it has. What it queues
- * waits; its flushes go.
+ * waits; its VM's flushes do not wait for it.
  */
 void slo_class_hold(struct slo_node *class, bool hold, uint64_t now);
 /* Another largest window (a slice of a pool is given its part of the pool's depth). */
@@ -118,6 +118,7 @@ struct slo_piece {
 	uint64_t start_bytes, bytes;
 	uint64_t dispatch_ns;
 	uint64_t cost;
+	uint64_t wait_ns;	/* what others waited at the device when it went */
 	uint32_t in_flight;	/* at dispatch, with this one */
 	bool sequential;
 	bool light;		/* internal: not accounted for alone */
@@ -132,7 +133,9 @@ static inline void slo_req_init(struct slo_req *r, enum slo_op op, uint64_t offs
 
 /*
  * True: `piece` (the whole request) may go to the store at once; it has been charged. False: nothing has changed, enqueue
- * it. Never reorders within a flow: it is false while anything of the pool is queued.
+ * it. Never reorders within a flow: it is false while anything of the pool is queued. A flush is different: it goes whatever is
+ * queued or limited, charged to the flow's VM, unless that has had more than its share while others wait. Then it is enqueued,
+ * before all that the VM's classes have queued.
  */
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
 
@@ -176,7 +179,7 @@ bool slo_complete(const struct slo_piece *piece, uint64_t now, int result);
 /* What a flush that is done owes for its time at the device, which slo_complete() charges to shares; 0 for all other pieces. */
 uint64_t slo_flush_owes(const struct slo_piece *piece, uint64_t now);
 
-/* A flush: goes at once, whatever is queued or limited, and is charged to the flow's VM. Complete it like any piece. */
+/* Goes at once, whatever is queued, limited or owed: a debt. Complete it like any piece. */
 void slo_bypass(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret);
 
 /*

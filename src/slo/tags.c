@@ -21,6 +21,8 @@
  * share, and without a bound its other classes would wait for hours until its neighbours have caught up.
  */
 #define LEAD_MAX_NS (100 * NSEC_PER_MSEC)
+/* For what bounds itself, as nothing more of it goes while it is owed: only so that tags stay numbers. */
+#define OWED_MAX_NS (600 * NSEC_PER_SEC)
 /* A class that is idle for less is between two requests of a depth-1 reader: its reservation goes on. */
 #define PAUSE_MAX_NS (10 * NSEC_PER_MSEC)
 #define TYPICAL_BYTES 4096
@@ -94,9 +96,11 @@ void slo_node_wake(struct slo_node *n, uint64_t now)
 		slo_anticipate_wake(n, now);
 }
 
-static bool has_work(struct slo_node *n)
+bool slo_node_has_work(const struct slo_node *n)
 {
-	return n->kind == SLO_FLOW ? !list_empty(&slo_flow_of(n)->queue) : n->by_share.n > 0;
+	if (n->kind == SLO_FLOW)
+		return !list_empty(&container_of(n, const struct slo_flow, node)->queue);
+	return n->by_share.n > 0 || !list_empty(&n->flushes);
 }
 
 void slo_node_activate(struct slo_node *n)
@@ -108,7 +112,7 @@ void slo_node_activate(struct slo_node *n)
 			slo_due_rekey(n);
 			return;
 		}
-		if (n->throttled || n->held_back || !has_work(n))
+		if (n->throttled || n->held_back || !slo_node_has_work(n))
 			return;
 		n->start_tag = max_u64(n->start_tag, p->vtime);
 		slo_heap_set(&p->by_share, &n->in_share, n->start_tag);
@@ -124,7 +128,7 @@ void slo_node_deactivate(struct slo_node *n)
 
 		slo_heap_remove(&p->by_share, &n->in_share);
 		slo_heap_remove(&p->by_due, &n->in_due);
-		if (p->by_share.n) {
+		if (slo_node_has_work(p)) {
 			slo_due_rekey(p);
 			return;
 		}
@@ -241,7 +245,8 @@ void slo_tags_rebase(struct slo_node *parent)
 	parent->vtime = 0;
 }
 
-void slo_charge_share(struct slo_node *n, uint64_t cost)
+/* `lead_ns`: how far ahead of virtual time the charge may put it. */
+static void charge_share(struct slo_node *n, uint64_t cost, uint64_t lead_ns)
 {
 	struct slo_node *p = n->parent;
 	uint64_t lead;
@@ -250,12 +255,22 @@ void slo_charge_share(struct slo_node *n, uint64_t cost)
 		n->start_tag = max_u64(n->start_tag, p->vtime);
 	/* The smallest start tag of all that could go: the one that goes, when it goes by shares. */
 	p->vtime = max_u64(p->vtime, min_u64(slo_heap_key(&p->by_share), n->start_tag));
-	lead = p->vtime + (uint64_t)((double)max_u64(cost, LEAD_MAX_NS) * n->tag_per_cost);
+	lead = p->vtime + (uint64_t)((double)lead_ns * n->tag_per_cost);
 	n->start_tag = min_u64(n->start_tag + (uint64_t)((double)cost * n->tag_per_cost), max_u64(lead, n->start_tag));
 	if (slo_heap_has(&n->in_share))
 		slo_heap_set(&p->by_share, &n->in_share, n->start_tag);
 	if (n->start_tag > SLO_TAG_MAX)
 		slo_tags_rebase(p);
+}
+
+void slo_charge_share(struct slo_node *n, uint64_t cost)
+{
+	charge_share(n, cost, cost + LEAD_MAX_NS);
+}
+
+void slo_owe_share(struct slo_node *n, uint64_t cost)
+{
+	charge_share(n, cost, OWED_MAX_NS);
 }
 
 static void charge_rates(struct slo_flow *f, const struct slo_amount *a, unsigned pieces, bool vm_due, bool class_due,

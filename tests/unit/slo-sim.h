@@ -218,10 +218,7 @@ static inline void sim_send(struct sim *m, struct sim_client *c)
 		r->slo.pieces = 1;
 		p = (struct slo_piece){ .req = &r->slo, .bytes = bytes, .dispatch_ns = m->now };
 		sim_submit(m, &p);
-	} else if (c->op == SLO_FLUSH) {
-		slo_bypass(c->flow, &r->slo, m->now, &p);
-		sim_submit(m, &p);
-	} else if (!m->no_fast && slo_admit_fast(c->flow, &r->slo, m->now, &p)) {
+	} else if ((!m->no_fast || c->op == SLO_FLUSH) && slo_admit_fast(c->flow, &r->slo, m->now, &p)) {
 		sim_submit(m, &p);
 	} else {
 		slo_enqueue(c->flow, &r->slo, m->now);

@@ -256,12 +256,18 @@ static void all_covered_hear_of_an_error(void **state)
 
 /* --- ends --- */
 
+struct taken {
+	const char *vm;
+	uint64_t n; /* from its ring, and sent on */
+};
+
 static void count_taken(struct host_run *r, void *arg)
 {
-	const struct blk_slot *slot = host_disk_find(r->host, "a", "d")->blk->slot[0];
+	struct taken *t = arg;
+	const struct blk_slot *slot = host_disk_find(r->host, t->vm, "d")->blk->slot[0];
 
 	/* Made when the front-end's messages have been read. */
-	*(uint64_t *)arg = slot ? load_relaxed(&slot->queue.counters.batch.sum) : 0;
+	t->n = slot ? load_relaxed(&slot->queue.counters.batch.sum) : 0;
 	host_run_done(r, &(struct host_error){ 0 });
 }
 
@@ -270,8 +276,8 @@ static bool stop_in_a_storm(const char *slo, unsigned latency_ms)
 {
 	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
 	static struct front_request r[STORM];
+	struct taken taken = { "a" };
 	unsigned before;
-	uint64_t taken;
 	struct host_run run;
 	struct frontend *f;
 	uint32_t base;
@@ -284,7 +290,7 @@ static bool stop_in_a_storm(const char *slo, unsigned latency_ms)
 	begin_storm(&f->queue[0], r);
 	do
 		host_run_do(&run, count_taken, &taken);
-	while (taken < STORM);
+	while (taken.n < STORM);
 	before = flushes(&run);
 	assert_int_equal(frontend_queue_stop(f, 0, &base), 0);
 	assert_int_equal(base, STORM);
@@ -305,6 +311,134 @@ static void one_covers_all_at_a_stop(void **state)
 	for (unsigned p = 0; p < ARRAY_SIZE(slo); p++)
 		for (unsigned ms = 200; !stop_in_a_storm(slo[p], ms); ms *= 2)
 			assert_true(ms < 60000);
+}
+
+/* --- a VM whose flushes are more than its share: they wait at the gate, too --- */
+
+#define READS 100u
+
+/* One thousandth of the device for its flushes of 60 ms, beside a hundred reads of another VM. */
+static const char poor_policy[] = "pools: { slow: { type: model, depth: 2, channels: 1, read_latency: %ums, flush_latency: 60ms } }\n"
+				  "vms: { a: { shares: 1, disks: [ { name: d, pool: slow, size: 8MiB, workers: 2, queues: 2 } ] },\n"
+				  "       b: { shares: 1000, disks: [ { name: d, pool: slow, size: 8MiB } ] } }\n";
+
+struct poor {
+	struct host_run run;
+	struct frontend *a, *b;
+	struct front_request read[READS], flush[STORM];
+	struct front_buf buf;
+};
+
+static unsigned reads_left(struct poor *p)
+{
+	unsigned n = 0;
+
+	while (front_poll(&p->b->queue[0]))
+		;
+	for (unsigned i = 0; i < READS; i++)
+		n += p->read[i].status == 0xff;
+	return n;
+}
+
+static void poor_start(struct poor *p, unsigned read_ms)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20, .inflight = true };
+	struct taken taken = { "b" };
+	char text[512];
+
+	snprintf(text, sizeof(text), poor_policy, read_ms);
+	host_run_start(&p->run, text);
+	p->a = host_run_attach(&p->run, "a", "d", &config);
+	config.queues = 1;
+	p->b = host_run_attach(&p->run, "b", "d", &config);
+	p->buf = front_buf_of(p->b, frontend_alloc(p->b, 4096), 4096);
+	for (unsigned i = 0; i < READS; i++) {
+		p->read[i] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .data = &p->buf, .n_data = 1, .status = 0xff };
+		assert_int_equal(front_submit(&p->b->queue[0], &p->read[i]), 0);
+	}
+	front_kick(&p->b->queue[0]);
+	while (taken.n < READS || reads_left(p) == READS)
+		host_run_do(&p->run, count_taken, &taken);
+	begin_storm(&p->a->queue[0], p->flush);
+	/* The first one goes as nothing is owed yet; when it is done, one is sent for the others. */
+	while (!answered(&p->a->queue[0], p->flush))
+		;
+}
+
+static void poor_stop(struct poor *p)
+{
+	while (p->read[READS - 1].status == 0xff)
+		front_poll(&p->b->queue[0]);
+	frontend_destroy(p->a);
+	frontend_destroy(p->b);
+	host_run_stop(&p->run);
+}
+
+/* False: the reads were over too early to say anything. */
+static bool waits_for_reads(unsigned read_ms)
+{
+	static struct poor p;
+	unsigned before, after;
+
+	poor_start(&p, read_ms);
+	before = reads_left(&p);
+	while (answered(&p.a->queue[0], p.flush) < STORM)
+		;
+	after = reads_left(&p);
+	if (before >= READS / 4) {
+		print_message("  %u of another VM's %u reads were left when the first flush was done, %u after the second\n", before,
+			      READS, after);
+		assert_in_range(after, 0, 2);
+	}
+	poor_stop(&p);
+	return before >= READS / 4;
+}
+
+static void more_than_its_share_waits(void **state)
+{
+	(void)state;
+	for (unsigned ms = 5; !waits_for_reads(ms); ms *= 2)
+		assert_true(ms < 1000);
+}
+
+static void what_waits_at_the_gate_goes_with_its_queue(void **state)
+{
+	static struct poor p;
+
+	(void)state;
+	poor_start(&p, 5);
+	for (unsigned i = 0; i < 10; i++)
+		do
+			host_run_do(&p.run, move_now, &(struct move){ 0, i % 2 });
+		while (p.run.error.err == -EBUSY);
+	while (answered(&p.a->queue[0], p.flush) < STORM)
+		;
+	poor_stop(&p);
+}
+
+static void what_waits_at_the_gate_goes_at_a_stop(void **state)
+{
+	static struct poor p;
+	uint32_t base;
+
+	(void)state;
+	poor_start(&p, 5);
+	assert_int_equal(frontend_queue_stop(p.a, 0, &base), 0);
+	assert_int_equal(answered(&p.a->queue[0], p.flush), base);
+	poor_stop(&p);
+}
+
+static void what_waits_at_the_gate_survives_a_loss(void **state)
+{
+	static struct poor p;
+
+	(void)state;
+	poor_start(&p, 5);
+	frontend_detach(p.a);
+	assert_int_equal(frontend_attach(p.a), 0);
+	while (answered(&p.a->queue[0], p.flush) < STORM)
+		;
+	poor_stop(&p);
 }
 
 /* The front-end vanishes and comes back. */
@@ -342,6 +476,10 @@ int main(void)
 		cmocka_unit_test(all_covered_hear_of_an_error),
 		cmocka_unit_test(one_covers_all_at_a_stop),
 		cmocka_unit_test(all_answered_after_a_loss),
+		cmocka_unit_test(more_than_its_share_waits),
+		cmocka_unit_test(what_waits_at_the_gate_goes_with_its_queue),
+		cmocka_unit_test(what_waits_at_the_gate_goes_at_a_stop),
+		cmocka_unit_test(what_waits_at_the_gate_survives_a_loss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

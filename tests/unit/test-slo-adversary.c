@@ -2,7 +2,8 @@
 /*
  * Description: a VM that claims every class it can, with 256 outstanding, mixed sizes, discards and flush storms, gains
  * nothing over its envelope, and its neighbour's p99 stays in target; on a device where flushes cost nearly nothing, and on those
- * where one takes as long as many reads. The pool's costs are known from a calibration, that of a flush in some cases only.
+ * those where one takes as long as many reads. The pool's costs are known from a calibration, that of a flush in some cases only.
+ * A VM that does nothing but flush has no more than its envelope either; and the flushes of one that stays within its own never wait.
  */
 #include "slo-sim.h"
 
@@ -28,8 +29,7 @@ static void device_init(struct sim *m, struct slo_sched *s, uint64_t flush_ns, u
 	m->latency_ns[SLO_DISCARD] = 300 * NSEC_PER_USEC;
 }
 
-/* One request at a time of each kind: what the calibration of a pool does. */
-/* `flush`: its cost, too. */
+/* One request at a time of each kind: what the calibration of a pool does; `flush`: of a flush, too. */
 static struct slo_cost_model calibrate(uint64_t flush_ns, bool flush)
 {
 	static const uint64_t sizes[] = { 512, 4096, 16384, 65536, 131072 };
@@ -135,10 +135,116 @@ static void adversary(void **state)
 		adversary_beside(5 * NSEC_PER_MSEC, i, 25);
 }
 
+/* --- flushes alone --- */
+
+static struct {
+	const struct slo_flow *of; /* NULL: all */
+	uint64_t n, longest_ns;
+} flush_wait;
+
+static void watch_flush(struct sim *m, const struct slo_piece *p)
+{
+	if (p->req->op != SLO_FLUSH || (flush_wait.of && p->flow != flush_wait.of))
+		return;
+	flush_wait.n++;
+	flush_wait.longest_ns = max_u64(flush_wait.longest_ns, m->now - p->req->arrival_ns);
+}
+
+#define QUEUES 6
+
+/* From each of its queues one flush after the other: unscheduled, that would be 6 of the device's 8 channels. */
+static void only_flushes_beside(uint64_t flush_ns, bool known, uint32_t shares)
+{
+	double envelope = (double)shares / (double)(shares + 100);
+	struct sim_client *list[QUEUES + 1] = { &steady };
+	static struct sim_client flood[QUEUES];
+	struct slo_cost_model model = calibrate(flush_ns, known);
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	uint64_t mine_ns, theirs_ns;
+	struct slo_node *class;
+	struct slo_sched *s;
+	struct sim m;
+	double part;
+
+	o.cost = &model;
+	assert_int_equal(slo_sched_create(&o, &s), 0);
+	device_init(&m, s, flush_ns, 22);
+	m.dispatched = watch_flush;
+	flush_wait.of = NULL;
+	flush_wait.n = flush_wait.longest_ns = 0;
+	steady = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 })),
+				      .op = SLO_WRITE, .bytes = 65536, .depth = 256 };
+	sim_client_start(&m, &steady);
+	class = sim_class(sim_vm(s, (struct slo_promise){ .shares = shares }), (struct slo_promise){ 0 });
+	for (unsigned i = 0; i < QUEUES; i++) {
+		flood[i] = (struct sim_client){ .flow = sim_flow(class), .op = SLO_FLUSH, .depth = 8 };
+		list[i + 1] = &flood[i];
+		sim_client_start(&m, &flood[i]);
+	}
+	sim_run_for(&m, 2 * NSEC_PER_SEC);
+	mine_ns = device_ns(list, 1);
+	theirs_ns = device_ns(list + 1, QUEUES);
+	sim_run_for(&m, 30 * NSEC_PER_SEC);
+	mine_ns = device_ns(list, 1) - mine_ns;
+	theirs_ns = device_ns(list + 1, QUEUES) - theirs_ns;
+	part = (double)theirs_ns / (double)(theirs_ns + mine_ns);
+	print_message("  nothing but flushes of %llu us%s: %.3f of the device's time (envelope %.3f), one waited %llu ms at most\n",
+		      (unsigned long long)flush_ns / 1000, known ? "" : ", not known", part, envelope,
+		      (unsigned long long)flush_wait.longest_ns / NSEC_PER_MSEC);
+	assert_true(part <= envelope * 1.05);
+	/* All its queues' flushes, and what it may be ahead, at the pace of its share. */
+	assert_true((double)flush_wait.longest_ns <= (double)((QUEUES + 1) * flush_ns + 125 * NSEC_PER_MSEC) / (envelope * CHANNELS));
+	sim_fini(&m, list, QUEUES + 1);
+	slo_sched_destroy(s);
+}
+
+static void only_flushes(void **state)
+{
+	static const uint64_t flush_us[] = { 300, 5000, 20000, 300000 };
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(flush_us); i++)
+		for (uint32_t shares = 5; shares <= 25; shares += 20)
+			only_flushes_beside(flush_us[i / 2] * NSEC_PER_USEC, i % 2, shares);
+}
+
+/* Writes and flushes of 5 ms, a tenth of the device in all, where it is promised half. */
+static void modest_flushes_never_wait(void **state)
+{
+	struct sim_client writer = { .op = SLO_WRITE, .bytes = 4096, .depth = 1, .think_ns = 2 * NSEC_PER_MSEC };
+	struct sim_client syncer = { .op = SLO_FLUSH, .depth = 1, .think_ns = 5 * NSEC_PER_MSEC };
+	struct sim_client *list[] = { &steady, &writer, &syncer };
+	struct slo_sched *s = sim_sched(128);
+	struct slo_node *class;
+	struct sim m;
+
+	(void)state;
+	device_init(&m, s, 5 * NSEC_PER_MSEC, 23);
+	m.dispatched = watch_flush;
+	steady = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 })),
+				      .op = SLO_WRITE, .bytes = 65536, .depth = 256 };
+	class = sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 });
+	writer.flow = sim_flow(class);
+	syncer.flow = sim_flow(class);
+	flush_wait.of = syncer.flow;
+	flush_wait.n = flush_wait.longest_ns = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(list); i++)
+		sim_client_start(&m, list[i]);
+	sim_run_for(&m, 30 * NSEC_PER_SEC);
+	print_message("  %llu flushes beside a flood: the longest waited %llu ns\n", (unsigned long long)flush_wait.n,
+		      (unsigned long long)flush_wait.longest_ns);
+	assert_true(flush_wait.n > 500);
+	assert_int_equal(flush_wait.longest_ns, 0);
+	sim_fini(&m, list, ARRAY_SIZE(list));
+	slo_sched_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(adversary),
+		cmocka_unit_test(only_flushes),
+		cmocka_unit_test(modest_flushes_never_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
