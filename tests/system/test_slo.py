@@ -11,8 +11,10 @@ from helpers import boot, disk, job, rates, ring_errors
 
 MS12 = {"type": "model", "channels": 1, "read_latency": "12ms", "write_latency": "12ms"}
 DEVICE_IOPS = 1000 / 12
-CLASSES = {"gold": {"ioprio": ["rt"], "shares": 2600}, "silver": {"ioprio": ["be/1"], "shares": 500},
-           "copper": {"ioprio": ["be/5"], "shares": 200}, "bronze": {"ioprio": ["be/7", "idle"], "shares": 100}}
+# Of the 341.3 KB/s of that device: 273.9, 40.0, 16.9 and 10.5.
+CLASSES = {"gold": {"ioprio": ["rt"], "shares": 2600}, "silver": {"ioprio": ["be/1"], "shares": 380},
+           "copper": {"ioprio": ["be/5"], "shares": 160}, "bronze": {"ioprio": ["be/7", "idle"], "shares": 100}}
+SHARES = {name: promise["shares"] for name, promise in CLASSES.items()}
 IOPRIO = {"gold": "rt/4", "silver": "be/1", "copper": "be/5", "bronze": "be/7"}
 
 
@@ -31,9 +33,14 @@ def show(capsys):
     return print_figures
 
 
+def kept_busy(rate):
+    """Did the guest keep the device busy, or was the machine too busy for that?"""
+    return sum(rate.values()) >= 0.98 * DEVICE_IOPS
+
+
 def tolerance(rate, strict=0.05):
-    """`strict` where the guest kept the device busy; more where the machine was too busy for that."""
-    return strict if sum(rate.values()) >= 0.97 * DEVICE_IOPS else 5 * strict
+    """`strict` where the device was kept busy, more where it was not."""
+    return strict if kept_busy(rate) else 5 * strict
 
 
 def assert_ratio(rate, a, b, expected, strict=0.05):
@@ -54,10 +61,9 @@ def test_headline_best_thread_to_worst(lab, show):
     show("with promises", on)
     assert_ratio(off, "gold", "bronze", 1)
     for name in ("silver", "copper", "bronze"):
-        assert_ratio(on, "gold", name, 2600 / CLASSES[name]["shares"])
-    # Best >= 260 KB/s, worst its 10 KB/s, where the device was kept busy.
-    if tolerance(on) == 0.05:
-        assert on["gold"] * 4.096 >= 260 * 0.98 and on["bronze"] * 4.096 >= 10 * 0.95, on
+        assert_ratio(on, "gold", name, SHARES["gold"] / SHARES[name])
+    if kept_busy(on):
+        assert on["gold"] * 4.096 >= 260 and on["bronze"] * 4.096 >= 10, on
     assert ring_errors(guest) == []
 
 
@@ -79,7 +85,7 @@ def test_three_vms_their_shares_win_and_classes_divide_them(lab, show):
     # Windows of the three guests do not begin at the same moment.
     assert abs(rate["b-bronze"] / rate["a-gold"] / 3 - 1) < 0.25, rate
     assert abs(rate_c["c"] / rate["a-gold"] / 2 - 1) < 0.25, rate
-    assert abs(rate["c-silver"] / rate["c-bronze"] / 5 - 1) < 0.25, rate
+    assert abs(rate["c-silver"] / rate["c-bronze"] * SHARES["bronze"] / SHARES["silver"] - 1) < 0.25, rate
 
 
 def test_reservation_of_a_depth_1_reader_and_a_limit(lab, show):
@@ -94,7 +100,7 @@ def test_reservation_of_a_depth_1_reader_and_a_limit(lab, show):
     idle = pool["anticipated_ns"] / 32e9
     assert idle <= 0.05, f"{idle:.1%} of the time was spent waiting for the reader"
     # By its shares it would get 0.04/s.
-    assert rate["reader"] >= (49 if sum(rate.values()) >= 0.97 * DEVICE_IOPS else 35), rate
+    assert rate["reader"] >= (49 if kept_busy(rate) else 35), rate
     assert rate["limited"] <= 5.0 + 1 / 30, rate
 
 
