@@ -3,9 +3,15 @@
  * Dividing limits and the window among slices, by demand: pieces granted since the last time and requests held now. Two
  * rounds of messages from the control thread: gather, then deal. All slices hear of VMs in the same order, so the n-th VM of
  * one is the n-th of all.
+ *
+ * In a VM with a limit the ledger does not divide what there is: the device has room, it is the limit that leaves no more. So
+ * there a slice's part is what its classes are due of the limit, reservations first and the rest by shares, each class where it
+ * asks; and in the slice a class has the same part of its reservation and of its shares. Then gold on one worker and bronze on
+ * another have what they would have on one.
  */
 #include "blk/slices.h"
 #include "blk/team.h"
+#include "ledger/fill.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,6 +22,7 @@
 /* Demand of each class of a VM, [BLK_CLASSES_MAX] for the VM itself. */
 struct demand {
 	uint32_t of[BLK_CLASSES_MAX + 1];
+	uint32_t granted[BLK_CLASSES_MAX];
 };
 
 struct blk_balance {
@@ -66,6 +73,7 @@ void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
 				continue;
 			d->of[c] = (uint32_t)min_u64(k->granted + slo_node_held(k->node), UINT32_MAX / 64);
 			d->of[BLK_CLASSES_MAX] += d->of[c];
+			d->granted[c] = (uint32_t)min_u64(k->granted, UINT32_MAX / 64);
 			b->granted[core->index] += k->granted;
 			k->granted = 0;
 		}
@@ -87,6 +95,87 @@ static double part_of(const struct blk_balance *b, unsigned core, unsigned vm, u
 	return LEAST + (1 - LEAST * b->n_cores) * part;
 }
 
+/* --- a VM with a limit --- */
+
+/* Of a limit, in whole parts: what its classes are due of it. */
+#define WHOLE (UINT64_C(1) << 30)
+
+static double shares_of(const struct slo_promise *p)
+{
+	return p->shares ? p->shares : SLO_SHARES_DEFAULT;
+}
+
+static bool is_limited(const struct slo_promise *p)
+{
+	return p->limit.milli_iops || p->limit.bandwidth;
+}
+
+static double rate_of(uint64_t reservation, uint64_t limit)
+{
+	return limit ? (double)reservation / (double)limit : 0;
+}
+
+/* What a class has reserved of its VM's limit, where both are of the same kind. */
+static double reserved_of(const struct slo_promise *class, const struct slo_promise *vm)
+{
+	double iops = rate_of(class->reservation.milli_iops, vm->limit.milli_iops),
+	       bandwidth = rate_of(class->reservation.bandwidth, vm->limit.bandwidth);
+	double part = iops > bandwidth ? iops : bandwidth;
+
+	return part < 1 ? part : 1;
+}
+
+static void sum_demand(const struct blk_balance *b, unsigned v, unsigned c, uint64_t *ret_granted, uint64_t *ret_asked)
+{
+	*ret_granted = *ret_asked = 0;
+	for (unsigned i = 0; i < b->n_cores; i++) {
+		*ret_granted += demand_at(b, i, v)->granted[c];
+		*ret_asked += demand_at(b, i, v)->of[c];
+	}
+}
+
+/* What each class is due of the limit: at most what it asks for, a quarter more than it had if nothing of it waits. */
+static uint64_t fill_classes(const struct blk_balance *b, const struct blk_core_vm *vm, unsigned v,
+			     struct ledger_fill_item item[BLK_CLASSES_MAX])
+{
+	uint64_t granted[BLK_CLASSES_MAX], asked[BLK_CLASSES_MAX], all = 0, sum = 0;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		sum_demand(b, v, c, &granted[c], &asked[c]);
+		all += granted[c];
+	}
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		const struct slo_promise *p = &vm->class[c].whole;
+		double cap = asked[c] > granted[c] ? 1 : all ? 1.25 * (double)asked[c] / (double)all : 0;
+		double floor = vm->class[c].node ? reserved_of(p, &vm->whole) : 0;
+
+		item[c].cap = vm->class[c].node ? (uint64_t)((double)WHOLE * (cap < 1 ? cap : 1)) : 0;
+		item[c].floor = min_u64((uint64_t)((double)WHOLE * floor), item[c].cap);
+		item[c].weight = (uint64_t)shares_of(p);
+	}
+	ledger_fill(WHOLE, item, BLK_CLASSES_MAX, 0);
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		sum += item[c].got;
+	return sum;
+}
+
+static double part_of_limited(const struct blk_balance *b, unsigned core, const struct blk_core_vm *vm, unsigned v)
+{
+	struct ledger_fill_item item[BLK_CLASSES_MAX] = { 0 };
+	uint64_t sum = fill_classes(b, vm, v, item);
+	double part = 0;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
+		uint64_t granted, asked;
+
+		sum_demand(b, v, c, &granted, &asked);
+		if (asked)
+			part += (double)item[c].got * demand_at(b, core, v)->of[c] / (double)asked;
+	}
+	part = sum ? part / (double)sum : 1.0 / b->n_cores;
+	return LEAST + (1 - LEAST * b->n_cores) * part;
+}
+
 static bool close_to(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b <= b / 32 : b - a <= a / 32;
@@ -98,22 +187,74 @@ static uint64_t rate_part(uint64_t whole, double part)
 	return whole ? max_u64((uint64_t)((double)whole * part), 1) : 0;
 }
 
-static void deal_one(struct blk_core *core, struct slo_node *n, const struct slo_promise *whole, double part)
+static bool rate_close(const struct slo_rate *a, const struct slo_rate *b)
 {
-	struct slo_promise p = *slo_node_promise(n);
-	uint64_t iops = rate_part(whole->limit.milli_iops, part), bandwidth = rate_part(whole->limit.bandwidth, part);
-
-	if (close_to(p.limit.milli_iops, iops) && close_to(p.limit.bandwidth, bandwidth))
-		return;
-	p.limit = (struct slo_rate){ .milli_iops = iops, .bandwidth = bandwidth };
-	p.burst_milli_requests = (uint64_t)((double)whole->burst_milli_requests * part);
-	p.burst_bytes = (uint64_t)((double)whole->burst_bytes * part);
-	slo_update(n, &p, worker_now_ns(core->owner));
+	return close_to(a->milli_iops, b->milli_iops) && close_to(a->bandwidth, b->bandwidth);
 }
 
-static bool is_limited(const struct slo_promise *p)
+static struct slo_rate rate_parts(const struct slo_rate *whole, double part)
 {
-	return p->limit.milli_iops || p->limit.bandwidth;
+	return (struct slo_rate){ rate_part(whole->milli_iops, part), rate_part(whole->bandwidth, part) };
+}
+
+static void deal_one(struct blk_core *core, struct slo_node *n, const struct slo_promise *to)
+{
+	const struct slo_promise *has = slo_node_promise(n);
+
+	if (rate_close(&has->limit, &to->limit) && rate_close(&has->reservation, &to->reservation) &&
+	    close_to(has->shares, to->shares))
+		return;
+	slo_update(n, to, worker_now_ns(core->owner));
+}
+
+static struct slo_promise limit_part(const struct slo_node *n, const struct slo_promise *whole, double part)
+{
+	struct slo_promise p = *slo_node_promise(n);
+
+	p.limit = rate_parts(&whole->limit, part);
+	p.burst_milli_requests = (uint64_t)((double)whole->burst_milli_requests * part);
+	p.burst_bytes = (uint64_t)((double)whole->burst_bytes * part);
+	return p;
+}
+
+/* Shares as large as can be: a fiftieth of the smallest is still a number. */
+static double shares_scale(const struct blk_core_vm *vm)
+{
+	double most = 1;
+
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		if (vm->class[c].node && shares_of(&vm->class[c].whole) > most)
+			most = shares_of(&vm->class[c].whole);
+	return SLO_SHARES_MAX / most;
+}
+
+static void deal_class(const struct blk_balance *b, struct blk_core *core, const struct blk_core_vm *vm, unsigned v, unsigned c,
+		       double scale)
+{
+	const struct blk_core_class *k = &vm->class[c];
+	double part = part_of(b, core->index, v, c);
+	struct slo_promise p = limit_part(k->node, &k->whole, part);
+
+	if (is_limited(&vm->whole)) {
+		p.reservation = rate_parts(&k->whole.reservation, part);
+		p.shares = (uint32_t)max_u64((uint64_t)(shares_of(&k->whole) * scale * part), 1);
+	}
+	deal_one(core, k->node, &p);
+}
+
+static void deal_vm(const struct blk_balance *b, struct blk_core *core, const struct blk_core_vm *vm, unsigned v)
+{
+	bool limited = is_limited(&vm->whole);
+	double scale = shares_scale(vm);
+	struct slo_promise p;
+
+	if (limited) {
+		p = limit_part(vm->slo, &vm->whole, part_of_limited(b, core->index, vm, v));
+		deal_one(core, vm->slo, &p);
+	}
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		if (vm->class[c].node && (limited || is_limited(&vm->class[c].whole)))
+			deal_class(b, core, vm, v, c, scale);
 }
 
 static uint64_t demand_of(const struct blk_balance *b, unsigned vm, unsigned c)
@@ -123,11 +264,6 @@ static uint64_t demand_of(const struct blk_balance *b, unsigned vm, unsigned c)
 	for (unsigned i = 0; i < b->n_cores; i++)
 		sum += demand_at(b, i, vm)->of[c];
 	return sum;
-}
-
-static double shares_of(const struct slo_promise *p)
-{
-	return p->shares ? p->shares : SLO_SHARES_DEFAULT;
 }
 
 /* This slice's part of what a VM's classes are entitled to, of those that ask for anything, each where it asks. */
@@ -187,12 +323,7 @@ void blk_balance_deal(const struct blk_balance *b, struct blk_core *core)
 	list_for_each(vm, &core->vms, node) {
 		if (v == b->n_vms)
 			break;
-		if (is_limited(&vm->whole))
-			deal_one(core, vm->slo, &vm->whole, part_of(b, core->index, v, BLK_CLASSES_MAX));
-		for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
-			if (vm->class[c].node && is_limited(&vm->class[c].whole))
-				deal_one(core, vm->class[c].node, &vm->class[c].whole, part_of(b, core->index, v, c));
-		v++;
+		deal_vm(b, core, vm, v++);
 	}
 	slo_sched_set_depth(core->sched, depth_of(b, core));
 	blk_core_run(core);

@@ -158,7 +158,8 @@ static int class_place(const struct blk_core_vm *vm, const char *name)
 	return empty;
 }
 
-static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct blk_gate_class *spec, uint8_t *ret_place)
+static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct slo_promise *vms,
+		     const struct blk_gate_class *spec, uint8_t *ret_place)
 {
 	int c = class_place(vm, spec->name);
 	struct slo_promise promise;
@@ -170,7 +171,7 @@ static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct
 	k = &vm->class[c];
 	k->whole = spec->promise;
 	k->slot = spec->slot;
-	promise = blk_slice_promise(core, &spec->promise);
+	promise = blk_slice_promise(core, vms, &spec->promise);
 	if (k->node) {
 		err = slo_update(k->node, &promise, now_of(core));
 	} else {
@@ -192,7 +193,7 @@ static int vm_add(struct blk_core *core, const struct blk_gate_vm *spec, struct 
 
 	if (!vm)
 		return -ENOMEM;
-	promise = blk_slice_promise(core, &spec->promise);
+	promise = blk_slice_promise(core, NULL, &spec->promise);
 	err = slo_vm_add(core->sched, &promise, vm, &vm->slo);
 	if (err < 0) {
 		free(vm);
@@ -216,12 +217,12 @@ static bool in_spec(const struct blk_gate_vm *spec, const char *name)
 int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *spec)
 {
 	struct blk_core_vm *vm = vm_find(core, spec->name);
-	struct slo_promise promise = blk_slice_promise(core, &spec->promise);
+	struct slo_promise promise = blk_slice_promise(core, NULL, &spec->promise);
 	uint8_t place[BLK_CLASSES_MAX] = { 0 };
 	int err = vm ? slo_update(vm->slo, &promise, now_of(core)) : vm_add(core, spec, &vm);
 
 	for (unsigned i = 0; err == 0 && i < spec->n_classes; i++)
-		err = set_class(core, vm, &spec->class[i], &place[i]);
+		err = set_class(core, vm, &spec->promise, &spec->class[i], &place[i]);
 	if (err < 0)
 		return err;
 	vm->whole = spec->promise;

@@ -163,7 +163,7 @@ void blk_slice_passed(struct blk_core *core, struct slo_flow *f, unsigned n, uin
 void blk_slice_turn(struct blk_core *core);
 uint64_t blk_slice_deadline_ns(const struct blk_core *core);
 /* The part of a promise that a slice keeps by itself. */
-struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *whole);
+struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *vm, const struct slo_promise *whole);
 
 /* --- the queue's side --- */
 

@@ -8,7 +8,8 @@
  * Limits count requests and bytes, not device time, so they are not the ledger's: each slice keeps a part of a limit, and the
  * window likewise, divided ten times a second by who asked for how much. The parts add up to the whole at every moment (each
  * slice takes a smaller part before another takes a larger one can only be off for the time between two messages), so a
- * limit holds; a class whose demand jumps from one worker to another is short of it for a tenth of a second.
+ * limit holds; a class whose demand jumps from one worker to another is short of it for a tenth of a second. Where a VM has a
+ * limit, that is what its classes compete for, so their reservations and shares are divided likewise (balance.c).
  *
  * blk_slice_* run on the slice's worker; blk_slices_* on the control thread.
  */
@@ -22,18 +23,21 @@
 #define ACCOUNTS_MAX 1024u
 #define SMALL_BYTES 4096u
 #define LARGE_BYTES (128u << 10)
+#define WANT_NS (4 * NSEC_PER_MSEC)
 
 /* --- on the slice's worker --- */
 
-struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *whole)
+struct slo_promise blk_slice_promise(const struct blk_core *core, const struct slo_promise *vm, const struct slo_promise *whole)
 {
+	bool in_limited = vm && (vm->limit.milli_iops || vm->limit.bandwidth);
 	struct slo_promise part = *whole;
 	unsigned n = core->gate->n_cores;
 
 	if (!core->gate->slices)
 		return part;
-	/* The ledger's. */
-	part.reservation = (struct slo_rate){ 0 };
+	/* The ledger's; but of a VM's limit it knows nothing. */
+	part.reservation = (struct slo_rate){ in_limited ? whole->reservation.milli_iops / n : 0,
+					      in_limited ? whole->reservation.bandwidth / n : 0 };
 	/* Until the first balance: equal parts. */
 	part.limit.milli_iops = whole->limit.milli_iops ? max_u64(whole->limit.milli_iops / n, 1) : 0;
 	part.limit.bandwidth = whole->limit.bandwidth ? max_u64(whole->limit.bandwidth / n, 1) : 0;
@@ -109,9 +113,21 @@ static void let_go(struct blk_core *core, struct blk_core_class *class)
 	slo_class_hold(class->node, !may, worker_now_ns(core->owner));
 }
 
+/* Requests that this slice's part of a limit lets go until some plans later; not few where they are small. */
+static uint64_t limit_leaves(const struct slo_node *n)
+{
+	const struct slo_rate *limit = &slo_node_promise(n)->limit;
+	uint64_t iops = limit->milli_iops ? limit->milli_iops * WANT_NS / NSEC_PER_SEC / 1000 + 1 : UINT64_MAX;
+	uint64_t bandwidth = limit->bandwidth ? limit->bandwidth / SMALL_BYTES * WANT_NS / NSEC_PER_SEC + 1 : UINT64_MAX;
+
+	return min_u64(iops, bandwidth);
+}
+
+/* What a limit holds back anyway is no demand: else all others would be short of credit because of it. */
 static void tell_want(struct blk_core *core, struct blk_core_class *class)
 {
-	uint64_t want = slo_node_held(class->node) * max_u64(class->mean_cost, 1);
+	uint64_t may = min_u64(limit_leaves(class->node), limit_leaves(slo_node_parent(class->node)));
+	uint64_t want = min_u64(slo_node_held(class->node), may) * max_u64(class->mean_cost, 1);
 
 	ledger_book_want(blk_slices_book(core->gate->slices), core->index, class->slot, min_u64(want, LEDGER_WANT_MAX));
 }

@@ -23,15 +23,11 @@ void slo_snapshot_free(struct slo_snapshot *s)
 	free(s);
 }
 
-const struct slo_seen *slo_snapshot_find(const struct slo_snapshot *s, const char *pool, const char *vm, const char *class)
+struct slo_seen *slo_snapshot_find(const struct slo_pool_seen *p, const char *vm, const char *class)
 {
-	for (unsigned p = 0; s && p < s->n; p++) {
-		if (strcmp(s->pool[p].name, pool) != 0)
-			continue;
-		for (unsigned i = 0; i < s->pool[p].n; i++)
-			if (strcmp(s->pool[p].seen[i].vm, vm) == 0 && strcmp(s->pool[p].seen[i].class, class) == 0)
-				return &s->pool[p].seen[i];
-	}
+	for (unsigned i = 0; i < p->n; i++)
+		if (strcmp(p->seen[i].vm, vm) == 0 && strcmp(p->seen[i].class, class) == 0)
+			return &p->seen[i];
 	return NULL;
 }
 
@@ -77,6 +73,7 @@ static void report_add(struct slo_report *sum, const struct slo_report *r)
 {
 	for (unsigned i = 0; i < SLO_SPANS; i++) {
 		attained_add(&sum->attained[i], &r->attained[i]);
+		sum->ring_full[i] |= r->ring_full[i];
 		/* A latency target is missed if it is in any slice. */
 		if (!r->latency[i].kept)
 			sum->latency[i] = r->latency[i];
@@ -102,14 +99,11 @@ static void name_culprit(struct blk_core *core, struct slo_seen *seen, const str
 static struct slo_seen *seen_for(struct slo_pool_seen *p, const struct blk_gate_node *node, bool *ret_new)
 {
 	const char *class = node->class ? node->class : "";
+	struct slo_seen *known = slo_snapshot_find(p, node->vm, class);
 
-	*ret_new = false;
-	for (unsigned i = 0; i < p->n; i++)
-		if (strcmp(p->seen[i].vm, node->vm) == 0 && strcmp(p->seen[i].class, class) == 0)
-			return &p->seen[i];
-	if (p->n == p->room)
-		return NULL;
-	*ret_new = true;
+	*ret_new = !known && p->n < p->room;
+	if (!*ret_new)
+		return known;
 	snprintf(p->seen[p->n].vm, BLK_NAME_MAX, "%s", node->vm);
 	snprintf(p->seen[p->n].class, BLK_NAME_MAX, "%s", class);
 	return &p->seen[p->n++];
@@ -142,28 +136,6 @@ static void look(struct blk_core *core, struct slo_sched *s, void *arg)
 
 /* --- control thread --- */
 
-/*
- * Slices do not know reservations, so what all of them attained is judged here: kept if it is there to within the tick's
- * tolerance, or if less was asked for, which shows in a queue that is empty most of the time.
- */
-static void judge_sum(struct slo_seen *s)
-{
-	const struct slo_rate *r = &s->promise.reservation;
-
-	for (unsigned i = 0; i < SLO_SPANS; i++) {
-		const struct slo_attained *a = &s->report.attained[i];
-		double seconds = (double)a->span_ns / NSEC_PER_SEC;
-		bool enough = (double)a->requests * 1000 >= 0.95 * seconds * (double)r->milli_iops &&
-			      (double)a->bytes >= 0.95 * seconds * (double)r->bandwidth;
-		bool asked = a->held_ns > a->span_ns / 2;
-
-		s->report.reservation[i] = (struct slo_verdict){
-			.kept = enough || !asked,
-			.reason = enough ? SLO_REASON_NONE : asked ? SLO_REASON_SATURATED : SLO_REASON_DEMAND,
-		};
-	}
-}
-
 static void one_done(void *arg, int result)
 {
 	struct taking *t = arg;
@@ -172,8 +144,8 @@ static void one_done(void *arg, int result)
 	if (--t->waits > 0)
 		return;
 	for (unsigned i = 0; i < t->snapshot->n; i++)
-		for (unsigned k = 0; t->snapshot->pool[i].sliced && k < t->snapshot->pool[i].n; k++)
-			judge_sum(&t->snapshot->pool[i].seen[k]);
+		if (t->snapshot->pool[i].sliced)
+			slo_judge_slices(&t->snapshot->pool[i]);
 	t->done(t->arg, t->snapshot);
 	free(t);
 }

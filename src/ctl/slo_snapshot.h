@@ -36,4 +36,8 @@ void slo_sched_report_add(struct slo_sched_report *sum, const struct slo_sched *
 /* Calls done from the event loop, or at once when nothing is scheduled; NULL without memory. The callee frees it. */
 void slo_snapshot_take(struct host *h, void (*done)(void *arg, struct slo_snapshot *s), void *arg);
 void slo_snapshot_free(struct slo_snapshot *s);
-const struct slo_seen *slo_snapshot_find(const struct slo_snapshot *s, const char *pool, const char *vm, const char *class);
+/* Class "": the VM itself. NULL: not there. */
+struct slo_seen *slo_snapshot_find(const struct slo_pool_seen *p, const char *vm, const char *class);
+
+/* Fills in whether reservations are kept in a sliced pool, of which no slice knows (slo_judge.c). */
+void slo_judge_slices(struct slo_pool_seen *p);

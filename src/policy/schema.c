@@ -5,6 +5,7 @@
 #include "policy/schema.h"
 
 #include "base/clock.h"
+#include "slo/sched.h"
 
 #include <string.h>
 
@@ -34,33 +35,36 @@ NAMED(struct policy_uplink);
 NAMED(struct policy_cogroup);
 
 #define HOUR_NS (3600 * NSEC_PER_SEC)
-#define SHARES_MOST 1000000
+/* Thousandths of a request, or bytes, a second: slo_promise_valid() takes a little more. */
+#define RATE_MOST UINT64_C(1000000000000000)
+/* What the schedulers of disks take. */
+#define SHARES_MOST SLO_SHARES_MAX
 
 /* --- promises --- */
 
 static const struct schema_field rate_fields[] = {
-	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none"),
-	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none"),
+	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none", .most = RATE_MOST),
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .most = RATE_MOST),
 	{ NULL },
 };
 static const struct schema_object rate = { .noun = "rate", .fields = rate_fields };
 
 /* A limit of nothing would hold requests for ever; who writes 0 may also mean "no limit", so it has to be said. */
 static const struct schema_field limit_fields[] = {
-	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none", .least = 1),
-	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .least = 1),
+	QUANTITY(struct policy_rate, "iops", milli_iops, UNITS_RATE, .zero_word = "none", .most = RATE_MOST, .least = 1),
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .most = RATE_MOST, .least = 1),
 	{ NULL },
 };
 static const struct schema_object limit = { .noun = "limit", .fields = limit_fields };
 
 static const struct schema_field wire_rate_fields[] = {
-	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none"),
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .most = RATE_MOST),
 	{ NULL },
 };
 static const struct schema_object wire_rate = { .noun = "rate", .fields = wire_rate_fields };
 
 static const struct schema_field wire_limit_fields[] = {
-	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .least = 1),
+	QUANTITY(struct policy_rate, "bandwidth", bandwidth_bytes, UNITS_BANDWIDTH, .zero_word = "none", .most = RATE_MOST, .least = 1),
 	{ NULL },
 };
 static const struct schema_object wire_limit = { .noun = "limit", .fields = wire_limit_fields };

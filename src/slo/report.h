@@ -40,6 +40,7 @@ struct slo_verdict {
 struct slo_report {
 	struct slo_attained attained[SLO_SPANS];
 	struct slo_verdict reservation[SLO_SPANS], latency[SLO_SPANS];
+	bool ring_full[SLO_SPANS]; /* a ring of the VM had no free descriptor */
 	bool throttled;		/* now */
 	unsigned held, in_flight; /* now */
 };

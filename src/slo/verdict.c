@@ -132,11 +132,14 @@ static struct slo_verdict latency_verdict(struct slo_node *n, const struct slo_a
 
 void slo_node_report(struct slo_node *n, uint64_t now, struct slo_report *ret)
 {
+	const struct slo_node *vm = n->kind == SLO_CLASS ? n->parent : n;
+
 	*ret = (struct slo_report){ .throttled = n->throttled, .held = n->held, .in_flight = n->in_flight };
 	for (unsigned i = 0; i < SLO_SPANS; i++) {
 		struct slo_attained *a = &ret->attained[i];
 
 		slo_node_attained(n, span_seconds[i], now, a);
+		ret->ring_full[i] = slo_node_ring_full(vm, span_seconds[i], now) != 0;
 		ret->reservation[i] = reservation_verdict(n, a, span_seconds[i], now);
 		if (n->promise.p99_ns || n->promise.p50_ns)
 			ret->latency[i] = latency_verdict(n, a, span_seconds[i], now);

@@ -95,8 +95,23 @@ static struct given given_after(const struct given *before, const struct given *
 	return (struct given){ g->gold - before->gold, g->bronze - before->bronze, g->gone, g->at_ns - before->at_ns };
 }
 
+/* What is promised: classes, and their VM. The device gives 2000 a second, and each class has its queues. */
+struct promised {
+	const char *classes, *vm;
+	double ratio;
+	bool moves; /* queues do */
+};
+
+static const struct promised by_shares = { CLASSES, "", 3, true };
+/* Half of the device: the limit is what there is to divide. */
+static const struct promised by_shares_of_a_limit = { CLASSES, "limit: { iops: 1000 }, ", 3, false };
+static const struct promised by_reservation_of_a_limit = {
+	"classes: { gold: { ioprio: [be/0], shares: 1, reservation: { iops: 800 } }, bronze: { ioprio: [be/7], shares: 1000 } }\n",
+	"limit: { iops: 1000 }, ", 4, false
+};
+
 /* What was given between SKIP and SKIP + COUNT, or a little more. */
-static struct given watch(struct host_run *run, struct frontend *f, unsigned workers, struct move *m)
+static struct given watch(const struct promised *p, struct host_run *run, struct frontend *f, unsigned workers, struct move *m)
 {
 	unsigned asked = 0, reaped = 0;
 	struct given began = { 0 }, g = { 0 };
@@ -109,7 +124,7 @@ static struct given watch(struct host_run *run, struct frontend *f, unsigned wor
 			if (!done)
 				continue;
 			assert_int_equal(done->status, VIRTIO_BLK_S_OK);
-			if (++reaped % MOVE_EVERY == 0) {
+			if (p->moves && ++reaped % MOVE_EVERY == 0) {
 				m->queue = asked % QUEUES;
 				m->to = (asked + asked / QUEUES) % workers;
 				asked++;
@@ -124,7 +139,7 @@ static struct given watch(struct host_run *run, struct frontend *f, unsigned wor
 }
 
 /* False: this thread came too late, a queue had run out. */
-static bool try_ratio(bool sliced, unsigned workers, double *ret_ratio, double *ret_total)
+static bool try_ratio(const struct promised *p, bool sliced, unsigned workers, double *ret_ratio, double *ret_total)
 {
 	unsigned latency_us = LATENCY_US * slower, iops = CHANNELS * 1000000 / latency_us;
 	struct frontend_config config = { .queues = QUEUES, .queue_size = 1024, .indirect = true, .data_bytes = 1 << 20 };
@@ -138,30 +153,30 @@ static bool try_ratio(bool sliced, unsigned workers, double *ret_ratio, double *
 	if (sliced)
 		snprintf(schedule, sizeof(schedule), ", schedule: sliced, capacity: { iops: %u }", iops);
 	snprintf(policy, sizeof(policy),
-		 "pools: { p: { type: model, channels: %u, read_latency: %uus, write_latency: %uus%s } }\n" CLASSES
-		 "vms: { a: { disks: [ { name: d, pool: p, size: 8MiB, queues: %u, workers: %u } ] } }\n",
-		 CHANNELS, latency_us, latency_us, schedule, QUEUES, workers);
+		 "pools: { p: { type: model, channels: %u, read_latency: %uus, write_latency: %uus%s } }\n%s"
+		 "vms: { a: { %sdisks: [ { name: d, pool: p, size: 8MiB, queues: %u, workers: %u } ] } }\n",
+		 CHANNELS, latency_us, latency_us, schedule, p->classes, p->vm, QUEUES, workers);
 	host_run_start(&run, policy);
 	f = host_run_attach(&run, "a", "d", &config);
 	submit_all(f);
-	g = watch(&run, f, workers, &m);
+	g = watch(p, &run, f, workers, &m);
 	*ret_ratio = (double)g.gold / g.bronze;
 	*ret_total = (g.gold + g.bronze) * 1e9 / (double)g.at_ns / iops;
 	if (!g.gone)
-		print_message("  %-6s %u worker%s: gold : bronze = %.3f of 3, total %.1f %% of the device, %u moves\n",
-			      sliced ? "sliced" : "owner", workers, workers > 1 ? "s" : " ", *ret_ratio, *ret_total * 100,
-			      m.moved);
-	assert_true(workers == 1 || m.moved > 0);
+		print_message("  %-6s %u worker%s: gold : bronze = %.3f of %.0f, total %.1f %% of the device, %u moves\n",
+			      sliced ? "sliced" : "owner", workers, workers > 1 ? "s" : " ", *ret_ratio, p->ratio,
+			      *ret_total * 100, m.moved);
+	assert_true(workers == 1 || !p->moves || m.moved > 0);
 	frontend_destroy(f);
 	host_run_stop(&run);
 	return !g.gone;
 }
 
-static double ratio_on(bool sliced, unsigned workers, double *ret_total)
+static double ratio_on(const struct promised *p, bool sliced, unsigned workers, double *ret_total)
 {
 	double ratio;
 
-	while (!try_ratio(sliced, workers, &ratio, ret_total))
+	while (!try_ratio(p, sliced, workers, &ratio, ret_total))
 		;
 	return ratio;
 }
@@ -172,7 +187,7 @@ static void shares_with_an_owner(void **state)
 
 	(void)state;
 	for (unsigned workers = 1; workers <= 4; workers *= 2)
-		assert_true(fabs(ratio_on(false, workers, &total) / 3 - 1) <= 0.05);
+		assert_true(fabs(ratio_on(&by_shares, false, workers, &total) / 3 - 1) <= 0.05);
 }
 
 /*
@@ -185,11 +200,30 @@ static void shares_over_slices(void **state)
 
 	(void)state;
 	for (unsigned workers = 1; workers <= 4; workers *= 2) {
-		double ratio = ratio_on(true, workers, &total);
+		double ratio = ratio_on(&by_shares, true, workers, &total);
 
 		assert_true(total < 0.9 || ratio > 1.5);
 		assert_true(total < 0.97 || fabs(ratio / 3 - 1) <= 0.15);
 	}
+}
+
+/*
+ * A VM's limit is divided by its classes' promises, not by their demand. On a busy machine slices learn late what others ask for,
+ * hence the wide bounds: by demand or by shares alone, the class with the reservation would have a thousandth.
+ */
+static void limits_over_slices(void **state)
+{
+	static const struct promised *const cases[] = { &by_shares_of_a_limit, &by_reservation_of_a_limit };
+	double total;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		for (unsigned workers = 1; workers <= 4; workers *= 2) {
+			double ratio = ratio_on(cases[i], true, workers, &total);
+
+			assert_true(total <= 0.6);
+			assert_true(ratio > 0.2);
+		}
 }
 
 int main(int argc, char **argv)
@@ -197,6 +231,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_with_an_owner),
 		cmocka_unit_test(shares_over_slices),
+		cmocka_unit_test(limits_over_slices),
 	};
 
 	if (argc > 1)
