@@ -370,6 +370,47 @@ static void test_together(void **context)
 	assert_int_equal(w->account[0].running, 1);
 }
 
+/* Who runs pays: by its purse, its VM's part and cap, and in its own time. */
+static void test_charge(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+	struct co_member *m = sim_vm_add(0, 0, 100, 6 * SIM_MS, 0);
+
+	(void)context;
+	co_charge(w, m, 100); /* it does not run */
+	co_run(w, m, 0, 100);
+	co_charge(w, m, 107);
+	co_charge(w, m, 107);
+	co_charge(w, m, 90); /* another CPU's clock */
+	assert_int_equal(w->account[0].purse.credit_ns, -7);
+	assert_int_equal(w->vm[0].part_ns, -7);
+	assert_int_equal(w->vm[0].cap_left_ns, 6 * MS - 7);
+	assert_int_equal(w->vm[0].ran_ns, 7);
+	assert_int_equal(m->total_ran_ns, 7);
+	assert_int_equal(m->purse.credit_ns, 0);
+}
+
+/* BOOST is for who wakes up UNDER, for a tick; not for who was displaced, or is in debt. */
+static void test_boost(void **context)
+{
+	struct co_world *w = world(CO_MODE_CREDIT_BOOST, 1);
+	struct co_member *m = sim_vm_add(0, 0, 100, 0, 0);
+
+	(void)context;
+	assert_int_equal(co_queue(w, m, 0, false, 1), CO_STATE_UNDER);
+	co_stop(w, m, 1);
+	m->purse.credit_ns = -1;
+	assert_int_equal(co_queue(w, m, 0, true, 1), CO_STATE_OVER);
+	co_stop(w, m, 1);
+	m->purse.credit_ns = 20 * MS;
+	assert_int_equal(co_queue(w, m, 0, true, 1), CO_STATE_BOOST);
+	co_run(w, m, 0, 1);
+	co_charge(w, m, 10 * SIM_MS);
+	assert_int_equal(co_state(w, m), CO_STATE_BOOST);
+	co_charge(w, m, 10 * SIM_MS + 1);
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+}
+
 /* --- settlements --- */
 
 /* What VM `vm` did in this period. */
@@ -539,6 +580,8 @@ int main(void)
 		cmocka_unit_test(test_who_goes_on),
 		cmocka_unit_test(test_lists_are_guesses),
 		cmocka_unit_test(test_together),
+		cmocka_unit_test(test_charge),
+		cmocka_unit_test(test_boost),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_awake),
 		cmocka_unit_test(test_caps_keep),
