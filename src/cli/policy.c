@@ -79,6 +79,27 @@ static json_t *count_objects(const struct policy *p)
 			 (int)p->n_vms, "disks", (int)disks, "nics", (int)nics);
 }
 
+static void print_good(const json_t *counts, size_t warnings)
+{
+	static const struct {
+		const char *key, *one, *many;
+	} objects[] = {
+		{ "pools", "pool", "pools" },
+		{ "classes", "class", "classes" },
+		{ "vms", "VM", "VMs" },
+		{ "disks", "disk", "disks" },
+		{ "nics", "NIC", "NICs" },
+	};
+
+	fputs("good:", stdout);
+	for (size_t i = 0; i < ARRAY_SIZE(objects); i++) {
+		int n = (int)cli_integer(counts, objects[i].key);
+
+		printf("%s %d %s", i ? "," : "", n, n == 1 ? objects[i].one : objects[i].many);
+	}
+	printf("; %zu warning%s\n", warnings, cli_plural(warnings));
+}
+
 int cli_check(struct cli *c)
 {
 	struct policy_diagnostics diag = { 0 };
@@ -92,10 +113,7 @@ int cli_check(struct cli *c)
 	} else {
 		print_diagnostics(&diag);
 		if (r == 0)
-			printf("good: %d pools, %d classes, %d VMs, %d disks, %d NICs; %zu warnings\n",
-			       (int)cli_integer(counts, "pools"), (int)cli_integer(counts, "classes"),
-			       (int)cli_integer(counts, "vms"), (int)cli_integer(counts, "disks"),
-			       (int)cli_integer(counts, "nics"), diag.n);
+			print_good(counts, diag.n);
 		else
 			fprintf(stderr, "%zu error%s, %zu warning%s\n", diag.n_errors, cli_plural(diag.n_errors),
 				diag.n - diag.n_errors, cli_plural(diag.n - diag.n_errors));

@@ -153,20 +153,32 @@ static void print_scalar(FILE *out, const json_t *v)
 		fprintf(out, "%s\n", json_is_true(v) ? "yes" : json_is_false(v) ? "no" : "-");
 }
 
-/* "vm=web disk=root": what tells one member of a list from the next. */
+/* What tells one member of a list from the next: its title, "vm=web disk=root". */
+static const char *const title_keys[] = { "object", "name", "pool", "vm", "class", "disk", "queue", "worker" };
+
+static bool is_title(const char *key, const json_t *v)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(title_keys); i++)
+		if (strcmp(key, title_keys[i]) == 0)
+			return json_is_string(v) || json_is_integer(v);
+	return false;
+}
+
 static void print_title(FILE *out, const json_t *o)
 {
-	static const char *const keys[] = { "object", "name", "pool", "vm", "class", "disk", "queue", "worker" };
-	bool any = false;
+	const char *space = "";
 
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-		const json_t *v = json_object_get(o, keys[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(title_keys); i++) {
+		const json_t *v = json_object_get(o, title_keys[i]);
 
+		if (!v || !is_title(title_keys[i], v))
+			continue;
+		fprintf(out, "%s%s=", space, title_keys[i]);
 		if (json_is_string(v))
-			fprintf(out, "%s%s=%s", any ? " " : "", keys[i], json_string_value(v));
-		else if (json_is_integer(v))
-			fprintf(out, "%s%s=%" JSON_INTEGER_FORMAT, any ? " " : "", keys[i], json_integer_value(v));
-		any |= json_is_string(v) || json_is_integer(v);
+			fputs(json_string_value(v), out);
+		else
+			fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+		space = " ";
 	}
 	fputc('\n', out);
 }
@@ -182,32 +194,15 @@ static bool is_flat(const json_t *list)
 	return true;
 }
 
-static void print_list(FILE *out, const json_t *list, int indent)
-{
-	json_t *v;
-	size_t i;
-
-	json_array_foreach (list, i, v) {
-		fprintf(out, "%*s- ", indent, "");
-		if (json_is_object(v))
-			print_title(out, v);
-		if (json_is_object(v) || json_is_array(v))
-			cli_print_tree(out, v, indent + 4);
-		else
-			print_scalar(out, v);
-	}
-}
-
-void cli_print_tree(FILE *out, const json_t *value, int indent)
+/* `titled`: its title has been printed. */
+static void print_members(FILE *out, const json_t *value, int indent, bool titled)
 {
 	json_t *v, *o = (json_t *)(uintptr_t)value;
 	const char *key;
 
-	if (json_is_array(value)) {
-		print_list(out, value, indent);
-		return;
-	}
 	json_object_foreach (o, key, v) {
+		if (titled && is_title(key, v))
+			continue;
 		fprintf(out, "%*s%s", indent, "", key);
 		if (json_is_array(v) && is_flat(v)) {
 			char *line = json_dumps(v, JSON_ENCODE_ANY);
@@ -222,6 +217,32 @@ void cli_print_tree(FILE *out, const json_t *value, int indent)
 			print_scalar(out, v);
 		}
 	}
+}
+
+static void print_list(FILE *out, const json_t *list, int indent)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach (list, i, v) {
+		fprintf(out, "%*s- ", indent, "");
+		if (json_is_object(v)) {
+			print_title(out, v);
+			print_members(out, v, indent + 4, true);
+		} else if (json_is_array(v)) {
+			print_list(out, v, indent + 4);
+		} else {
+			print_scalar(out, v);
+		}
+	}
+}
+
+void cli_print_tree(FILE *out, const json_t *value, int indent)
+{
+	if (json_is_array(value))
+		print_list(out, value, indent);
+	else
+		print_members(out, value, indent, false);
 }
 
 int cli_print_json(json_t *document)

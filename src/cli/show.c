@@ -149,7 +149,7 @@ static void drop_zeroes(json_t *value)
 
 		drop_zeroes(v);
 		if ((json_is_integer(v) && json_integer_value(v) == 0 && !names) ||
-		    (json_is_object(v) && json_object_size(v) == 0))
+		    (json_is_object(v) && json_object_size(v) == 0) || (json_is_array(v) && json_array_size(v) == 0))
 			json_object_del(value, key);
 	}
 }

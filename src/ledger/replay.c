@@ -13,7 +13,7 @@
 
 #include "ledger/cpu.h"
 
-#include "base/clock.h"
+#include "ledger/checkpoint.h"
 #include "ledger/journal.h"
 
 #include <errno.h>
@@ -86,7 +86,6 @@ static int plan_add(struct replay *rp, size_t checkpoint, size_t tick, size_t en
 		return 0;
 	}
 	e = grow(&rp->plan, &rp->plan_room, rp->plans, sizeof(*rp->plan));
-
 	if (e < 0)
 		return e;
 	rp->plan[rp->plans++] = (struct plan_records){
@@ -218,128 +217,6 @@ static void compare_end(struct compare *c)
 
 /* --- checkpoints --- */
 
-static bool is_rate(int64_t v)
-{
-	return v >= 0 && v <= (int64_t)LEDGER_RATE_MAX;
-}
-
-/* More than there can be by far, less than could overflow. The pool is above LEDGER_SUPPLY while accounts are in debt. */
-#define CREDIT_MAX (16 * LEDGER_SUPPLY)
-
-static bool is_credit(int64_t v)
-{
-	return v >= -CREDIT_MAX && v <= CREDIT_MAX;
-}
-
-/* The sizes in a SHAPE record. False: there are no such books. */
-static bool shape_read(const struct ledger_record *r, uint32_t *workers, uint32_t *vms, uint32_t *accounts)
-{
-	*workers = (uint32_t)(r->detail >> 48);
-	*vms = (uint32_t)(r->detail >> 24) & 0xffffff;
-	*accounts = (uint32_t)r->detail & 0xffffff;
-	return *workers && *workers <= LEDGER_WORKERS_MAX && *vms <= LEDGER_ACCOUNTS_MAX && *accounts <= LEDGER_ACCOUNTS_MAX;
-}
-
-/* BOOK, SHAPE, CLOCK: an empty set and state of the right shape. */
-static int checkpoint_head(const struct ledger_record *r, unsigned n, struct ledger_set **ret_set, struct ledger_state *s)
-{
-	uint32_t workers, vms, accounts;
-	int e;
-
-	if (n < 3 || r[0].op != LEDGER_BOOK || r[1].op != LEDGER_SHAPE || r[2].op != LEDGER_CLOCK)
-		return -EBADMSG;
-	if (!shape_read(&r[1], &workers, &vms, &accounts) || !is_rate(r[0].amount) || !is_rate(r[1].amount) ||
-	    !is_credit(r[0].balance) || r[2].amount < 0 || r[2].amount >= (int64_t)NSEC_PER_SEC)
-		return -EBADMSG;
-	e = ledger_set_alloc(vms, accounts, ret_set);
-	if (e < 0)
-		return e;
-	(*ret_set)->capacity = (uint64_t)r[0].amount;
-	(*ret_set)->quantum = (uint64_t)r[1].amount;
-	(*ret_set)->generation = (uint64_t)r[1].balance;
-	(*ret_set)->workers = workers;
-	(*ret_set)->resource = r[0].resource;
-	s->workers = workers;
-	s->pool = r[0].balance;
-	s->generation = r[0].detail;
-	s->capacity_rem = (uint64_t)r[2].amount;
-	s->set_generation = (uint64_t)r[2].balance;
-	s->time_ns = r[2].detail;
-	s->tick = s->time_ns / LEDGER_TICK_NS;
-	return 0;
-}
-
-/* PROMISE, BUCKET, REMAINDER, BIRTH. */
-static int checkpoint_node(const struct ledger_record *r, struct ledger_set *set, struct ledger_state *s)
-{
-	bool vm = r->worker == 1;
-	uint32_t index = ledger_detail_slot(r[0].detail);
-	struct ledger_node *n;
-	struct ledger_bucket *b;
-
-	if (r[1].op != LEDGER_BUCKET || r[2].op != LEDGER_REMAINDER || r[3].op != LEDGER_BIRTH || r->worker > 1 ||
-	    index >= (vm ? set->vms : set->accounts))
-		return -EBADMSG;
-	n = vm ? &set->vm[index] : &set->account[index];
-	b = vm ? &s->vm[index] : &s->account[index];
-	*n = (struct ledger_node){
-		.promise = { (uint64_t)r[0].amount, (uint64_t)r[0].balance, (uint64_t)r[1].amount,
-			     (uint32_t)ledger_detail_value(r[0].detail) },
-		.born = (uint64_t)r[3].amount,
-		.parent = (uint32_t)r[3].balance,
-		.vm = r->vm,
-		.class = r->class,
-	};
-	*b = (struct ledger_bucket){ r[1].balance, (uint64_t)r[2].amount, (uint64_t)r[2].balance, r[2].detail };
-	if (!is_rate(r[0].amount) || (!is_rate(r[0].balance) && n->promise.limit != LEDGER_UNLIMITED) || !is_rate(r[1].amount) ||
-	    n->promise.shares > LEDGER_SHARES_MAX || (n->promise.shares == 0) != (n->born == 0) || b->level < 0 ||
-	    b->level > LEDGER_SUPPLY || b->reservation_rem >= NSEC_PER_SEC || b->limit_rem >= NSEC_PER_SEC)
-		return -EBADMSG;
-	if (!vm)
-		s->mode[index] = r[3].detail;
-	return 0;
-}
-
-static int checkpoint_parents(const struct ledger_set *set)
-{
-	for (uint32_t i = 0; i < set->accounts; i++)
-		if (set->account[i].born && (set->account[i].parent >= set->vms || !set->vm[set->account[i].parent].born))
-			return -EBADMSG;
-	return 0;
-}
-
-static int checkpoint_load(const struct ledger_record *r, unsigned n, struct ledger_set **ret, struct ledger_state *s)
-{
-	struct ledger_set *set = NULL;
-	int64_t sum = 0;
-	int e = checkpoint_head(r, n, &set, s);
-
-	for (unsigned i = 3; i < n && e == 0;) {
-		if (r[i].op == LEDGER_PROMISE && n - i >= 4) {
-			e = checkpoint_node(&r[i], set, s);
-			i += 4;
-		} else if (r[i].op == LEDGER_BALANCE && r[i].worker < set->workers && r[i].amount >= 0 &&
-			   r[i].amount < set->accounts && is_credit(r[i].balance)) {
-			*ledger_state_pair(s, r[i].worker, (uint32_t)r[i].amount) = r[i].balance;
-			sum += r[i].balance < 0 ? -r[i].balance : r[i].balance;
-			e = is_credit(sum) ? 0 : -EBADMSG;
-			i++;
-		} else {
-			e = -EBADMSG;
-		}
-	}
-	if (e == 0)
-		e = checkpoint_parents(set);
-	if (e == 0)
-		e = ledger_set_finish(set);
-	if (e < 0) {
-		ledger_set_destroy(set);
-		return e;
-	}
-	*ret = set;
-	return 0;
-}
-
 /* Compares a checkpoint with what replay has come to. Promises may differ only in a newer set. */
 static void checkpoint_compare(struct replay *rp, const struct plan_records *p, const struct ledger_set *set)
 {
@@ -366,7 +243,7 @@ static int checkpoint_take(struct replay *rp, const struct plan_records *p)
 
 	if (e < 0)
 		return e;
-	e = checkpoint_load(recorded, p->checkpoint_records, &set, s);
+	e = ledger_checkpoint_load(recorded, p->checkpoint_records, &set, s);
 	if (e < 0) {
 		ledger_state_destroy(s);
 		return e;
@@ -396,10 +273,10 @@ static bool inputs_load(struct replay *rp, const struct plan_records *p)
 
 		if (r->op != LEDGER_GRANT)
 			continue;
-		if (slot >= rp->set->accounts || r->worker >= rp->set->workers || !is_credit(r->amount) || !is_credit(r->balance))
+		if (slot >= rp->set->accounts || r->worker >= rp->set->workers || !ledger_is_credit(r->amount) || !ledger_is_credit(r->balance))
 			return false;
 		used = *ledger_state_pair(rp->before, r->worker, slot) + r->amount - r->balance;
-		if (used < 0 || !is_credit(used) || !is_credit(sum += used))
+		if (used < 0 || !ledger_is_credit(used) || !ledger_is_credit(sum += used))
 			return false;
 		in = &rp->input[(size_t)r->worker * rp->accounts + slot];
 		in->used = (uint64_t)used;
@@ -427,7 +304,7 @@ static void plan_replay(struct replay *rp, const struct plan_records *p)
 		ledger_plan(rp->set, rp->after, rp->input, tick->time_ns, rp->scratch);
 		ledger_journal_plan(rp->set, rp->before, rp->after, rp->input, tick->worker, &c.sink);
 		compare_end(&c);
-		rp->known = is_credit(rp->after->pool);
+		rp->known = ledger_is_credit(rp->after->pool);
 		rp->out->replayed++;
 		rp->out->unsettled += ledger_state_total(rp->set, rp->after) != LEDGER_SUPPLY;
 	}
@@ -461,7 +338,7 @@ static int replay_init(struct replay *rp)
 
 	rp->workers = rp->accounts = 1;
 	for (size_t i = 0; i < rp->records; i++)
-		if (rp->record[i].op == LEDGER_SHAPE && shape_read(&rp->record[i], &workers, &vms, &accounts)) {
+		if (rp->record[i].op == LEDGER_SHAPE && ledger_checkpoint_shape(&rp->record[i], &workers, &vms, &accounts)) {
 			rp->workers = workers > rp->workers ? workers : rp->workers;
 			/* VMs' states have as many entries. */
 			rp->accounts = accounts > rp->accounts ? accounts : rp->accounts;

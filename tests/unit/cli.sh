@@ -79,7 +79,12 @@ expect 64 "--pool is needed" "$fairlead" disk add web/root
 expect 64 "a disk is written VM/DISK" "$fairlead" disk remove root
 expect 64 "is not a size" "$fairlead" disk resize web/root much
 expect 64 "KEY=VALUE" "$fairlead" slo set web shares
-expect 0 "good: 3 pools, 2 classes, 1 VMs, 2 disks, 0 NICs; 0 warnings" "$fairlead" check "$dir/fairlead.yaml"
+expect 0 "good: 3 pools, 2 classes, 1 VM, 2 disks, 0 NICs; 0 warnings" "$fairlead" check "$dir/fairlead.yaml"
+# The policies that people begin with.
+root=$(dirname "$0")/../..
+awk '/^```yaml/ { on = 1; next } /^```/ && on { exit } on' "$root/README.md" >"$dir/readme.yaml"
+expect 0 "; 0 warnings" "$fairlead" check "$dir/readme.yaml"
+expect 0 "; 0 warnings" "$fairlead" check "$root/examples/fairlead.yaml"
 expect 78 "bad.yaml:3:17: error: type: 'rom' is not null, ram, model or file" "$fairlead" check "$dir/bad.yaml"
 expect 78 "did you mean 'reservation'?" "$fairlead" check "$dir/bad.yaml"
 expect 78 '"good": false' "$fairlead" --json check "$dir/bad.yaml"

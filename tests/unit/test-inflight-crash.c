@@ -243,19 +243,22 @@ static void all_kinds(bool packed)
 	printf("%u deaths\n", deaths);
 }
 
-static void split(void **state)
+static void a_split_ring_survives_death_anywhere(void **state)
 {
 	all_kinds(false);
 }
 
-static void packed(void **state)
+static void a_packed_ring_survives_death_anywhere(void **state)
 {
 	all_kinds(true);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(split), cmocka_unit_test(packed) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_split_ring_survives_death_anywhere),
+		cmocka_unit_test(a_packed_ring_survives_death_anywhere),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

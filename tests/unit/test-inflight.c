@@ -112,7 +112,7 @@ static void expect_refusal(bool packed, size_t offset, uint16_t value)
 	rig_fini(&rig);
 }
 
-static void split_nonsense(void **state)
+static void split_nonsense_is_refused(void **state)
 {
 	const size_t desc0 = offsetof(struct virtq_inflight_split, desc);
 
@@ -143,7 +143,7 @@ static void split_nonsense(void **state)
 	rig_fini(&rig);
 }
 
-static void packed_nonsense(void **state)
+static void packed_nonsense_is_refused(void **state)
 {
 	const size_t desc0 = offsetof(struct virtq_inflight_packed, desc);
 	struct virtq_inflight_packed *r;
@@ -203,7 +203,7 @@ static void changes_while_running(void **state)
 }
 
 /* Whatever bytes lie there: an answer, no crash, no endless loop; and what starts can be run. */
-static void random_bytes(void **state)
+static void random_bytes_are_survived(void **state)
 {
 	uint64_t s = 88172645463325252ull;
 	unsigned started = 0;
@@ -244,10 +244,13 @@ static void random_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes_follow_the_specification), cmocka_unit_test(requests_come_back_in_order),
-		cmocka_unit_test(small_regions_are_refused),	  cmocka_unit_test(split_nonsense),
-		cmocka_unit_test(packed_nonsense),		  cmocka_unit_test(changes_while_running),
-		cmocka_unit_test(random_bytes),
+		cmocka_unit_test(sizes_follow_the_specification),
+		cmocka_unit_test(requests_come_back_in_order),
+		cmocka_unit_test(small_regions_are_refused),
+		cmocka_unit_test(split_nonsense_is_refused),
+		cmocka_unit_test(packed_nonsense_is_refused),
+		cmocka_unit_test(changes_while_running),
+		cmocka_unit_test(random_bytes_are_survived),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,9 +206,9 @@ int main(void)
 		cmocka_unit_test(model),	cmocka_unit_test(file_aligned),	  cmocka_unit_test(file_unaligned),
 		cmocka_unit_test(file_on_tmpfs), cmocka_unit_test(unknown_type),
 	};
-	const char *given = getenv("SEED");
+	const char *given = getenv("FAIRLEAD_SEED");
 
 	seed = given ? strtoull(given, NULL, 0) : clock_now_ns();
-	printf("SEED=%llu\n", (unsigned long long)seed);
+	printf("FAIRLEAD_SEED=%llu\n", (unsigned long long)seed);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,7 +58,7 @@ static void *pages(size_t bytes)
 
 /* --- opening --- */
 
-static void creates_sparse(void **state)
+static void images_are_made_sparse(void **state)
 {
 	struct store_disk *d;
 	struct stat st;
@@ -87,7 +87,7 @@ static void creates_sparse(void **state)
 	store_disk_close(d);
 }
 
-static void stays_beneath(void **state)
+static void images_stay_beneath_their_folder(void **state)
 {
 	static const struct {
 		const char *path;
@@ -123,7 +123,7 @@ static void stays_beneath(void **state)
 	store_disk_close(d);
 }
 
-static void given_fds(void **state)
+static void given_fds_are_checked(void **state)
 {
 	struct store_disk_options options = { .name = "d" };
 	struct store_disk *d = NULL;
@@ -248,7 +248,7 @@ static void qemu_locks_against_us(void **state)
 
 /* --- data --- */
 
-static void ragged_end(void **state)
+static void a_ragged_end_is_rounded_up(void **state)
 {
 	uint8_t *buf = pages(8192), *data = pages(2500);
 	struct store_disk *d;
@@ -275,7 +275,7 @@ static void ragged_end(void **state)
 }
 
 /* Somebody else cut the file: what is missing reads as zeroes. */
-static void short_file(void **state)
+static void a_file_cut_short_reads_as_zeroes(void **state)
 {
 	uint8_t *buf = pages(MIB);
 	struct store_disk *d;
@@ -293,7 +293,7 @@ static void short_file(void **state)
 }
 
 /* More requests than there are bounce buffers, each larger than one, so that they wait and go piece by piece. */
-static void unaligned_memory(void **state)
+static void unaligned_memory_is_bounced(void **state)
 {
 	uint8_t *area = pages(2 * MIB), *buf = area + 3;
 	struct store_counters c;
@@ -547,7 +547,7 @@ static int loop_device(const char *file, char *path, size_t size)
 	return fd;
 }
 
-static void block_device(void **state)
+static void block_devices_are_served(void **state)
 {
 	struct store_pool_options pool_options = { .name = "p", .type = "file", .directory = "/dev" };
 	struct store_disk_options options = { .name = "d", .fd = -1 };
@@ -606,13 +606,20 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(creates_sparse),	  cmocka_unit_test(stays_beneath),
-		cmocka_unit_test(given_fds),		  cmocka_unit_test(locks_among_ourselves),
-		cmocka_unit_test(locks_against_qemu),	  cmocka_unit_test(qemu_locks_against_us),
-		cmocka_unit_test(ragged_end),		  cmocka_unit_test(short_file),
-		cmocka_unit_test(unaligned_memory),	  cmocka_unit_test(bounce_buffers_run_out),
-		cmocka_unit_test(write_errors_are_reported), cmocka_unit_test(holes_are_punched),
-		cmocka_unit_test(closed_disks_are_let_go), cmocka_unit_test(block_device),
+		cmocka_unit_test(images_are_made_sparse),
+		cmocka_unit_test(images_stay_beneath_their_folder),
+		cmocka_unit_test(given_fds_are_checked),
+		cmocka_unit_test(locks_among_ourselves),
+		cmocka_unit_test(locks_against_qemu),
+		cmocka_unit_test(qemu_locks_against_us),
+		cmocka_unit_test(a_ragged_end_is_rounded_up),
+		cmocka_unit_test(a_file_cut_short_reads_as_zeroes),
+		cmocka_unit_test(unaligned_memory_is_bounced),
+		cmocka_unit_test(bounce_buffers_run_out),
+		cmocka_unit_test(write_errors_are_reported),
+		cmocka_unit_test(holes_are_punched),
+		cmocka_unit_test(closed_disks_are_let_go),
+		cmocka_unit_test(block_devices_are_served),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -24,7 +24,7 @@ static uint64_t next_random(uint64_t *x)
 
 /* --- the heap --- */
 
-static void heap_sorts(void **state)
+static void the_heap_sorts(void **state)
 {
 	static struct store_io io[2000];
 	struct due_heap h = { 0 };
@@ -184,7 +184,7 @@ static void schedule(unsigned channels, enum worker_poll mode)
 	worker_destroy(r.w);
 }
 
-static void schedules(void **state)
+static void times_are_as_reckoned(void **state)
 {
 	static const unsigned channels[] = { 1, 3, 16 };
 
@@ -207,7 +207,7 @@ static int by_due(const void *a, const void *b)
  * One lane, requests of one length, always someone waiting: no two overlap, and where one begins late nobody had
  * arrived.
  */
-static void shared_lane(void **state)
+static void workers_share_a_lane(void **state)
 {
 	static struct run r[2];
 	static uint64_t due[2 * REQUESTS];
@@ -247,7 +247,7 @@ static void shared_lane(void **state)
 	store_pool_destroy(p);
 }
 
-static void flushes(void **state)
+static void each_kind_has_its_latency(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
 	struct store_disk_options disk = { .name = "d", .size_bytes = 1 << 20, .fd = -1 };
@@ -275,14 +275,14 @@ static void flushes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(heap_sorts),
-		cmocka_unit_test(schedules),
-		cmocka_unit_test(shared_lane),
-		cmocka_unit_test(flushes),
+		cmocka_unit_test(the_heap_sorts),
+		cmocka_unit_test(times_are_as_reckoned),
+		cmocka_unit_test(workers_share_a_lane),
+		cmocka_unit_test(each_kind_has_its_latency),
 	};
-	const char *given = getenv("SEED");
+	const char *given = getenv("FAIRLEAD_SEED");
 
 	seed = given ? strtoull(given, NULL, 0) : clock_now_ns();
-	printf("SEED=%llu\n", (unsigned long long)seed);
+	printf("FAIRLEAD_SEED=%llu\n", (unsigned long long)seed);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

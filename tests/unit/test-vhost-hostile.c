@@ -13,7 +13,7 @@ struct hostile {
 	const char *reason;
 };
 
-static void test_malformed_messages_end_the_session(void **state)
+static void malformed_messages_end_the_session(void **state)
 {
 	static const struct hostile bad[] = {
 		{ 0, 1, 0, 0, "unknown request" },
@@ -84,7 +84,7 @@ static void test_malformed_messages_end_the_session(void **state)
 	}
 }
 
-static void test_unnegotiated_messages_end_the_session(void **state)
+static void unnegotiated_messages_end_the_session(void **state)
 {
 	static const uint32_t requests[] = { VHOST_GET_MAX_MEM_SLOTS, VHOST_GET_STATUS, VHOST_RESET_DEVICE };
 
@@ -98,7 +98,7 @@ static void test_unnegotiated_messages_end_the_session(void **state)
 	}
 }
 
-static void test_wrong_contents_are_refused(void **state)
+static void wrong_contents_are_refused(void **state)
 {
 	static const struct {
 		uint32_t request, index, num;
@@ -126,7 +126,7 @@ static void test_wrong_contents_are_refused(void **state)
 	end(&c, "GET_VRING_BASE refused: queue 64 of 64");
 }
 
-static void test_messages_in_pieces(void **state)
+static void messages_in_pieces(void **state)
 {
 	struct __attribute__((packed)) {
 		struct vhost_header h;
@@ -154,7 +154,7 @@ static void test_messages_in_pieces(void **state)
 }
 
 /* A front-end that asks and never reads is cut off before it costs memory; many messages in one go are all answered. */
-static void test_unread_replies(void **state)
+static void unread_replies(void **state)
 {
 	struct client c;
 	unsigned sent = 0;
@@ -174,11 +174,11 @@ static void test_unread_replies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_malformed_messages_end_the_session),
-		cmocka_unit_test(test_unnegotiated_messages_end_the_session),
-		cmocka_unit_test(test_wrong_contents_are_refused),
-		cmocka_unit_test(test_messages_in_pieces),
-		cmocka_unit_test(test_unread_replies),
+		cmocka_unit_test(malformed_messages_end_the_session),
+		cmocka_unit_test(unnegotiated_messages_end_the_session),
+		cmocka_unit_test(wrong_contents_are_refused),
+		cmocka_unit_test(messages_in_pieces),
+		cmocka_unit_test(unread_replies),
 	};
 
 	warm_up();

@@ -7,7 +7,7 @@
 
 /* --- memory --- */
 
-static void test_memory_changes_while_running(void **state)
+static void memory_changes_while_running(void **state)
 {
 	struct client c;
 	uint64_t generation;
@@ -45,7 +45,7 @@ static uint64_t region_message(struct client *c, uint32_t request, unsigned i, i
 	return client_set(c, request, &reg, sizeof(reg), &fd, fd >= 0);
 }
 
-static void test_509_regions(void **state)
+static void regions_come_and_go_up_to_509(void **state)
 {
 	struct client c;
 	unsigned before;
@@ -67,7 +67,7 @@ static void test_509_regions(void **state)
 }
 
 /* Queues whose rings lie in a region that comes last start when it comes. */
-static void test_memory_after_the_queues(void **state)
+static void memory_may_come_after_the_queues(void **state)
 {
 	struct vhost_mem_reg low = { .region = { 0, 0x1000, 0x1000, 0 } };
 	struct vhost_mem_reg high = { .region = { GUEST_GPA, GUEST_BYTES, GUEST_UVA, 0 } };
@@ -85,7 +85,7 @@ static void test_memory_after_the_queues(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_only_memory_files(void **state)
+static void only_memory_files_are_taken(void **state)
 {
 	struct vhost_region region = { GUEST_GPA, 0x1000, GUEST_UVA, 0 };
 	struct vhost_mem_table table = { .n = 1, .region[0] = region };
@@ -112,7 +112,7 @@ static void test_only_memory_files(void **state)
 	close(pipe_fd[1]);
 }
 
-static void test_bad_regions(void **state)
+static void bad_regions_are_refused(void **state)
 {
 	static const struct vhost_mem_table tables[] = {
 		{ .n = 1, .region = { { GUEST_GPA, 0, GUEST_UVA, 0 } } },
@@ -141,7 +141,7 @@ static void test_bad_regions(void **state)
 
 /* --- dirty log --- */
 
-static void test_dirty_log(void **state)
+static void a_dirty_log_has_what_was_written(void **state)
 {
 	struct vhost_log_area area = { 0x2000, 0x1000 };
 	struct client c;
@@ -182,7 +182,7 @@ static void test_dirty_log(void **state)
 	assert_null(model.log);
 }
 
-static void test_new_log_waits_for_the_old(void **state)
+static void a_new_log_waits_for_the_old(void **state)
 {
 	struct vhost_log_area area = { 0x1000, 0 };
 	struct client c;
@@ -223,7 +223,7 @@ static int inflight_get(struct client *c, struct vhost_inflight_area *area, uint
 	return fd;
 }
 
-static void test_inflight_region(void **state)
+static void an_inflight_region_is_made_and_taken_back(void **state)
 {
 	struct vhost_inflight_area area = { .queues = 4, .queue_size = RING_SIZE };
 	struct client c;
@@ -262,7 +262,7 @@ static void test_inflight_region(void **state)
 	assert_true(model.queue[0].kept_inflight);
 }
 
-static void test_skip_drain_is_asked_for(void **state)
+static void skip_drain_is_asked_for(void **state)
 {
 	struct vhost_inflight_area area = { .queues = 1, .queue_size = RING_SIZE };
 	struct vhost_vring_number n = { .index = 0 };
@@ -284,7 +284,7 @@ static void test_skip_drain_is_asked_for(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_bad_inflight_regions(void **state)
+static void bad_inflight_regions_are_refused(void **state)
 {
 	static const struct vhost_inflight_area bad[] = {
 		{ 0x1000, 0, 0, 8, 0 },
@@ -326,7 +326,7 @@ static void neighbour_ended(void *arg, const char *reason)
 
 static const struct vhost_session_events neighbour_events = { neighbour_ended, on_queue_refused };
 
-static void test_truncated_files_end_one_session(void **state)
+static void truncated_files_end_one_session(void **state)
 {
 	static const char *const reasons[] = { "guest's memory", "dirty log", "inflight region" };
 
@@ -380,17 +380,17 @@ static void test_truncated_files_end_one_session(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory_changes_while_running),
-		cmocka_unit_test(test_509_regions),
-		cmocka_unit_test(test_memory_after_the_queues),
-		cmocka_unit_test(test_only_memory_files),
-		cmocka_unit_test(test_bad_regions),
-		cmocka_unit_test(test_dirty_log),
-		cmocka_unit_test(test_new_log_waits_for_the_old),
-		cmocka_unit_test(test_inflight_region),
-		cmocka_unit_test(test_skip_drain_is_asked_for),
-		cmocka_unit_test(test_bad_inflight_regions),
-		cmocka_unit_test(test_truncated_files_end_one_session),
+		cmocka_unit_test(memory_changes_while_running),
+		cmocka_unit_test(regions_come_and_go_up_to_509),
+		cmocka_unit_test(memory_may_come_after_the_queues),
+		cmocka_unit_test(only_memory_files_are_taken),
+		cmocka_unit_test(bad_regions_are_refused),
+		cmocka_unit_test(a_dirty_log_has_what_was_written),
+		cmocka_unit_test(a_new_log_waits_for_the_old),
+		cmocka_unit_test(an_inflight_region_is_made_and_taken_back),
+		cmocka_unit_test(skip_drain_is_asked_for),
+		cmocka_unit_test(bad_inflight_regions_are_refused),
+		cmocka_unit_test(truncated_files_end_one_session),
 	};
 
 	warm_up();

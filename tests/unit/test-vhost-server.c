@@ -111,7 +111,7 @@ static void wait_for(const unsigned *counter, unsigned n)
 	assert_int_equal(*counter, n);
 }
 
-static void test_listens_with_mode_and_leaves_nothing(void **state)
+static void listens_with_mode_and_leaves_nothing(void **state)
 {
 	struct stat st;
 	int fd;
@@ -133,7 +133,7 @@ static void test_listens_with_mode_and_leaves_nothing(void **state)
 	assert_int_equal(disconnected, 0);
 }
 
-static void test_what_stands_at_the_path(void **state)
+static void what_stands_at_the_path(void **state)
 {
 	char longer[200];
 	struct stat st;
@@ -171,7 +171,7 @@ static void test_what_stands_at_the_path(void **state)
 	unlink(path);
 }
 
-static void test_a_second_front_end_is_refused(void **state)
+static void a_second_front_end_is_refused(void **state)
 {
 	int first, second;
 
@@ -190,7 +190,7 @@ static void test_a_second_front_end_is_refused(void **state)
 }
 
 /* A front-end that was restarted connects before we have noticed that the old one is gone: it must not be refused. */
-static void test_a_restarted_front_end_is_served(void **state)
+static void a_restarted_front_end_is_served(void **state)
 {
 	struct client c;
 
@@ -212,7 +212,7 @@ static void test_a_restarted_front_end_is_served(void **state)
 }
 
 /* Requests of the old session still drain: the new front-end waits, neighbours do not. */
-static void test_the_next_waits_for_the_last(void **state)
+static void the_next_waits_for_the_last(void **state)
 {
 	struct client c, next;
 
@@ -237,7 +237,7 @@ static void test_the_next_waits_for_the_last(void **state)
 	server_close();
 }
 
-static void test_destroy_waits_for_the_device(void **state)
+static void destroy_waits_for_the_device(void **state)
 {
 	struct client c;
 
@@ -260,7 +260,7 @@ static void test_destroy_waits_for_the_device(void **state)
 	model_fini(&model);
 }
 
-static void test_connects_when_somebody_listens(void **state)
+static void connects_when_somebody_listens(void **state)
 {
 	int listener, fd;
 
@@ -281,7 +281,7 @@ static void test_connects_when_somebody_listens(void **state)
 	unlink(path);
 }
 
-static void test_given_connection(void **state)
+static void given_connection(void **state)
 {
 	struct client c;
 	int pair[2];
@@ -301,7 +301,7 @@ static void test_given_connection(void **state)
 	server_close();
 }
 
-static void test_given_listener(void **state)
+static void given_listener(void **state)
 {
 	int fd = socket_bound(path, true);
 
@@ -314,7 +314,7 @@ static void test_given_listener(void **state)
 	unlink(path);
 }
 
-static void test_given_nonsense(void **state)
+static void given_nonsense(void **state)
 {
 	unsigned before = fds_open();
 	int pipe_fd[2];
@@ -373,7 +373,7 @@ static unsigned mappings(void)
 	return n;
 }
 
-static void test_a_thousand_connections_leave_nothing(void **state)
+static void a_thousand_connections_leave_nothing(void **state)
 {
 	unsigned fds = 0, maps = 0;
 	size_t heap = 0;
@@ -414,17 +414,17 @@ static int remove_folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_listens_with_mode_and_leaves_nothing),
-		cmocka_unit_test(test_what_stands_at_the_path),
-		cmocka_unit_test(test_a_second_front_end_is_refused),
-		cmocka_unit_test(test_a_restarted_front_end_is_served),
-		cmocka_unit_test(test_the_next_waits_for_the_last),
-		cmocka_unit_test(test_destroy_waits_for_the_device),
-		cmocka_unit_test(test_connects_when_somebody_listens),
-		cmocka_unit_test(test_given_connection),
-		cmocka_unit_test(test_given_listener),
-		cmocka_unit_test(test_given_nonsense),
-		cmocka_unit_test(test_a_thousand_connections_leave_nothing),
+		cmocka_unit_test(listens_with_mode_and_leaves_nothing),
+		cmocka_unit_test(what_stands_at_the_path),
+		cmocka_unit_test(a_second_front_end_is_refused),
+		cmocka_unit_test(a_restarted_front_end_is_served),
+		cmocka_unit_test(the_next_waits_for_the_last),
+		cmocka_unit_test(destroy_waits_for_the_device),
+		cmocka_unit_test(connects_when_somebody_listens),
+		cmocka_unit_test(given_connection),
+		cmocka_unit_test(given_listener),
+		cmocka_unit_test(given_nonsense),
+		cmocka_unit_test(a_thousand_connections_leave_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

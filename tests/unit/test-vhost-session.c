@@ -7,7 +7,7 @@
 
 /* --- negotiation --- */
 
-static void test_features(void **state)
+static void what_is_offered_can_be_chosen(void **state)
 {
 	struct client c;
 	uint64_t f;
@@ -27,7 +27,7 @@ static void test_features(void **state)
 	end(&c, "the front-end disconnected");
 }
 
-static void test_unoffered_features_are_refused(void **state)
+static void unoffered_features_are_refused(void **state)
 {
 	struct client c;
 
@@ -40,7 +40,7 @@ static void test_unoffered_features_are_refused(void **state)
 }
 
 /* SET_PROTOCOL_FEATURES itself is acknowledged as soon as it negotiates acknowledgements. */
-static void test_acknowledgements_begin_with_their_feature(void **state)
+static void acknowledgements_begin_with_their_feature(void **state)
 {
 	struct client c;
 
@@ -115,7 +115,7 @@ static void order_make(unsigned order[STEPS], unsigned k)
 	}
 }
 
-static void test_every_order(void **state)
+static void set_up_works_in_every_order(void **state)
 {
 	for (unsigned k = 0; k < 5040; k++) {
 		unsigned order[STEPS];
@@ -125,7 +125,7 @@ static void test_every_order(void **state)
 	}
 }
 
-static void test_without_protocol_features_rings_start_enabled(void **state)
+static void without_protocol_features_rings_start_enabled(void **state)
 {
 	struct client c;
 
@@ -140,7 +140,7 @@ static void test_without_protocol_features_rings_start_enabled(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_disabled_rings_wait(void **state)
+static void disabled_rings_wait(void **state)
 {
 	struct client c;
 
@@ -159,7 +159,7 @@ static void test_disabled_rings_wait(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_stopped_rings_need_a_new_kick(void **state)
+static void stopped_rings_need_a_new_kick(void **state)
 {
 	struct client c;
 
@@ -179,7 +179,7 @@ static void test_stopped_rings_need_a_new_kick(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_descriptors_change_while_running(void **state)
+static void descriptors_change_while_running(void **state)
 {
 	int call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	uint64_t n;
@@ -205,7 +205,7 @@ static void test_descriptors_change_while_running(void **state)
 	close(call);
 }
 
-static void test_addresses_change_while_running(void **state)
+static void addresses_change_while_running(void **state)
 {
 	struct vhost_vring_addresses a = { .index = 0, .desc = GUEST_UVA + RING_AT(3), .avail = GUEST_UVA + RING_AT(3) + RING_AVAIL,
 					   .used = GUEST_UVA + RING_AT(3) + RING_USED };
@@ -224,7 +224,7 @@ static void test_addresses_change_while_running(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_queues_of_all_sizes_and_numbers(void **state)
+static void queues_of_all_sizes_and_numbers(void **state)
 {
 	struct vhost_session_status status;
 	struct client c;
@@ -257,7 +257,7 @@ static void test_queues_of_all_sizes_and_numbers(void **state)
 
 /* --- queues that cannot be served --- */
 
-static void test_refused_queue_leaves_the_session(void **state)
+static void refused_queue_leaves_the_session(void **state)
 {
 	struct vhost_vring_addresses a = { .index = 1, .desc = GUEST_UVA - 64, .avail = GUEST_UVA, .used = GUEST_UVA };
 	struct client c;
@@ -284,7 +284,7 @@ static void test_refused_queue_leaves_the_session(void **state)
 }
 
 /* The image is locked by another process, say: the front-end goes on, and the queue starts when it can. */
-static void test_queues_that_must_wait(void **state)
+static void queues_that_must_wait(void **state)
 {
 	struct client c;
 
@@ -312,7 +312,7 @@ static void test_queues_that_must_wait(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_refused_queue_without_acknowledgements(void **state)
+static void refused_queue_without_acknowledgements(void **state)
 {
 	struct client c;
 
@@ -328,7 +328,7 @@ static void test_refused_queue_without_acknowledgements(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_split_sizes_are_powers_of_two(void **state)
+static void split_sizes_are_powers_of_two(void **state)
 {
 	struct client c;
 
@@ -345,7 +345,7 @@ static void test_split_sizes_are_powers_of_two(void **state)
 
 /* --- answers that come late --- */
 
-static void test_later_messages_wait_for_earlier_ones(void **state)
+static void later_messages_wait_for_earlier_ones(void **state)
 {
 	struct vhost_vring_number number = { .index = 0 }, base;
 	struct client c;
@@ -368,7 +368,7 @@ static void test_later_messages_wait_for_earlier_ones(void **state)
 }
 
 /* The front-end goes while the device still starts or stops a queue, or goes over to new memory or a new log. */
-static void test_front_end_goes_while_waiting(void **state)
+static void front_end_goes_while_waiting(void **state)
 {
 	for (unsigned what = 0; what < 6; what++) {
 		struct vhost_log_area area = { 0x1000, 0 };
@@ -423,7 +423,7 @@ static int config_get(struct client *c, struct vhost_config *config)
 	return client_receive(c, VHOST_GET_CONFIG, config, sizeof(*config), NULL);
 }
 
-static void test_config(void **state)
+static void config_is_read_and_written(void **state)
 {
 	struct vhost_config config = { .offset = 0, .size = 256 };
 	struct client c;
@@ -458,7 +458,7 @@ static void test_config(void **state)
 	end(&c, "disconnected");
 }
 
-static void test_status_and_reset(void **state)
+static void status_and_reset_stop_all_queues(void **state)
 {
 	struct client c;
 
@@ -484,7 +484,7 @@ static void test_status_and_reset(void **state)
 }
 
 /* As QEMU 7.2 stops a device; a migration carries the bases. */
-static void test_status_0_keeps_the_base(void **state)
+static void status_0_keeps_the_base(void **state)
 {
 	struct client c;
 
@@ -526,7 +526,7 @@ static void notice_acknowledge(struct client *c, int fd)
 	loop_settle(c->event);
 }
 
-static void test_config_change_notices(void **state)
+static void config_changes_are_told(void **state)
 {
 	struct client c;
 	int pair[2];
@@ -563,26 +563,26 @@ static void test_config_change_notices(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_features),
-		cmocka_unit_test(test_unoffered_features_are_refused),
-		cmocka_unit_test(test_acknowledgements_begin_with_their_feature),
-		cmocka_unit_test(test_every_order),
-		cmocka_unit_test(test_without_protocol_features_rings_start_enabled),
-		cmocka_unit_test(test_disabled_rings_wait),
-		cmocka_unit_test(test_stopped_rings_need_a_new_kick),
-		cmocka_unit_test(test_descriptors_change_while_running),
-		cmocka_unit_test(test_addresses_change_while_running),
-		cmocka_unit_test(test_queues_of_all_sizes_and_numbers),
-		cmocka_unit_test(test_refused_queue_leaves_the_session),
-		cmocka_unit_test(test_queues_that_must_wait),
-		cmocka_unit_test(test_refused_queue_without_acknowledgements),
-		cmocka_unit_test(test_split_sizes_are_powers_of_two),
-		cmocka_unit_test(test_later_messages_wait_for_earlier_ones),
-		cmocka_unit_test(test_front_end_goes_while_waiting),
-		cmocka_unit_test(test_config),
-		cmocka_unit_test(test_status_0_keeps_the_base),
-		cmocka_unit_test(test_status_and_reset),
-		cmocka_unit_test(test_config_change_notices),
+		cmocka_unit_test(what_is_offered_can_be_chosen),
+		cmocka_unit_test(unoffered_features_are_refused),
+		cmocka_unit_test(acknowledgements_begin_with_their_feature),
+		cmocka_unit_test(set_up_works_in_every_order),
+		cmocka_unit_test(without_protocol_features_rings_start_enabled),
+		cmocka_unit_test(disabled_rings_wait),
+		cmocka_unit_test(stopped_rings_need_a_new_kick),
+		cmocka_unit_test(descriptors_change_while_running),
+		cmocka_unit_test(addresses_change_while_running),
+		cmocka_unit_test(queues_of_all_sizes_and_numbers),
+		cmocka_unit_test(refused_queue_leaves_the_session),
+		cmocka_unit_test(queues_that_must_wait),
+		cmocka_unit_test(refused_queue_without_acknowledgements),
+		cmocka_unit_test(split_sizes_are_powers_of_two),
+		cmocka_unit_test(later_messages_wait_for_earlier_ones),
+		cmocka_unit_test(front_end_goes_while_waiting),
+		cmocka_unit_test(config_is_read_and_written),
+		cmocka_unit_test(status_0_keeps_the_base),
+		cmocka_unit_test(status_and_reset_stop_all_queues),
+		cmocka_unit_test(config_changes_are_told),
 	};
 
 	warm_up();

@@ -149,7 +149,7 @@ static void answer_run(struct worker_msg *m, struct worker *w)
 	worker_post(w, &a->second);
 }
 
-static void kept_messages(void **state)
+static void a_message_may_be_kept(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
 
@@ -176,7 +176,7 @@ static void route_run(struct worker_msg *m, struct worker *w)
 		worker_post(a->route[a->hop], m);
 }
 
-static void travelling_messages(void **state)
+static void a_message_may_travel_on(void **state)
 {
 	struct worker *w[3];
 
@@ -194,7 +194,7 @@ static void travelling_messages(void **state)
 		worker_destroy(w[i]);
 }
 
-static void last_words(void **state)
+static void what_was_posted_before_the_end_is_run(void **state)
 {
 	/* What was posted before destroy is run. */
 	(void)state;
@@ -212,7 +212,7 @@ static void last_words(void **state)
 	worker_destroy(NULL);
 }
 
-static void bad_cpu(void **state)
+static void a_cpu_that_is_not_there_is_refused(void **state)
 {
 	struct worker_config config = { .cpu = 1000 };
 	struct worker *w = NULL;
@@ -225,10 +225,14 @@ static void bad_cpu(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(many_senders_adaptive), cmocka_unit_test(many_senders_always),
-		cmocka_unit_test(many_senders_never),	 cmocka_unit_test(wake_races_sleep),
-		cmocka_unit_test(kept_messages),	 cmocka_unit_test(travelling_messages),
-		cmocka_unit_test(last_words),		 cmocka_unit_test(bad_cpu),
+		cmocka_unit_test(many_senders_adaptive),
+		cmocka_unit_test(many_senders_always),
+		cmocka_unit_test(many_senders_never),
+		cmocka_unit_test(wake_races_sleep),
+		cmocka_unit_test(a_message_may_be_kept),
+		cmocka_unit_test(a_message_may_travel_on),
+		cmocka_unit_test(what_was_posted_before_the_end_is_run),
+		cmocka_unit_test(a_cpu_that_is_not_there_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

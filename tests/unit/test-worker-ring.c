@@ -63,7 +63,7 @@ static void prepare_nop(struct io_uring_sqe *sqe, const struct batch *b, unsigne
 	io_uring_prep_nop(sqe);
 }
 
-static void many_entries(void **state)
+static void more_entries_than_the_ring_has(void **state)
 {
 	(void)state;
 	for (enum worker_poll mode = WORKER_POLL_ADAPTIVE; mode <= WORKER_POLL_NEVER; mode++) {
@@ -117,7 +117,7 @@ static void register_too_many(struct worker *w, void *arg)
 		worker_file_unregister(w, slot[i]);
 }
 
-static void fixed_files(void **state)
+static void files_are_registered_and_given_back(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
 	char text[FILES * 8], number[16];
@@ -182,8 +182,8 @@ static void other_opcodes_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(many_entries),
-		cmocka_unit_test(fixed_files),
+		cmocka_unit_test(more_entries_than_the_ring_has),
+		cmocka_unit_test(files_are_registered_and_given_back),
 		cmocka_unit_test(other_opcodes_are_refused),
 	};
 

@@ -134,7 +134,7 @@ static void in_flight_is_bounded(void **state)
 	worker_destroy(w);
 }
 
-static void deadlines(void **state)
+static void deadlines_are_kept(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
@@ -157,7 +157,7 @@ static void deadlines(void **state)
 }
 
 /* A busy neighbour keeps the worker from sleeping; the deadline of an armed source is kept all the same. */
-static void deadline_beside_busy_source(void **state)
+static void deadlines_are_kept_beside_a_busy_source(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
 	struct probe busy = { .source.ops = &probe_ops, .work = UINT32_MAX }, p = { .source.ops = &timed_ops };
@@ -384,7 +384,7 @@ static void crowd_leaves(struct worker *w, void *arg)
 		worker_source_remove(&c->member[i].source);
 }
 
-static void coming_and_going(void **state)
+static void sources_come_and_go_at_any_time(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
@@ -411,14 +411,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(idle_is_armed_and_woken),
 		cmocka_unit_test(in_flight_is_bounded),
-		cmocka_unit_test(deadlines),
-		cmocka_unit_test(deadline_beside_busy_source),
+		cmocka_unit_test(deadlines_are_kept),
+		cmocka_unit_test(deadlines_are_kept_beside_a_busy_source),
 		cmocka_unit_test(idle_costs_nothing),
 		cmocka_unit_test(fed_adaptive),
 		cmocka_unit_test(fed_never),
 		cmocka_unit_test(fed_always),
 		cmocka_unit_test(fed_beside_busy_source),
-		cmocka_unit_test(coming_and_going),
+		cmocka_unit_test(sources_come_and_go_at_any_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@ static void invent_machine(void)
 	hwloc_topology_destroy(m);
 }
 
-static void distances(void **state)
+static void distances_follow_shared_parts(void **state)
 {
 	struct topology *t = NULL;
 
@@ -44,7 +44,7 @@ static void distances(void **state)
 	topology_destroy(t);
 }
 
-static void order(void **state)
+static void the_nearest_come_first(void **state)
 {
 	static const int cpu[] = { 15, 8, -1, 4, 6, 10, 9, 12 };
 	static const unsigned expected[] = { 1, 6, 5, 0, 7, 2, 3, 4 };
@@ -59,7 +59,7 @@ static void order(void **state)
 	topology_destroy(t);
 }
 
-static void this_machine(void **state)
+static void this_machine_can_be_read(void **state)
 {
 	struct topology *t = NULL;
 
@@ -76,9 +76,9 @@ static void this_machine(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(distances),
-		cmocka_unit_test(order),
-		cmocka_unit_test(this_machine),
+		cmocka_unit_test(distances_follow_shared_parts),
+		cmocka_unit_test(the_nearest_come_first),
+		cmocka_unit_test(this_machine_can_be_read),
 	};
 	int r;
 

@@ -73,7 +73,7 @@ static void take_away(struct worker *w, void *arg)
 	worker_watch_remove(&((struct bell *)arg)->watch, bell_gone);
 }
 
-static void one_by_one(void **state)
+static void each_ring_is_seen(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_NEVER);
 	struct bell b;
@@ -149,7 +149,7 @@ static void removed_while_ringing(void **state)
 	worker_destroy(w);
 }
 
-static void many(void **state)
+static void many_are_watched_at_once(void **state)
 {
 	static struct bell b[256];
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
@@ -183,7 +183,7 @@ static void stall(struct worker *w, void *arg)
 			ring_bell(b[i].watch.fd);
 }
 
-static void overflow(void **state)
+static void an_overflow_loses_none(void **state)
 {
 	static struct bell b[256];
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
@@ -207,7 +207,7 @@ static void overflow(void **state)
 }
 
 /* What a hostile peer may hand over as a kick. The worker must come to rest. */
-static void useless_fds(void **state)
+static void useless_fds_bring_no_spinning(void **state)
 {
 	struct worker *w = new_worker(0, WORKER_POLL_ADAPTIVE);
 	int pipe_fd[2], fd[4];
@@ -245,12 +245,12 @@ static void useless_fds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_by_one),
+		cmocka_unit_test(each_ring_is_seen),
 		cmocka_unit_test(removed_within_ready),
 		cmocka_unit_test(removed_while_ringing),
-		cmocka_unit_test(many),
-		cmocka_unit_test(overflow),
-		cmocka_unit_test(useless_fds),
+		cmocka_unit_test(many_are_watched_at_once),
+		cmocka_unit_test(an_overflow_loses_none),
+		cmocka_unit_test(useless_fds_bring_no_spinning),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
