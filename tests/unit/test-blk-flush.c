@@ -276,7 +276,7 @@ static bool stop_in_a_storm(const char *slo, unsigned latency_ms)
 {
 	struct frontend_config config = { .queues = 1, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20 };
 	static struct front_request r[STORM];
-	struct taken taken = { "a" };
+	struct taken taken = { .vm = "a" };
 	unsigned before;
 	struct host_run run;
 	struct frontend *f;
@@ -343,7 +343,7 @@ static unsigned reads_left(struct poor *p)
 static void poor_start(struct poor *p, unsigned read_ms)
 {
 	struct frontend_config config = { .queues = 2, .queue_size = 128, .indirect = true, .data_bytes = 1 << 20, .inflight = true };
-	struct taken taken = { "b" };
+	struct taken taken = { .vm = "b" };
 	char text[512];
 
 	snprintf(text, sizeof(text), poor_policy, read_ms);
