@@ -100,6 +100,7 @@ static void test_overlooked(void **context)
 {
 	struct co_world *w = group(CO_MODE_POOLED, 2);
 	struct co_member *m = co_member_of(w, 0);
+	__u32 generation;
 
 	(void)context;
 	w->account[0].purse.credit_ns = -2 * DEBT;
@@ -117,6 +118,11 @@ static void test_overlooked(void **context)
 	m->queued_entitled_ns = 7;
 	sim_member_remove(1);
 	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	/* With another member there is somebody again, so lists are to be looked through. */
+	generation = w->generation;
+	sim_member_add(1, 1, 1);
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+	assert_int_not_equal(w->generation, generation);
 }
 
 static void test_turns(void **context)
