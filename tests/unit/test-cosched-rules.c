@@ -100,6 +100,7 @@ static void test_overlooked(void **context)
 {
 	struct co_world *w = group(CO_MODE_POOLED, 2);
 	struct co_member *m = co_member_of(w, 0);
+	__u32 generation;
 
 	(void)context;
 	w->account[0].purse.credit_ns = -2 * DEBT;
@@ -117,6 +118,11 @@ static void test_overlooked(void **context)
 	m->queued_entitled_ns = 7;
 	sim_member_remove(1);
 	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	/* With another member there is somebody again, so lists are to be looked through. */
+	generation = w->generation;
+	sim_member_add(1, 1, 1);
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+	assert_int_not_equal(w->generation, generation);
 }
 
 static void test_turns(void **context)
@@ -229,6 +235,7 @@ static void test_who_is_asked_for(void **context)
 	struct co_member *m = co_member_of(w, 1);
 
 	(void)context;
+	w->cpu[1].state = CO_STATES;
 	assert_int_equal(co_ask(w, 0, 1, 0, 5), CO_NONE); /* it sleeps */
 	sim_put(1);
 	assert_int_equal(co_ask(w, 0, 1, 1, 5), CO_NONE); /* it waits on this very CPU */
@@ -332,23 +339,41 @@ static void test_who_goes_on(void **context)
 /* Whatever list a member stands on, what it is now counts: worse at once, better from the next settlement on. */
 static void test_lists_are_guesses(void **context)
 {
-	static const enum co_state lists[] = { CO_STATE_PART, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_PARKED };
+	static const struct {
+		enum co_state list;
+		__s64 credit, part; /* of who stands before it on that list, and rightly so */
+	} rows[] = {
+		{ CO_STATE_PART, 0, LAG + 1 }, { CO_STATE_UNDER, 0, 0 }, { CO_STATE_OVER, -1, 0 }, { CO_STATE_DEEP, -DEBT, 0 },
+	};
 	struct co_pick p;
 
 	(void)context;
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct co_world *w = group(CO_MODE_POOLED, 1);
-		struct co_member *m = co_member_of(w, 0);
 
+		assert_int_equal(co_account_set(w, 1, true, true), 0);
+		sim_vm_add(2, 1, 100, 0, 0);
+		w->account[1].due_ns = DUE;
+		for (uint32_t k = 0; k < 2; k++) {
+			w->account[k].purse.credit_ns = rows[i].credit;
+			w->vm[k ? 2 : 0].part_ns = rows[i].part;
+		}
+		sim_put(2);
 		sim_put(0);
-		sim_list_remove(0, CO_STATE_UNDER, 0);
-		co_relist(w, m, lists[i]);
-		sim_list_add(0, lists[i], 0);
+		assert_int_equal(w->member[0].list, rows[i].list);
 		w->account[0].purse.credit_ns = LAG + 1;
 		co_restate(w);
 		co_pick(w, 0, CO_NONE, 1, &p);
 		assert_int_equal(p.member, 0);
 		assert_int_equal(p.state, CO_STATE_BOOST);
+		/* The other one is worse now than its list says, and stands on the right one from then on. */
+		sim_put(1);
+		w->account[0].purse.credit_ns = -1;
+		w->account[1].purse.credit_ns = -DEBT;
+		w->vm[2].part_ns = 0;
+		co_pick(w, 0, CO_NONE, 1, &p);
+		assert_int_equal(p.member, 1);
+		assert_int_equal(w->member[2].list, CO_STATE_DEEP);
 	}
 }
 
@@ -564,6 +589,21 @@ static void test_xen_pays(void **context)
 	assert_int_equal(w->member[0].purse.credit_ns, 40 * MS);
 	assert_int_equal(w->member[1].purse.credit_ns, 50 * MS);
 	assert_int_equal(w->member[2].purse.credit_ns, 30 * MS);
+	/* What is below the floor is forgiven, to the floor; a half of what is above is taken. */
+	w->params.floor_ns = 50 * SIM_MS;
+	w->member[0].purse.credit_ns = -70 * MS - 2;
+	w->member[1].purse.credit_ns = 30 * MS;
+	w->member[0].active = w->member[1].active = 1;
+	w->member[2].active = 0;
+	w->vm[1].weight = 100;
+	co_settle(w, 3);
+	assert_int_equal(w->member[0].purse.credit_ns, -40 * MS - 2);
+	assert_int_equal(w->member[1].purse.credit_ns, 30 * MS);
+	w->member[0].purse.credit_ns = -80 * MS - 2;
+	w->member[0].active = 1;
+	co_settle(w, 4);
+	assert_int_equal(w->member[0].purse.credit_ns, -50 * MS);
+	assert_int_equal(w->forgiven_ns, 2);
 }
 
 int main(void)
