@@ -36,13 +36,28 @@ static void keep_event(struct sim *s, struct co_event e)
 	r->event[r->n++] = e;
 }
 
+static void tell(struct sim *s, enum co_event_kind kind, uint32_t m)
+{
+	keep_event(s, (struct co_event){ .time_ns = s->now_ns, .kind = (__u8)kind, .member = m,
+					 .cpu = (__u16)co_member_of(s->world, m)->home,
+					 .value = co_event_told(s->world, kind, m, s->now_ns) });
+}
+
 /* As the real one's recordings: who is there when it begins has come just then. */
 static void tell_who_is_there(struct sim *s)
 {
 	for (uint32_t m = 0; m < s->n_members; m++)
-		keep_event(s, (struct co_event){ .time_ns = s->now_ns, .kind = CO_EVENT_ADD, .member = m,
-						 .cpu = (__u16)co_member_of(s->world, m)->home,
-						 .value = (__u64)co_event_purse_ns(s->world, m, s->now_ns) });
+		tell(s, CO_EVENT_ADD, m);
+}
+
+/* After the first settlement: what is due for the time before the recording is in it. */
+static void tell_credit(struct sim *s)
+{
+	for (uint32_t m = 0; m < s->n_members; m++) {
+		tell(s, CO_EVENT_PURSE, m);
+		tell(s, CO_EVENT_DUE, m);
+		tell(s, CO_EVENT_PART, m);
+	}
 }
 
 void machine_emit(struct sim *s, enum co_event_kind kind, uint32_t cpu, uint32_t m, uint64_t value, uint8_t flags)
@@ -55,6 +70,10 @@ void machine_emit(struct sim *s, enum co_event_kind kind, uint32_t cpu, uint32_t
 		tell_who_is_there(s);
 	keep_event(s, (struct co_event){ .time_ns = s->now_ns, .value = value, .member = m, .cpu = (__u16)cpu, .kind = (__u8)kind,
 					 .flags = flags });
+	if (kind == CO_EVENT_SETTLED && !s->told) {
+		s->told = true;
+		tell_credit(s);
+	}
 }
 
 void machine_kick(struct sim *s, uint32_t cpu)

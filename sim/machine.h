@@ -116,6 +116,7 @@ struct sim {
 	struct sim_heap heap;
 	struct sim_measure *measure;
 	struct sim_recording *recording; /* NULL: nobody looks */
+	bool told;	/* credit, in that recording: after its first settlement */
 	uint64_t kicks, switches, idle_ns;
 	bool no_memory;
 };

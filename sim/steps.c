@@ -196,11 +196,16 @@ static void queue_who_waits(struct steps *s)
 	} while (longest != CO_NONE);
 }
 
+/* More than any rule lets a purse be is nonsense. */
+static int64_t within_reason(int64_t credit_ns)
+{
+	return credit_ns > PURSE_MAX_NS ? PURSE_MAX_NS : credit_ns < -PURSE_MAX_NS ? -PURSE_MAX_NS : credit_ns;
+}
+
 /* Purses and bank add up to 0: what was used in the period in which the recording began is handed out at its end. */
 static void set_purse(struct steps *s, struct co_purse *purse, int64_t credit_ns)
 {
-	/* More than any rule lets it be is nonsense. */
-	credit_ns = credit_ns > PURSE_MAX_NS ? PURSE_MAX_NS : credit_ns < -PURSE_MAX_NS ? -PURSE_MAX_NS : credit_ns;
+	credit_ns = within_reason(credit_ns);
 	if (s->world->params.mode == CO_MODE_POOLED)
 		s->world->bank_ns += purse->credit_ns - credit_ns;
 	purse->credit_ns = credit_ns;
@@ -226,6 +231,19 @@ static void on_purse(struct steps *s, const struct co_event *e)
 	set_purse(s, co_purse_of(s->world, m, m->account), (__s64)e->value);
 	co_restate(s->world);
 	s->count = (struct replay_steps){ 0 };
+}
+
+static void on_due(struct steps *s, const struct co_event *e)
+{
+	struct co_vm *vm = co_vm_of(s->world, member_of(s, e->member)->vm);
+
+	CO_WRITE(co_account_of(s->world, vm->account)->due_ns, min_u64(e->value, CO_PERIOD_MAX_NS * CO_CPUS_MAX));
+}
+
+static void on_part(struct steps *s, const struct co_event *e)
+{
+	CO_WRITE(co_vm_of(s->world, member_of(s, e->member)->vm)->part_ns, within_reason((__s64)e->value));
+	co_restate(s->world);
 }
 
 static void on_gone(struct steps *s, uint32_t m, uint64_t now)
@@ -330,6 +348,10 @@ static void take_event(struct steps *s, const struct co_event *e)
 		on_gone(s, e->member, e->time_ns);
 	else if (e->kind == CO_EVENT_PURSE && is_there(s, e->member))
 		on_purse(s, e);
+	else if (e->kind == CO_EVENT_DUE && is_there(s, e->member))
+		on_due(s, e);
+	else if (e->kind == CO_EVENT_PART && is_there(s, e->member))
+		on_part(s, e);
 	else if (e->kind == CO_EVENT_IDLE && cpu != CO_NONE)
 		on_idle(s, cpu, e->time_ns);
 	if (cpu == CO_NONE || !is_there(s, e->member))

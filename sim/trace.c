@@ -33,8 +33,8 @@ static const char *check_header(const struct co_trace_header *h)
 {
 	if (h->magic != CO_TRACE_MAGIC)
 		return "not a trace of co-scheduling";
-	if (h->version != CO_TRACE_VERSION)
-		return "a trace of another version";
+	if (h->version < CO_TRACE_OLDEST || h->version > CO_TRACE_VERSION)
+		return "a trace of another version (2 and 3 can be read)";
 	if (!h->n_cpus || h->n_cpus > CO_CPUS_MAX || h->n_members > CO_MEMBERS_MAX || h->n_vms > CO_VMS_MAX)
 		return "numbers of CPUs, members or VMs that cannot be";
 	return NULL;

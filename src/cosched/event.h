@@ -9,7 +9,8 @@
 #include "cosched/core.h"
 
 #define CO_TRACE_MAGIC 0x45434152544f4346ull /* "FCOTRACE" */
-#define CO_TRACE_VERSION 2u
+#define CO_TRACE_VERSION 3u
+#define CO_TRACE_OLDEST 2u /* readable still: without what accounts are due and VMs' parts */
 
 enum co_event_kind {
 	CO_EVENT_ADD,	  /* a member came, its home is `cpu`; value: its purse (its account's when pooled), signed */
@@ -23,7 +24,10 @@ enum co_event_kind {
 	CO_EVENT_SETTLED, /* value: settlements so far */
 	CO_EVENT_IDLE,	  /* `cpu` has nothing to run */
 	CO_EVENT_KEPT,	  /* a schedule step of `cpu` let it run on; flags */
-	CO_EVENT_PURSE,	  /* after the first settlement; value: as of CO_EVENT_ADD */
+	/* After the first settlement, of each member. */
+	CO_EVENT_PURSE,	  /* value: as of CO_EVENT_ADD */
+	CO_EVENT_DUE,	  /* value: what its account is due in a period, smoothed */
+	CO_EVENT_PART,	  /* value: its VM's part of its account's purse, signed */
 };
 
 /* Of CO_EVENT_RUN and CO_EVENT_KEPT. */
@@ -57,6 +61,34 @@ struct co_trace_member {
 	__u32 home, is_worker;
 };
 
+/* What the members of a VM have run since they were charged. */
+CO_INLINE __u64 co_event_uncharged_ns(struct co_world *w, __u32 vm, __u64 now_ns)
+{
+	__u64 ran = 0;
+	__u32 i;
+
+	CO_FOR(i, co_n_members(w)) {
+		struct co_member *m = co_member_of(w, i);
+
+		if (CO_READ(m->where) == CO_RUNNING && CO_READ(m->vm) == vm)
+			ran += now_ns - CO_READ(m->running_since_ns);
+	}
+	return ran;
+}
+
+/* What is left of its VM's part, if all that run had been charged until now. */
+CO_INLINE __s64 co_event_part_ns(struct co_world *w, __u32 member, __u64 now_ns)
+{
+	__u32 vm = co_member_of(w, member)->vm;
+
+	return CO_READ(co_vm_of(w, vm)->part_ns) - (__s64)co_event_uncharged_ns(w, vm, now_ns);
+}
+
+CO_INLINE __u64 co_event_due_ns(struct co_world *w, __u32 member)
+{
+	return CO_READ(co_account_of(w, co_vm_of(w, co_member_of(w, member)->vm)->account)->due_ns);
+}
+
 /* What a member has in its purse, if all that run had been charged until now. */
 CO_INLINE __s64 co_event_purse_ns(struct co_world *w, __u32 member, __u64 now_ns)
 {
@@ -72,4 +104,12 @@ CO_INLINE __s64 co_event_purse_ns(struct co_world *w, __u32 member, __u64 now_ns
 			credit -= (__s64)(now_ns - CO_READ(other->running_since_ns));
 	}
 	return credit;
+}
+
+/* The value of CO_EVENT_ADD, PURSE, DUE and PART. */
+CO_INLINE __u64 co_event_told(struct co_world *w, enum co_event_kind kind, __u32 member, __u64 now_ns)
+{
+	if (kind == CO_EVENT_DUE)
+		return co_event_due_ns(w, member);
+	return (__u64)(kind == CO_EVENT_PART ? co_event_part_ns(w, member, now_ns) : co_event_purse_ns(w, member, now_ns));
 }

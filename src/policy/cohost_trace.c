@@ -21,28 +21,29 @@ static void keep(struct cohost_trace *t, const struct co_event *e)
 }
 
 /* As of one settlement: a purse that is being paid into would be wrong by a period's due. */
-static void look_into_purse(const struct co_world *w, void *arg)
+static void look(const struct co_world *w, void *arg)
 {
 	struct co_event *e = arg;
 
 	/* Looked at, not changed: what the core has for it serves the kernel, too. */
-	e->value = (__u64)co_event_purse_ns((struct co_world *)(uintptr_t)w, e->member, e->time_ns);
+	e->value = co_event_told((struct co_world *)(uintptr_t)w, (enum co_event_kind)e->kind, e->member, e->time_ns);
 }
 
-static void keep_with_purse(struct cohost *h, struct co_event e)
+static void keep_with_credit(struct cohost *h, struct co_event e)
 {
 	e.time_ns = clock_now_ns();
-	cosched_look(h->sched, look_into_purse, &e);
+	cosched_look(h->sched, look, &e);
 	keep(h->trace, &e);
 }
 
 /* Once more when the period in which the recording began has been paid for: what was due in its first part is not in it. */
-static void tell_purses(struct cohost *h)
+static void tell_credit(struct cohost *h)
 {
 	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
-		if (h->member[i].used && h->member[i].slot < CO_MEMBERS_MAX)
-			keep_with_purse(h, (struct co_event){ .kind = CO_EVENT_PURSE, .member = h->member[i].slot,
-							      .cpu = (__u16)h->trace->member[h->member[i].slot].home });
+		for (__u8 kind = CO_EVENT_PURSE; kind <= CO_EVENT_PART; kind++)
+			if (h->member[i].used && h->member[i].slot < CO_MEMBERS_MAX)
+				keep_with_credit(h, (struct co_event){ .kind = kind, .member = h->member[i].slot,
+								       .cpu = (__u16)h->trace->member[h->member[i].slot].home });
 	h->trace->has_purses = true;
 }
 
@@ -54,7 +55,7 @@ static void on_event(const struct co_event *e, void *arg)
 		return;
 	keep(h->trace, e);
 	if (e->kind == CO_EVENT_SETTLED && !h->trace->has_purses)
-		tell_purses(h);
+		tell_credit(h);
 }
 
 void cohost_trace_drain(struct cohost *h)
@@ -77,7 +78,7 @@ void cohost_trace_came(struct cohost *h, const struct cohost_member *m)
 	told = &h->trace->member[m->slot];
 	*told = (struct co_trace_member){ .vm = m->vm, .tid = (__u32)m->member.tid, .is_worker = h->vm[m->vm].is_worker,
 					  .home = cosched_cpu_number(h->sched, cosched_world(h->sched)->member[m->slot].home) };
-	keep_with_purse(h, (struct co_event){ .kind = CO_EVENT_ADD, .member = m->slot, .cpu = (__u16)told->home });
+	keep_with_credit(h, (struct co_event){ .kind = CO_EVENT_ADD, .member = m->slot, .cpu = (__u16)told->home });
 }
 
 void cohost_trace_went(struct cohost *h, const struct cohost_member *m)

@@ -336,6 +336,30 @@ static void test_replay(void **state)
 	free(r);
 }
 
+/* One that begins in the middle: purses, what is due and parts are told after its first settlement, and all follows from them. */
+static void test_replay_from_the_middle(void **state)
+{
+	static const char *const names[] = { "chain", "idle-member", "lock", "never-sleeps", "two-groups", "web" };
+	static const enum sim_algorithm algorithms[] = { SIM_CREDIT, SIM_CO_CREDIT, SIM_POOLED };
+	struct replay *r = calloc(1, sizeof(*r));
+	struct trace t;
+	const char *why;
+
+	assert_non_null(r);
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		for (unsigned a = 0; a < sizeof(algorithms) / sizeof(algorithms[0]); a++) {
+			read_example(names[i]);
+			spec.duration_ns = UINT64_C(1000000000);
+			assert_int_equal(sim_record(&spec, algorithms[a], 1, UINT64_C(2005000000), UINT64_MAX, &t), 0);
+			assert_int_equal(replay_run(&t, algorithms[a], r, &why), 0);
+			if (!r->steps.steps || r->steps.same != r->steps.steps || r->steps.asked_same != r->steps.asked)
+				fail_msg("%s, %s: %llu of %llu steps are the same", names[i], sim_algorithm_words[algorithms[a]],
+					 (unsigned long long)r->steps.same, (unsigned long long)r->steps.steps);
+			trace_free(&t);
+		}
+	free(r);
+}
+
 /* Files are foreign: whatever events say, and in whatever order, it ends well. */
 static void test_replay_of_nonsense(void **state)
 {
@@ -353,7 +377,7 @@ static void test_replay_of_nonsense(void **state)
 			struct co_event *e = &t.event[random_next(&random) % t.n_events];
 			uint64_t bits = random_next(&random);
 
-			e->kind = (uint8_t)(bits % 14);
+			e->kind = (uint8_t)(bits % 16);
 			e->cpu = (uint16_t)(bits >> 8 & 1 ? bits >> 16 & 7 : bits >> 16);
 			e->member = (uint32_t)(bits >> 9 & 1 ? bits >> 32 & 15 : bits >> 32);
 			e->value = bits >> 10 & 1 ? random_next(&random) : bits >> 40;
@@ -393,6 +417,19 @@ static void test_trace_file(void **state)
 	for (size_t cut = 0; cut < sizeof(t.header) + 100; cut += 40) {
 		file = fmemopen(text, cut + 1, "r");
 		assert_int_equal(trace_read(file, &back, &why), -EBADMSG);
+		fclose(file);
+	}
+	/* Of versions, those that can be followed. */
+	for (uint32_t version = 0; version <= CO_TRACE_VERSION + 1; version++) {
+		memcpy(text + offsetof(struct co_trace_header, version), &version, sizeof(version));
+		file = fmemopen(text, n, "r");
+		if (version >= CO_TRACE_OLDEST && version <= CO_TRACE_VERSION) {
+			assert_int_equal(trace_read(file, &back, &why), 0);
+			trace_free(&back);
+		} else {
+			assert_int_equal(trace_read(file, &back, &why), -EBADMSG);
+			assert_non_null(strstr(why, "another version"));
+		}
 		fclose(file);
 	}
 	text[0]++;
@@ -454,7 +491,7 @@ int main(void)
 		cmocka_unit_test(test_trace_file),
 		cmocka_unit_test(test_picture),
 		cmocka_unit_test(test_replay),
-		cmocka_unit_test(test_replay_of_nonsense),
+		cmocka_unit_test(test_replay_from_the_middle), cmocka_unit_test(test_replay_of_nonsense),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
