@@ -120,6 +120,8 @@ KERNEL_FUNCTION __u32 scx_bpf_nr_cpu_ids(void);
 KERNEL_FUNCTION const struct cpumask *scx_bpf_get_online_cpumask(void);
 KERNEL_FUNCTION void scx_bpf_put_cpumask(const struct cpumask *mask);
 KERNEL_FUNCTION void scx_bpf_error_bstr(char *format, unsigned long long *data, __u32 data_size);
+/* A variable of the kernel's: its address, if the loader may know it. */
+extern const void __cpu_active_mask __attribute__((weak, section(".ksyms")));
 /* Newer kernels only; before them the members of sched_ext_entity are written. */
 KERNEL_FUNCTION_IF_ANY bool scx_bpf_task_set_slice(struct task_struct *p, __u64 slice);
 KERNEL_FUNCTION_IF_ANY bool scx_bpf_task_set_dsq_vtime(struct task_struct *p, __u64 vtime);

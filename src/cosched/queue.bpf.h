@@ -149,9 +149,25 @@ static bool is_pinned(struct task_struct *p)
 {
 	return p->migration_disabled > 1 || (p->migration_disabled && bpf_get_current_task_btf() != p);
 }
+/*
+ * False: it is about to go offline, which cpu_offline() tells only after a grace period. Until then the kernel asks it for
+ * threads, so that those that have run there leave, but lets no other come: it puts that into a queue of its own, which all CPUs
+ * empty before they ask dispatch(). A CPU that went on taking members would keep the fair queue's threads from running, and
+ * with them the one that ends the grace period.
+ */
+BPF_ALONE int is_active(__u32 cpu)
+{
+	const char *mask = &__cpu_active_mask;
+	__u32 number = cpu_number(cpu);
+	__u64 word = 0;
+
+	if (!mask || bpf_probe_read_kernel(&word, sizeof(word), mask + number / 64 * sizeof(word)))
+		return true;
+	return word >> (number & 63) & 1;
+}
 static bool may_run(struct task_struct *p, __u32 cpu)
 {
-	return bpf_cpumask_test_cpu(cpu_number(cpu), p->cpus_ptr) && (!is_pinned(p) || cpu_of(p) == cpu);
+	return bpf_cpumask_test_cpu(cpu_number(cpu), p->cpus_ptr) && (cpu_of(p) == cpu || (!is_pinned(p) && is_active(cpu)));
 }
 
 static void set_slice(struct task_struct *p, __u64 slice)
@@ -169,12 +185,13 @@ static void set_vtime(struct task_struct *p, __u64 vtime)
 		p->scx.dsq_vtime = vtime;
 }
 
-/* Virtual time that a thread of the fair queue used: its slice so far, by weight. */
-static __u64 fair_used(struct task_struct *p)
+/*
+ * Virtual time of `ran_ns`. Not what its slice lacks: that is gone when it is preempted, and a thread that wakes up often, like
+ * the kernel's that end a grace period, would pay for what it never had.
+ */
+static __u64 fair_used(struct task_struct *p, __u64 ran_ns)
 {
-	__u64 left = p->scx.slice, weight = p->scx.weight ?: 1;
-
-	return left < config.fair_slice_ns ? (config.fair_slice_ns - left) * 100 / weight : 0;
+	return ran_ns * 100 / (p->scx.weight ?: 1);
 }
 
 /* Who runs on `cpu` pays for it, whichever kind it is; since_ns is 0 when nobody does. On that CPU only. */

@@ -8,8 +8,10 @@
  * charged in dispatch(), or it would be compared with what it had at its start.
  *
  * Who is a member: the loader stores a slot with the thread (task storage, by pidfd, so never another thread of the same
- * number). All others of this scheduling class share one fair queue. On a CPU on which both kinds wait, the kind that has
- * had less of it goes first: neither can starve the other, nor the watchdog's patience.
+ * number). All others of this scheduling class share one fair queue, but those that can run on one CPU only, which have one
+ * there. On a CPU on which both kinds wait, the kind that has had less of it goes first: neither can starve the other, nor the
+ * watchdog's patience. So nobody is put on a CPU's local queue but by dispatch(), which the kernel does not call as long as
+ * something is there; or by select_cpu(), if the CPU is idle.
  */
 #include "cosched/queue.bpf.h"
 
@@ -86,6 +88,11 @@ __s32 BPF_STRUCT(select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_f
 	return cpu;
 }
 
+static bool runs_here_only(struct task_struct *p)
+{
+	return p->nr_cpus_allowed == 1 || is_pinned(p);
+}
+
 /* A thread without a slot. One that can run on one CPU only does not stand in the shared queue: it would be in others' way. */
 static void enqueue_fair(struct task_struct *p, __u64 enq_flags)
 {
@@ -96,11 +103,8 @@ static void enqueue_fair(struct task_struct *p, __u64 enq_flags)
 
 	if ((__s64)(vtime - (fair - config.fair_slice_ns)) < 0 || (__s64)(vtime - fair) > FAIR_LAG_MAX_NS)
 		vtime = fair - config.fair_slice_ns;
-	if (p->nr_cpus_allowed == 1 || is_pinned(p)) {
-		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, config.fair_slice_ns, enq_flags | (behind ? SCX_ENQ_PREEMPT : 0));
-		return;
-	}
-	scx_bpf_dsq_insert_vtime(p, DSQ_FAIR, config.fair_slice_ns, vtime, enq_flags);
+	scx_bpf_dsq_insert_vtime(p, runs_here_only(p) ? list_dsq(cpu, SCHED_LIST_PINNED) : DSQ_FAIR, config.fair_slice_ns, vtime,
+				 enq_flags);
 	if (kick_idle(p, cpu) || !behind || !(enq_flags & SCX_ENQ_WAKEUP))
 		return;
 	sched_cpu_of(cpu_here())->kicks_preempt++;
@@ -173,16 +177,44 @@ BPF_ALONE int working_set(__u32 cpu, __u32 slot, __u32 flags)
 	return 0;
 }
 
-/* True: the fair queue's turn, and it has been given. */
-static bool dispatch_fair(struct sched_cpu *c, struct task_struct *prev, bool prev_fair)
+static bool fair_waits(__u32 cpu)
 {
-	if (scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0 && scx_bpf_dsq_move_to_local(DSQ_FAIR)) {
+	return scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0 || scx_bpf_dsq_nr_queued(list_dsq(cpu, SCHED_LIST_PINNED)) > 0;
+}
+
+/* The virtual time of a queue's first; none: beyond all. */
+BPF_ALONE __u64 fair_first(__u64 dsq)
+{
+	struct task_struct *p;
+
+	bpf_for_each(scx_dsq, p, dsq, 0)
+		return p->scx.dsq_vtime;
+	return -1ull >> 1;
+}
+
+/* Of both queues, first the one whose first has had less. */
+static bool fair_move(__u32 cpu)
+{
+	__u64 pinned = list_dsq(cpu, SCHED_LIST_PINNED);
+	bool pinned_first = (__s64)(fair_first(pinned) - fair_first(DSQ_FAIR)) <= 0;
+
+	return scx_bpf_dsq_move_to_local(pinned_first ? pinned : DSQ_FAIR) ||
+	       scx_bpf_dsq_move_to_local(pinned_first ? DSQ_FAIR : pinned);
+}
+
+/* True: the fair queues' turn, and it has been given. */
+static bool dispatch_fair(struct sched_cpu *c, __u32 cpu, struct task_struct *prev, bool prev_fair, __u64 now)
+{
+	if (fair_waits(cpu) && fair_move(cpu)) {
 		c->fair_picks++;
 		return true;
 	}
-	if (prev_fair)
-		set_slice(prev, config.fair_slice_ns);
-	return prev_fair;
+	if (!prev_fair)
+		return false;
+	/* What it ran while nobody waited, nobody is owed. */
+	c->ran_since_ns = now;
+	set_slice(prev, config.fair_slice_ns);
+	return true;
 }
 
 /* Who is rescued: slot + 1. */
@@ -252,9 +284,9 @@ void BPF_STRUCT(dispatch, __s32 number, struct task_struct *prev)
 	charge(cpu, now);
 	c->picked_flags = 0;
 	c->picked = 0;
-	if (!prev_fair && scx_bpf_dsq_nr_queued(DSQ_FAIR) <= 0)
+	if (!prev_fair && !fair_waits(cpu))
 		c->fair_ns = c->member_ns > c->fair_ns ? c->member_ns : c->fair_ns;
-	else if (c->fair_ns < c->member_ns && dispatch_fair(c, prev, prev_fair)) {
+	else if (c->fair_ns < c->member_ns && dispatch_fair(c, cpu, prev, prev_fair, now)) {
 		working_set(cpu, 0, 0);
 		return;
 	}
@@ -263,7 +295,7 @@ void BPF_STRUCT(dispatch, __s32 number, struct task_struct *prev)
 	if (c->picked)
 		return;
 	c->member_ns = c->fair_ns > c->member_ns ? c->fair_ns : c->member_ns;
-	if (!dispatch_fair(c, prev, prev_fair))
+	if (!dispatch_fair(c, cpu, prev, prev_fair, now))
 		trace(CO_EVENT_IDLE, CO_NONE, cpu, 0, 0, now);
 }
 
@@ -308,7 +340,7 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 	charge(cpu, now);
 	c->since_ns = 0;
 	if (!c->running) {
-		set_vtime(p, p->scx.dsq_vtime + fair_used(p));
+		set_vtime(p, p->scx.dsq_vtime + fair_used(p, now - c->ran_since_ns));
 		return;
 	}
 	c->running = 0;
@@ -360,7 +392,7 @@ void BPF_STRUCT(update_idle, __s32 number, bool idle)
 	 */
 	if (!sched_cpu_of(cpu_index(number))->online)
 		return;
-	if (members_wait() || scx_bpf_dsq_nr_queued(DSQ_FAIR) > 0)
+	if (members_wait() || fair_waits(cpu_index(number)))
 		scx_bpf_kick_cpu(number, SCX_KICK_IDLE);
 }
 
@@ -407,7 +439,7 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
 		waiting += CO_READ(core->n_listed[list]);
 	if (!waiting)
 		return 0;
-	if (!c->online) {
+	if (!c->online || !is_active(cpu)) {
 		bpf_for(list, 0, SCHED_LISTS)
 			list_leave(cpu, list, now);
 		return 0;

@@ -45,9 +45,10 @@ struct sched_cpu {
 	__u64 dispatches, kicks_idle, kicks_preempt, kicks_asked, rescued, fair_picks, misplaced, passed_over, lost_moves, moved_off;
 } __attribute__((aligned(64)));
 
-/* Numbers of queues: co_state's lists of a CPU, and one for those that are rescued. */
+/* Numbers of a CPU's queues: co_state's lists, one for those that are rescued, one for others than members that can run there only. */
 #define SCHED_LIST_RESCUE CO_STATES
-#define SCHED_LISTS (CO_STATES + 1)
+#define SCHED_LIST_PINNED (CO_STATES + 1)
+#define SCHED_LISTS (CO_STATES + 2)
 
 /* What the kernel must survive; tests set it from outside. */
 enum sched_fault { SCHED_FAULT_NONE, SCHED_FAULT_ERROR, SCHED_FAULT_STALL };

@@ -14,6 +14,7 @@ from harness.daemon import program
 SLICE_NS = 30_000_000
 LOAD = coload.Load()
 MEMBERS = len(LOAD.vms())
+CROWD = coload.Load(adders=6)
 TRACE_S = 2
 SHORT_S = 2
 SHORT_SEEDS = (1, 2)
@@ -82,6 +83,38 @@ kill $cosched
 ended stop 0.02
 wait $cosched || fail "fairlead-cosched ended with $?"
 say stop measure 0 0.5
+load_stop
+"""
+
+# Everybody is scheduled by it. Beside members there are threads that are in the kernel most of the time, so that a grace period, for
+# which a CPU waits before it goes offline, needs several of them to run; then on each CPU some that can run on no other.
+EVERYBODY = coload.LIBRARY + f"""
+load_start {CROWD.options(3)}
+cosched_start /etc/pooled.yaml
+for i in 1 2 3; do
+	while :; do cat /proc/[0-9]*/task/*/status >/dev/null 2>&1; done & others="$others $!"
+done
+for i in 1 2; do dd if=/dev/zero of=/dev/null bs=64k & others="$others $!"; done
+sleep 1
+for cpu in 1 2 3 1 2 3; do
+	began=$(now)
+	echo 0 >/sys/devices/system/cpu/cpu$cpu/online
+	took="$took $(($(now) - began))"
+	sleep 0.3
+	echo 1 >/sys/devices/system/cpu/cpu$cpu/online
+	sleep 0.3
+done
+say offline-took echo $took
+enabled "CPUs went offline and came back"
+echo "@aside"
+kill -9 $others
+wait $others
+for cpu in 1 2 4 8; do
+	for i in 1 2 3; do taskset $cpu coload hog 3 & hogs="$hogs $!"; done
+done
+say pinned-hogs measure 0.5 2
+for hog in $hogs; do wait $hog || fail "a hog ended with $?"; done
+cosched_stop
 load_stop
 """
 
@@ -211,6 +244,12 @@ def life():
                       "/apply-b": request(other)}}
 
 
+def everybody():
+    """Mode all."""
+    return {"script": EVERYBODY, "suite": "trixie-backports", "tools": coload.tools(),
+            "files": coload.policies(CROWD, ["pooled"], 3, mode="all")}
+
+
 def faults():
     """Its unexpected ends."""
     return {"script": FAULTS, "suite": "sid", "tools": [*coload.tools(), program("cosched-probe")],
@@ -273,8 +312,8 @@ def real_vm(folder):
 def said(tmp_path_factory):
     """What the guests say, by name; all begin at once and run side by side."""
     with counted.Rehearsals() as rehearsals:
-        scripts = {"real": real_vm(tmp_path_factory.mktemp("sector")), "life": life(), "faults": faults(),
-                   **{suite: shares(suite) for suite in SHARES}, "again": shares("sid"),
+        scripts = {"real": real_vm(tmp_path_factory.mktemp("sector")), "life": life(), "everybody": everybody(),
+                   "faults": faults(), **{suite: shares(suite) for suite in SHARES}, "again": shares("sid"),
                    **{f"short-{seed}": short(seed) for seed in SHORT_SEEDS}}
         jobs = {name: rehearsals.submit(hang_s=HANG_S, **script) for name, script in scripts.items()}
         yield lambda name: jobs[name].result()
@@ -373,6 +412,16 @@ def test_load_goes_on_whatever_happens(said):
     for name in ("fair-hogs", "rt-hogs"):
         assert coload.work(result[name], "") > 0
     assert result["applied"] == "1000 of 1000"
+
+
+def test_everybody_is_scheduled(said):
+    """No kind of thread starves the other: a CPU goes offline without delay, and who is bound to one shares it with members."""
+    result = coload.parse(said("everybody"))
+    took = [int(n) for n in str(result["offline-took"]).split()]
+    assert len(took) == 6 and max(took) <= 100, took
+    measured = result["pinned-hogs"]
+    must_work(measured)
+    assert 0.4 <= sum(coload.shares(measured).values()) / coload.CPUS <= 0.6, measured
 
 
 def must_be_back(result, end, without=()):
