@@ -83,7 +83,7 @@ struct policy_pool {
 	bool slo; /* default: on for file and model, off for ram and null, which complete at once */
 	enum policy_schedule schedule;
 	uint64_t split_bytes; /* a larger request counts as several */
-	struct policy_rate capacity; /* as written; 0: to be learned */
+	struct policy_rate capacity; /* as written; 0: unknown */
 	bool huge_pages;	     /* ram */
 	uint64_t channels;	     /* model, as are the following */
 	uint64_t read_latency_ns, write_latency_ns, flush_latency_ns;
