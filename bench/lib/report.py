@@ -17,7 +17,7 @@ def machine():
     models = [line.split(":", 1)[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
               if line.startswith("model name")]
     memory = pathlib.Path("/proc/meminfo").read_text().splitlines()[0].split()[1]
-    return [f"CPU: {len(os.sched_getaffinity(0))} x {models[0] if models else platform.machine()}",
+    return [f"CPU: {os.cpu_count()} x {models[0] if models else platform.machine()}",
             f"memory: {int(memory) >> 20} GiB", f"kernel: {platform.release()}",
             f"load average at the end: {' '.join(f'{v:.2f}' for v in os.getloadavg())}"]
 
