@@ -73,7 +73,7 @@ static void spend(struct blk_core *core, struct blk_core_class *class, uint64_t 
 
 	ledger_book_use(book, core->index, class->slot, cost);
 	if (!ledger_book_may(book, core->index, class->slot))
-		slo_class_hold(class->node, true, worker_now_ns(core->owner));
+		slo_class_hold(class->node, true);
 }
 
 void blk_slice_used(struct blk_core *core, struct slo_flow *f, uint64_t cost)
@@ -110,14 +110,14 @@ static void let_go(struct blk_core *core, struct blk_core_class *class)
 {
 	bool may = ledger_book_may(blk_slices_book(core->gate->slices), core->index, class->slot);
 
-	slo_class_hold(class->node, !may, worker_now_ns(core->owner));
+	slo_class_hold(class->node, !may);
 }
 
 /* Requests that this slice's part of a limit lets go until some plans later; not few where they are small. */
 static uint64_t limit_leaves(const struct slo_node *n)
 {
 	const struct slo_rate *limit = &slo_node_promise(n)->limit;
-	uint64_t iops = limit->milli_iops ? limit->milli_iops * WANT_NS / NSEC_PER_SEC / 1000 + 1 : UINT64_MAX;
+	uint64_t iops = limit->milli_iops ? limit->milli_iops / 1000 * WANT_NS / NSEC_PER_SEC + 1 : UINT64_MAX;
 	uint64_t bandwidth = limit->bandwidth ? limit->bandwidth / SMALL_BYTES * WANT_NS / NSEC_PER_SEC + 1 : UINT64_MAX;
 
 	return min_u64(iops, bandwidth);

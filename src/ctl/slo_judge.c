@@ -47,7 +47,7 @@ static uint64_t asked_ns(const struct slo_pool_seen *p, const struct slo_seen *s
 		if (p->seen[i].class[0] && strcmp(p->seen[i].vm, s->vm) == 0)
 			sum += a->held_ns - min_u64(a->held_ns, a->throttled_ns);
 	}
-	return sum;
+	return min_u64(sum, attained_of(s, span)->held_ns);
 }
 
 static enum slo_reason reason_for(const struct slo_pool_seen *p, const struct slo_seen *s, enum slo_span span)

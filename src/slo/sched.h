@@ -93,7 +93,7 @@ int slo_update(struct slo_node *n, const struct slo_promise *p, uint64_t now);
  * For a pool that several schedulers share: a class that has no credit left anywhere is held back until it has. What it queues
  * waits; its VM's flushes do not wait for it.
  */
-void slo_class_hold(struct slo_node *class, bool hold, uint64_t now);
+void slo_class_hold(struct slo_node *class, bool hold);
 /* Another largest window (a slice of a pool is given its part of the pool's depth). */
 void slo_sched_set_depth(struct slo_sched *s, unsigned depth);
 

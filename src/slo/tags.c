@@ -139,7 +139,7 @@ static void show_state(struct slo_node *n, uint64_t now)
 {
 	slo_meter_state(&n->meter,
 			(uint8_t)((n->held || n->in_flight ? SLO_STATE_BUSY : 0) | (n->held ? SLO_STATE_HELD : 0) |
-				  ((n->throttled || n->held_back) && n->held ? SLO_STATE_THROTTLED : 0)),
+				  (n->throttled && n->held ? SLO_STATE_THROTTLED : 0)),
 			now);
 }
 
@@ -161,15 +161,14 @@ void slo_node_unthrottle(struct slo_node *n, uint64_t now)
 	slo_node_activate(n);
 }
 
-void slo_class_hold(struct slo_node *n, bool hold, uint64_t now)
+void slo_class_hold(struct slo_node *n, bool hold)
 {
 	if (n->held_back == hold)
 		return;
 	n->held_back = hold;
 	if (hold)
 		slo_node_deactivate(n);
-	show_state(n, now);
-	if (!hold)
+	else
 		slo_node_activate(n);
 }
 

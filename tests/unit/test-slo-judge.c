@@ -65,6 +65,18 @@ static void asks_for_less(void **state)
 	expect(GOLD, false, SLO_REASON_RING_FULL, "");
 }
 
+/* Two classes that ask at the same time are no more of the VM's time than one. */
+static void asks_at_the_same_time(void **state)
+{
+	(void)state;
+	attained(GOLD, 10, 40, 0, 1);
+	attained(VM, 20, 40, 0, 1);
+	snprintf(seen[OTHER_VM].vm, sizeof(seen[OTHER_VM].vm), "web");
+	snprintf(seen[OTHER_VM].class, sizeof(seen[OTHER_VM].class), "silver");
+	attained(OTHER_VM, 10, 40, 0, 1);
+	expect(VM, true, SLO_REASON_DEMAND, "");
+}
+
 static void its_own_limit(void **state)
 {
 	(void)state;
@@ -100,6 +112,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(kept, begin),
 		cmocka_unit_test_setup(asks_for_less, begin),
+		cmocka_unit_test_setup(asks_at_the_same_time, begin),
 		cmocka_unit_test_setup(its_own_limit, begin),
 		cmocka_unit_test_setup(the_vms_limit, begin),
 		cmocka_unit_test_setup(others, begin),

@@ -181,6 +181,31 @@ static void a_limited_class_does_not_accuse_the_device(void **state)
 	slo_sched_destroy(s);
 }
 
+/* Whose credit is used up elsewhere is not held back by a limit of its own. */
+static void without_credit_is_not_throttled(void **state)
+{
+	struct slo_sched *s = sim_sched(1);
+	struct slo_node *class = sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 });
+	struct slo_flow *f = sim_flow(class);
+	struct slo_report report;
+	struct slo_piece p;
+	struct slo_req r;
+
+	(void)state;
+	slo_req_init(&r, SLO_READ, 0, 4096);
+	slo_class_hold(class, true);
+	assert_false(slo_admit_fast(f, &r, NSEC_PER_SEC, &p));
+	slo_enqueue(f, &r, NSEC_PER_SEC);
+	assert_false(slo_dispatch(s, 2 * NSEC_PER_SEC, &p));
+	slo_node_report(class, 3 * NSEC_PER_SEC, &report);
+	assert_true(report.attained[SLO_SPAN_10S].held_ns >= NSEC_PER_SEC);
+	assert_int_equal(report.attained[SLO_SPAN_10S].throttled_ns, 0);
+	slo_class_hold(class, false);
+	assert_true(slo_dispatch(s, 3 * NSEC_PER_SEC, &p));
+	assert_true(slo_complete(&p, 3 * NSEC_PER_SEC, 0));
+	slo_sched_destroy(s);
+}
+
 /* Forty held requests of a class of 2.6 IOPS leave at once on reset; the class then owes fifteen seconds. */
 static void drained_is_owed(void **state)
 {
@@ -352,9 +377,9 @@ static void no_room_when_somebody_waits(void **state)
 	assert_true(slo_dispatch(s, now, &p[1]));
 	assert_true(slo_complete(&p[1], now + 1000, 0));
 	assert_int_equal(slo_flow_room(f, now + 1000).kept, 1);
-	slo_class_hold(class, true, now + 1000);
+	slo_class_hold(class, true);
 	assert_int_equal(slo_flow_room(f, now + 1000).kept, 0);
-	slo_class_hold(class, false, now + 1000);
+	slo_class_hold(class, false);
 	for (unsigned i = 0; i < 2; i++)
 		slo_flow_back(f, SLO_READ, 4096, now, now + 1000);
 	assert_true(slo_complete(&p[0], now + 1000, 0));
@@ -369,6 +394,7 @@ int main(void)
 		cmocka_unit_test(low_limit_is_reached_on_a_busy_disk),
 		cmocka_unit_test(reports_name_the_limit),
 		cmocka_unit_test(a_limited_class_does_not_accuse_the_device),
+		cmocka_unit_test(without_credit_is_not_throttled),
 		cmocka_unit_test(drained_is_owed),
 		cmocka_unit_test(batches_keep_limits),
 		cmocka_unit_test(batches_keep_bursts),
