@@ -145,12 +145,13 @@ static void empty_class(struct blk_core *core, struct blk_core_vm *vm, unsigned 
 	}
 }
 
-static int class_place(const struct blk_core_vm *vm, const char *name)
+/* New ones in slices by their number: balance.c compares what stands at the same place in all of them, whoever has yet to leave. */
+static int class_place(const struct blk_core *core, const struct blk_core_vm *vm, const struct blk_gate_class *spec)
 {
-	int empty = -ENOSPC;
+	int empty = core->gate->slices && !vm->class[spec->id].node ? spec->id : -ENOSPC;
 
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
-		if (vm->class[c].node && strcmp(vm->class[c].name, name) == 0)
+		if (vm->class[c].node && strcmp(vm->class[c].name, spec->name) == 0)
 			return (int)c;
 		if (!vm->class[c].node && empty < 0)
 			empty = (int)c;
@@ -161,7 +162,7 @@ static int class_place(const struct blk_core_vm *vm, const char *name)
 static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct slo_promise *vms,
 		     const struct blk_gate_class *spec, uint8_t *ret_place)
 {
-	int c = class_place(vm, spec->name);
+	int c = class_place(core, vm, spec);
 	struct slo_promise promise;
 	struct blk_core_class *k;
 	int err;

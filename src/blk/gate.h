@@ -32,6 +32,7 @@ struct blk_team;
 struct blk_gate_class {
 	char name[BLK_NAME_MAX];
 	struct slo_promise promise;
+	uint16_t id;   /* internal, slices only: its number in the VM, the same as long as that exists */
 	uint32_t slot; /* internal: its account in the ledger */
 };
 

@@ -299,8 +299,10 @@ static void take_slots(struct blk_slices *s, const struct ledger_spec *spec)
 	unsigned a = 0;
 
 	list_for_each(vm, &s->vms, node)
-		for (unsigned c = 0; c < vm->spec.n_classes; c++, a++)
+		for (unsigned c = 0; c < vm->spec.n_classes; c++, a++) {
+			vm->spec.class[c].id = spec->account[a].class;
 			vm->spec.class[c].slot = spec->account[a].slot;
+		}
 }
 
 static int apply(struct blk_slices *s)
