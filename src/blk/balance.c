@@ -16,8 +16,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* Without demand anywhere, and as a foot in the door: a slice that wakes is not without a limit's part for long. */
+/*
+ * Without demand anywhere, and as a foot in the door: a slice that wakes is not without a limit's part for long. Of many slices
+ * all together have no more than half of it so.
+ */
 #define LEAST 0.02
+#define LEAST_OF_ALL 0.5
 
 /* Demand of each class of a VM, [BLK_CLASSES_MAX] for the VM itself. */
 struct demand {
@@ -81,6 +85,13 @@ void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
 	b->granted_sum += b->granted[core->index];
 }
 
+static double with_least(const struct blk_balance *b, double part)
+{
+	double all = LEAST * b->n_cores < LEAST_OF_ALL ? LEAST * b->n_cores : LEAST_OF_ALL;
+
+	return all / b->n_cores + (1 - all) * part;
+}
+
 /* This slice's part of what all slices ask for. */
 static double part_of(const struct blk_balance *b, unsigned core, unsigned vm, unsigned c)
 {
@@ -92,7 +103,7 @@ static double part_of(const struct blk_balance *b, unsigned core, unsigned vm, u
 			mine = demand_at(b, i, vm)->of[c];
 	}
 	part = sum > 0 ? mine / sum : 1.0 / b->n_cores;
-	return LEAST + (1 - LEAST * b->n_cores) * part;
+	return with_least(b, part);
 }
 
 /* --- a VM with a limit --- */
@@ -173,7 +184,7 @@ static double part_of_limited(const struct blk_balance *b, unsigned core, const 
 			part += (double)item[c].got * demand_at(b, core, v)->of[c] / (double)asked;
 	}
 	part = sum ? part / (double)sum : 1.0 / b->n_cores;
-	return LEAST + (1 - LEAST * b->n_cores) * part;
+	return with_least(b, part);
 }
 
 static bool close_to(uint64_t a, uint64_t b)
