@@ -20,6 +20,12 @@
  */
 #define FLUSH_AHEAD_NS (25 * NSEC_PER_MSEC)
 
+/*
+ * What one flush owes at most. A device that stands still for a minute (a remote one that is away) does so for everybody, and who
+ * had a flush there must not be shut out for that minute, and for as many as his share is smaller than others', when it is back.
+ */
+#define FLUSH_OWES_MAX_NS (2 * NSEC_PER_SEC)
+
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
 	uint64_t ready = 0;
@@ -290,7 +296,7 @@ uint64_t slo_flush_owes(const struct slo_piece *p, uint64_t now)
 {
 	uint64_t known = p->cost + p->wait_ns, took = now - p->dispatch_ns;
 
-	return p->req->op == SLO_FLUSH && took > known ? took - known : 0;
+	return p->req->op == SLO_FLUSH && took > known ? min_u64(took - known, FLUSH_OWES_MAX_NS) : 0;
 }
 
 static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t now)

@@ -239,12 +239,55 @@ static void modest_flushes_never_wait(void **state)
 	slo_sched_destroy(s);
 }
 
+/* Who has a flush at a device that stands still for a minute does not pay for that minute. */
+static void a_device_that_stood_still_is_not_owed(void **state)
+{
+	struct sim_client reader = { .op = SLO_READ, .bytes = 4096, .depth = 32 };
+	struct sim_client syncer = { .op = SLO_FLUSH, .depth = 1, .think_ns = NSEC_PER_USEC };
+	struct sim_client *list[] = { &steady, &reader, &syncer };
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	static struct slo_cost_model model;
+	uint64_t before, others;
+	struct slo_sched *s;
+	struct slo_node *vm;
+	struct sim m;
+
+	(void)state;
+	slo_cost_know(&model, SLO_READ, 4096, NSEC_PER_MSEC);
+	slo_cost_know(&model, SLO_FLUSH, 0, NSEC_PER_MSEC);
+	o.depth = 8;
+	o.cost = &model;
+	assert_int_equal(slo_sched_create(&o, &s), 0);
+	vm = sim_vm(s, (struct slo_promise){ 0 });
+	sim_init(&m, s, 1, NSEC_PER_MSEC, 0, 24);
+	m.latency_ns[SLO_FLUSH] = NSEC_PER_MSEC;
+	steady = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ 0 }), (struct slo_promise){ 0 })),
+				      .op = SLO_READ, .bytes = 4096, .depth = 32 };
+	reader.flow = sim_flow(sim_class(vm, (struct slo_promise){ 0 }));
+	syncer.flow = sim_flow(sim_class(vm, (struct slo_promise){ 0 }));
+	for (unsigned i = 0; i < ARRAY_SIZE(list); i++)
+		sim_client_start(&m, list[i]);
+	sim_run_for(&m, NSEC_PER_SEC);
+	m.channel_free_ns[0] += 60 * NSEC_PER_SEC;
+	sim_run_for(&m, 61 * NSEC_PER_SEC);
+	before = reader.done;
+	others = steady.done;
+	sim_run_for(&m, 10 * NSEC_PER_SEC);
+	print_message("  in 10 s after a minute of nothing: %llu reads of the VM that had a flush there, %llu of the other\n",
+		      (unsigned long long)(reader.done - before), (unsigned long long)(steady.done - others));
+	assert_true(reader.done - before > 2000);
+	assert_true(steady.done - others >= 5000);
+	sim_fini(&m, list, ARRAY_SIZE(list));
+	slo_sched_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(adversary),
 		cmocka_unit_test(only_flushes),
 		cmocka_unit_test(modest_flushes_never_wait),
+		cmocka_unit_test(a_device_that_stood_still_is_not_owed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
