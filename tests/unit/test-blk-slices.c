@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #define BYTES 4096u
-#define WHOLE 1000000u /* milli-iops */
+#define WHOLE 50000000u /* milli-iops */
 #define MANY 60u
 
 static struct blk_gate *gate_of(struct host_run *r)
@@ -72,8 +72,9 @@ static void parts_of_a_limit_add_up(void **state)
 
 	(void)state;
 	host_run_workers = MANY;
+	host_run_poll_idle_ns = 1;
 	host_run_start(&run, "pools: { p: { type: model, read_latency: 20us, schedule: sliced, capacity: { iops: 100000 } } }\n"
-			     "vms: { a: { limit: { iops: 1000 }, disks: [ { name: d, pool: p, size: 8MiB } ] } }\n");
+			     "vms: { a: { limit: { iops: 50000 }, disks: [ { name: d, pool: p, size: 8MiB } ] } }\n");
 	f = host_run_attach(&run, "a", "d", &config);
 	buf = front_buf_of(f, frontend_alloc(f, BYTES), BYTES);
 	while (p.most < WHOLE * 4 / 10) {
@@ -90,6 +91,7 @@ static void parts_of_a_limit_add_up(void **state)
 	frontend_destroy(f);
 	host_run_stop(&run);
 	host_run_workers = 0;
+	host_run_poll_idle_ns = 0;
 }
 
 /* --- places --- */
