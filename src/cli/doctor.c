@@ -4,6 +4,7 @@
  */
 #include "cli/doctor.h"
 
+#include "base/file.h"
 #include "ctl/client.h"
 
 #include <errno.h>
@@ -33,22 +34,14 @@ void doctor_add(struct doctor *d, enum doctor_severity severity, const char *obj
 
 char *doctor_read(const char *format, ...)
 {
-	char path[4096], part[4096], *text = NULL;
+	char path[4096], *text;
+	size_t size;
 	va_list args;
-	FILE *f, *out;
-	size_t n, size;
 
 	va_start(args, format);
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
-	f = fopen(path, "re");
-	if (!f)
-		return NULL;
-	out = open_memstream(&text, &size);
-	while (out && (n = fread(part, 1, sizeof(part), f)) > 0)
-		fwrite(part, 1, n, out);
-	fclose(f);
-	if (!out || fclose(out) != 0)
+	if (file_read(path, FILE_BYTES_MAX, &text, &size) < 0)
 		return NULL;
 	if (size && text[size - 1] == '\n')
 		text[size - 1] = '\0';

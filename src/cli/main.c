@@ -13,7 +13,7 @@
 
 const struct cli_option cli_options[] = {
 	{ "json", NULL, "print one JSON document instead of text for people" },
-	{ "control", "PATH", "the daemon's control socket (" CLI_CONTROL_DEFAULT ")" },
+	{ "control", "PATH", "the daemon's control socket (" CLI_CONTROL_DEFAULT "; of cosched commands, cosched.sock beside it)" },
 	{ "help", NULL, "tell how it is used" },
 	{ NULL },
 };

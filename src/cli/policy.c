@@ -4,6 +4,7 @@
  */
 #include "cli/cli.h"
 
+#include "base/file.h"
 #include "policy/policy.h"
 
 #include <errno.h>
@@ -206,29 +207,6 @@ static int diff_files(struct cli *c)
 
 /* --- what goes to the daemon --- */
 
-static char *read_text(const char *path)
-{
-	FILE *f = fopen(path, "re"), *out;
-	char *text = NULL, part[4096];
-	size_t n, size;
-
-	if (!f) {
-		cli_error("%s: %s", path, strerror(errno));
-		return NULL;
-	}
-	out = open_memstream(&text, &size);
-	while (out && (n = fread(part, 1, sizeof(part), f)) > 0)
-		fwrite(part, 1, n, out);
-	if (ferror(f))
-		cli_error("%s: %s", path, strerror(errno));
-	if ((out && fclose(out) != 0) || ferror(f)) {
-		free(text);
-		text = NULL;
-	}
-	fclose(f);
-	return text;
-}
-
 /* The files' text, as this user can read them and the daemon perhaps cannot. NULL, and *status: told. */
 static json_t *sources_json(int argc, char **argv, int *status)
 {
@@ -243,14 +221,21 @@ static json_t *sources_json(int argc, char **argv, int *status)
 		return NULL;
 	}
 	for (size_t i = 0; i < n && *status == CLI_OK; i++) {
-		/* The overlay is the daemon's own business. */
-		char *text = s[i].overlay ? NULL : read_text(s[i].name);
+		char *text = NULL;
+		size_t length = 0;
+		int r;
 
-		if (text && json_array_append_new(list, json_pack("{s:s, s:s}", "name", s[i].name, "text", text)) < 0) {
+		/* That is the daemon's own business. */
+		if (s[i].overlay)
+			continue;
+		r = file_read(s[i].name, FILE_BYTES_MAX, &text, &length);
+		if (r < 0) {
+			cli_error("%s: %s", s[i].name, strerror(-r));
+			*status = EX_NOINPUT;
+		} else if (strlen(text) < length ||
+			   json_array_append_new(list, json_pack("{s:s, s:s}", "name", s[i].name, "text", text)) < 0) {
 			cli_error("%s: not UTF-8 text", s[i].name);
 			*status = EX_CONFIG;
-		} else if (!text && !s[i].overlay) {
-			*status = EX_NOINPUT;
 		}
 		free(text);
 	}

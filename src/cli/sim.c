@@ -4,6 +4,7 @@
  */
 #include "cli/cli.h"
 
+#include "base/file.h"
 #include "cli/sim_view.h"
 #include "policy/units.h"
 #include "sim/record.h"
@@ -16,26 +17,12 @@
 
 /* --- reading --- */
 
-/* The whole file, as it is: what is not text in it is told later. */
+/* What is not text in it is told later. */
 static int read_file(const char *path, char **ret_text, size_t *ret_length)
 {
-	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re"), *out;
-	char part[4096];
-	size_t n;
-	int r = 0;
-
-	if (!in)
-		return -errno;
-	out = open_memstream(ret_text, ret_length);
-	while (out && (n = fread(part, 1, sizeof(part), in)) > 0)
-		fwrite(part, 1, n, out);
-	if (!out || ferror(in))
-		r = -errno;
-	if (out && fclose(out) != 0)
-		r = -ENOMEM;
-	if (in != stdin)
-		fclose(in);
-	return r;
+	if (strcmp(path, "-") == 0)
+		return file_read_fd(STDIN_FILENO, FILE_BYTES_MAX, ret_text, ret_length);
+	return file_read(path, FILE_BYTES_MAX, ret_text, ret_length);
 }
 
 /* An option that replaces a quantity of the file. */
@@ -80,12 +67,11 @@ static int apply_options(const struct cli *c, struct sim_spec *spec)
 static int read_spec(const struct cli *c, struct sim_spec *spec)
 {
 	size_t length = 0;
-	char *text = NULL;
+	char *text;
 	int r = read_file(c->argv[0], &text, &length);
 
 	if (r < 0) {
 		cli_error("%s: %s", c->argv[0], strerror(-r));
-		free(text);
 		return EX_NOINPUT;
 	}
 	r = sim_spec_read(c->argv[0], text, length, spec, stderr);

@@ -97,6 +97,26 @@ int cli_slo(struct cli *c)
 
 /* --- changing --- */
 
+/* "reservation=none": all of it. False: that is no such setting. */
+static bool add_none(json_t *promise, const char *setting)
+{
+	static const struct {
+		const char *setting, *key, *members[2];
+	} settings[] = {
+		{ "reservation=none", "reservation", { "iops", "bandwidth" } },
+		{ "limit=none", "limit", { "iops", "bandwidth" } },
+		{ "burst=none", "burst", { "iops", "bandwidth" } },
+		{ "latency=none", "latency", { "p50", "p99" } },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		if (strcmp(setting, settings[i].setting) == 0)
+			return json_object_set_new(promise, settings[i].key,
+						   json_pack("{s:s, s:s}", settings[i].members[0], "none",
+							     settings[i].members[1], "none")) == 0;
+	return false;
+}
+
 /* "reservation.iops=50" -> {"reservation": {"iops": "50"}}. Values stay words: the policy's own reader knows units. */
 static bool add_setting(json_t *promise, const char *setting)
 {
@@ -143,7 +163,7 @@ int cli_slo_set(struct cli *c)
 	json_t *promise = json_object();
 
 	for (int i = 1; i < c->argc; i++) {
-		if (add_setting(promise, c->argv[i]))
+		if (add_none(promise, c->argv[i]) || add_setting(promise, c->argv[i]))
 			continue;
 		json_decref(promise);
 		return cli_usage(

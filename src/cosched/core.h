@@ -207,7 +207,7 @@ struct co_cpu {
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
-	__u64 steals, picks_under, picks_over, picks_boost, idles;
+	__u64 steals, picks_boost, picks_part, picks_under, picks_over, picks_deep, idles; /* picks: by enum co_state */
 } __attribute__((aligned(64)));
 
 struct co_world {

@@ -201,10 +201,14 @@ CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct 
 		c->idles++;
 	else if (p->state == CO_STATE_BOOST)
 		c->picks_boost++;
+	else if (p->state == CO_STATE_PART)
+		c->picks_part++;
 	else if (p->state == CO_STATE_UNDER)
 		c->picks_under++;
-	else
+	else if (p->state == CO_STATE_OVER)
 		c->picks_over++;
+	else
+		c->picks_deep++;
 }
 
 /* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. */

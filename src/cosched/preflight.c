@@ -5,6 +5,8 @@
  */
 #include "cosched/preflight.h"
 
+#include "base/cpus.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,14 +33,18 @@ static void read_line(const char *path, char *line, size_t size)
 		close(fd);
 }
 
+static int check_class(char why[COSCHED_WHY_MAX])
+{
+	if (!access("/sys/kernel/sched_ext", F_OK))
+		return 0;
+	snprintf(why, COSCHED_WHY_MAX, "this kernel has no sched_ext (CONFIG_SCHED_CLASS_EXT): Debian's have it from 7.0 on");
+	return -EOPNOTSUPP;
+}
+
 static int check_loaded(char why[COSCHED_WHY_MAX])
 {
 	char state[64], name[128];
 
-	if (access("/sys/kernel/sched_ext", F_OK)) {
-		snprintf(why, COSCHED_WHY_MAX, "this kernel has no sched_ext (CONFIG_SCHED_CLASS_EXT): Debian's have it from 7.0 on");
-		return -EOPNOTSUPP;
-	}
 	read_line("/sys/kernel/sched_ext/state", state, sizeof(state));
 	if (!strcmp(state, "disabled"))
 		return 0;
@@ -113,9 +119,9 @@ static int check_cookies(char why[COSCHED_WHY_MAX])
 	return -EBUSY;
 }
 
-int preflight(char why[COSCHED_WHY_MAX])
+int preflight_machine(char why[COSCHED_WHY_MAX])
 {
-	int error = check_loaded(why);
+	int error = check_class(why);
 
 	if (!error)
 		error = check_types(why);
@@ -124,4 +130,36 @@ int preflight(char why[COSCHED_WHY_MAX])
 	if (!error)
 		error = check_cookies(why);
 	return error;
+}
+
+int preflight(char why[COSCHED_WHY_MAX])
+{
+	int error = preflight_machine(why);
+
+	return error ? error : check_loaded(why);
+}
+
+static bool has_cpu(const unsigned *cpus, int n, unsigned cpu)
+{
+	for (int i = 0; i < n; i++)
+		if (cpus[i] == cpu)
+			return true;
+	return false;
+}
+
+int preflight_cpus(const unsigned *cpus, size_t n, char why[COSCHED_WHY_MAX])
+{
+	unsigned present[CPUS_MAX];
+	char list[256];
+	int n_present;
+
+	read_line("/sys/devices/system/cpu/present", list, sizeof(list));
+	n_present = cpus_parse(list, present, CPUS_MAX);
+	for (size_t i = 0; n_present > 0 && i < n; i++) {
+		if (has_cpu(present, n_present, cpus[i]))
+			continue;
+		snprintf(why, COSCHED_WHY_MAX, "CPU %u: this machine has none of that number; it has %.200s", cpus[i], list);
+		return -EINVAL;
+	}
+	return 0;
 }

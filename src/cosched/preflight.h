@@ -8,3 +8,7 @@
 
 /* 0, or -EOPNOTSUPP or -EBUSY with a sentence for people. */
 int preflight(char why[COSCHED_WHY_MAX]);
+/* The same but for what is loaded already: whether one could follow it. */
+int preflight_machine(char why[COSCHED_WHY_MAX]);
+/* Whether the machine has these CPUs, online or not; 0 or -EINVAL. */
+int preflight_cpus(const unsigned *cpus, size_t n, char why[COSCHED_WHY_MAX]);

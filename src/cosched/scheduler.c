@@ -271,20 +271,40 @@ static int attach(struct cosched *s, char why[COSCHED_WHY_MAX])
 		    s->state->exit.done ? s->state->exit.message : "");
 }
 
-int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX])
+static struct co_params params_of(const struct cosched_config *config)
 {
-	struct cosched *s;
-	int error;
-
 	struct co_params params = config->params;
 
 	params.n_cpus = (__u32)config->n_cpus;
+	return params;
+}
+
+static int check_config(const struct cosched_config *config, char why[COSCHED_WHY_MAX])
+{
+	struct co_params params = params_of(config);
+
 	for (size_t i = 0; i < config->n_cpus; i++)
 		if (config->cpus[i] >= CO_CPUS_MAX)
 			return fail(-EINVAL, why, "CPU %u: numbers up to %u can be scheduled", config->cpus[i], CO_CPUS_MAX - 1);
 	if (config->n_cpus > CO_CPUS_MAX || co_params_check(&params))
 		return fail(-EINVAL, why, "no CPUs, or a period, slice, floor or limit out of bounds");
-	error = preflight(why);
+	return preflight_cpus(config->cpus, config->n_cpus, why);
+}
+
+int cosched_check(const struct cosched_config *config, char why[COSCHED_WHY_MAX])
+{
+	int error = check_config(config, why);
+
+	return error ? error : preflight_machine(why);
+}
+
+int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX])
+{
+	struct cosched *s;
+	int error = check_config(config, why);
+
+	if (!error)
+		error = preflight(why);
 	if (error)
 		return error;
 	s = calloc(1, sizeof(*s));
@@ -292,7 +312,7 @@ int cosched_load(const struct cosched_config *config, struct cosched **ret, char
 		return fail(-ENOMEM, why, "no memory");
 	memset(s->pidfd, -1, sizeof(s->pidfd));
 	s->placement = config->placement;
-	s->params = params;
+	s->params = params_of(config);
 	libbpf_set_print(keep_complaint);
 	error = load_object(s, config, why);
 	if (!error)

@@ -37,6 +37,8 @@ struct cosched;
  * cookies in use), -EINVAL.
  */
 int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX]);
+/* What of this can be told while one is loaded that it is to replace. 0, or as cosched_load(). */
+int cosched_check(const struct cosched_config *config, char why[COSCHED_WHY_MAX]);
 /* Detaches: threads are back on EEVDF when it returns. NULL is allowed. */
 void cosched_unload(struct cosched *s);
 

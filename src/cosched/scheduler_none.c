@@ -15,6 +15,11 @@ int cosched_load(const struct cosched_config *config, struct cosched **ret, char
 	return -EOPNOTSUPP;
 }
 
+int cosched_check(const struct cosched_config *config, char why[COSCHED_WHY_MAX])
+{
+	return cosched_load(config, NULL, why);
+}
+
 /* Nobody has one, so nobody calls these with one. */
 void cosched_unload(struct cosched *s)
 {

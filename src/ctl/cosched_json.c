@@ -220,15 +220,16 @@ static json_t *cpu_json(const struct cohost *h, size_t i)
 	const struct co_cpu *c = &cosched_world(h->sched)->cpu[i];
 	json_t *o;
 
-	o = json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)h->cpus[i], "working",
+	o = json_pack("{s:i, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpu", (int)h->cpus[i], "working",
 		      group_name(h, load_relaxed(&c->working)), "asked_for", group_name(h, load_relaxed(&c->request)),
 		      "requests_sent", (json_int_t)load_relaxed(&c->requests_sent), "requests_honoured",
 		      (json_int_t)load_relaxed(&c->requests_honoured), "requests_late",
 		      (json_int_t)load_relaxed(&c->requests_void), "requests_refused",
 		      (json_int_t)load_relaxed(&c->requests_refused), "steals", (json_int_t)load_relaxed(&c->steals),
-		      "picks_boost", (json_int_t)load_relaxed(&c->picks_boost), "picks_under",
-		      (json_int_t)load_relaxed(&c->picks_under), "picks_over", (json_int_t)load_relaxed(&c->picks_over),
-		      "idles", (json_int_t)load_relaxed(&c->idles));
+		      "picks_boost", (json_int_t)load_relaxed(&c->picks_boost), "picks_part",
+		      (json_int_t)load_relaxed(&c->picks_part), "picks_under", (json_int_t)load_relaxed(&c->picks_under),
+		      "picks_over", (json_int_t)load_relaxed(&c->picks_over), "picks_deep",
+		      (json_int_t)load_relaxed(&c->picks_deep), "idles", (json_int_t)load_relaxed(&c->idles));
 	add_counters(o, h->sched, i);
 	return o;
 }

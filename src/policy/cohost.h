@@ -79,7 +79,7 @@ struct cohost_trace {
 	size_t n;
 	uint64_t lost;
 	struct co_trace_member member[CO_MEMBERS_MAX]; /* by slot: all that were there meanwhile */
-	bool has_purses;
+	bool has_credit;
 };
 
 struct cohost {

@@ -260,14 +260,19 @@ static bool needs_loading(const struct cohost *h, const struct policy *p, const 
 	return h->policy->cosched.mode != p->cosched.mode || h->n_cpus != n || memcmp(h->cpus, cpus, n * sizeof(*cpus)) != 0;
 }
 
-static int load(struct cohost *h, const struct policy_cosched *c, const unsigned *cpus, size_t n, struct cohost_error *e)
+static struct cosched_config config_of(const struct policy_cosched *c, const unsigned *cpus, size_t n)
 {
-	struct cosched_config config = {
+	return (struct cosched_config){
 		.placement = c->mode == POLICY_COSCHED_ALL ? COSCHED_ALL : COSCHED_PARTIAL,
 		.params = params_of(c),
 		.cpus = cpus,
 		.n_cpus = n,
 	};
+}
+
+static int load(struct cohost *h, const struct policy_cosched *c, const unsigned *cpus, size_t n, struct cohost_error *e)
+{
+	struct cosched_config config = config_of(c, cpus, n);
 	char why[COSCHED_WHY_MAX] = "";
 	int err = cosched_load(&config, &h->sched, why);
 
@@ -289,13 +294,27 @@ static void surround(struct cohost *h)
 		cohost_place_begin(h);
 }
 
-/* The kernel has one at a time, so the old one goes first; if the new one is refused, the old one comes back. */
+/* Before the old one goes, with all credit: what would be in the new one's way is looked for. */
+static int check_loading(const struct policy_cosched *c, const unsigned *cpus, size_t n, struct cohost_error *e)
+{
+	struct cosched_config config = config_of(c, cpus, n);
+	char why[COSCHED_WHY_MAX] = "";
+	int err = c->mode == POLICY_COSCHED_OFF ? 0 : cosched_check(&config, why);
+
+	return err < 0 ? fail(e, err, "%s", why) : 0;
+}
+
+/*
+ * The kernel has one at a time, so the old one goes first; if the kernel refuses the new one all the same, the old one comes back.
+ */
 static int reload(struct cohost *h, const struct policy *p, const unsigned *cpus, size_t n, struct cohost_error *e)
 {
 	struct cohost_error again;
 	bool had = h->sched != NULL;
-	int err;
+	int err = had ? check_loading(&p->cosched, cpus, n, e) : 0;
 
+	if (err < 0)
+		return err;
 	cohost_unload(h);
 	if (p->cosched.mode == POLICY_COSCHED_OFF)
 		return 0;

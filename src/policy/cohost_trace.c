@@ -40,11 +40,11 @@ static void keep_with_credit(struct cohost *h, struct co_event e)
 static void tell_credit(struct cohost *h)
 {
 	for (unsigned i = 0; i < CO_MEMBERS_MAX; i++)
-		for (__u8 kind = CO_EVENT_PURSE; kind <= CO_EVENT_PART; kind++)
+		for (unsigned kind = CO_EVENT_PURSE; kind <= CO_EVENT_PART; kind++)
 			if (h->member[i].used && h->member[i].slot < CO_MEMBERS_MAX)
-				keep_with_credit(h, (struct co_event){ .kind = kind, .member = h->member[i].slot,
+				keep_with_credit(h, (struct co_event){ .kind = (__u8)kind, .member = h->member[i].slot,
 								       .cpu = (__u16)h->trace->member[h->member[i].slot].home });
-	h->trace->has_purses = true;
+	h->trace->has_credit = true;
 }
 
 static void on_event(const struct co_event *e, void *arg)
@@ -54,7 +54,7 @@ static void on_event(const struct co_event *e, void *arg)
 	if (!h->trace)
 		return;
 	keep(h->trace, e);
-	if (e->kind == CO_EVENT_SETTLED && !h->trace->has_purses)
+	if (e->kind == CO_EVENT_SETTLED && !h->trace->has_credit)
 		tell_credit(h);
 }
 

@@ -4,53 +4,13 @@
  */
 #include "policy/loader.h"
 
+#include "base/file.h"
+
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* A policy for thousands of VMs is a few hundred KiB. */
-#define SOURCE_BYTES_MAX (8u << 20)
-
-/* Whole file as a new string; -errno, -EFBIG past the limit. */
-static int read_file(const char *path, char **ret, size_t *ret_length)
-{
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	size_t length = 0, room = 4096;
-	cleanup_free char *text = malloc(room + 1);
-
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		ssize_t n;
-		char *grown;
-
-		if (!text)
-			return -ENOMEM;
-		n = read(fd, text + length, room - length);
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		length += (size_t)n;
-		if (length < room)
-			continue;
-		if (room >= SOURCE_BYTES_MAX)
-			return -EFBIG;
-		room *= 2;
-		grown = realloc(text, room + 1);
-		if (!grown)
-			return -ENOMEM;
-		text = grown;
-	}
-	text[length] = '\0';
-	*ret = text;
-	*ret_length = length;
-	text = NULL;
-	return 0;
-}
 
 static char *keep_file_name(struct policy *p, const char *name)
 {
@@ -80,7 +40,7 @@ static void read_source(struct loader *l, const struct policy_source *s)
 	if (s->overlay)
 		l->overlay_file = l->file;
 	if (!s->text)
-		r = read_file(s->name, &text, &length);
+		r = file_read(s->name, FILE_BYTES_MAX, &text, &length);
 	if (r < 0)
 		loader_error(l, ((struct policy_at){ .file = l->file }), "cannot be read: %s", strerror(-r));
 	else

@@ -15,6 +15,7 @@ from harness.daemon import program
 UNAVAILABLE, CONFIG = 69, 78
 OLD_SUITES = ("bookworm", "trixie")
 POLICY = {"cosched": {"mode": "partial", "cpus": [1]}, "vms": {"adder0": {}, "adder1": {}}}
+ABSENT = {**POLICY, "cosched": {"mode": "partial", "cpus": [1, 77]}}
 # A kernel function of the same length that no kernel has.
 LACKED, LACKING = b"scx_bpf_kick_cpu", b"scx_bpf_kick_CPU"
 
@@ -111,6 +112,9 @@ begin
 until_said /tmp/cosched.log "adder0: joined"
 until_said /tmp/cosched.log "adder1: joined"
 say narrow masks
+say loads cat /sys/kernel/sched_ext/enable_seq
+refused absent fairlead --control /run/fairlead/cosched.sock apply /etc/absent.yaml
+say absent-loads cat /sys/kernel/sched_ext/enable_seq
 refused second fairlead-cosched --config /etc/policy.yaml --control /run/second.sock
 say second-masks masks
 aside
@@ -175,7 +179,8 @@ def fixture_said(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tools")
     tools = coload.tools()
     more = [*tools, program("cosched-probe"), shutil.which("setpriv"), lacking(folder), cookie(folder)]
-    common = {"counted": False, "cpus": 2, "memory_mib": 384, "files": {"/etc/policy.yaml": json.dumps(POLICY)}}
+    common = {"counted": False, "cpus": 2, "memory_mib": 384,
+              "files": {"/etc/policy.yaml": json.dumps(POLICY), "/etc/absent.yaml": json.dumps(ABSENT)}}
     with counted.Rehearsals() as guests:
         jobs = {"main": guests.submit(script=MAIN, tools=more, **common),
                 "isolated": guests.submit(script=ISOLATED, tools=tools, cmdline="isolcpus=1", **common)}
@@ -246,6 +251,13 @@ def test_a_refused_run_gives_back_what_a_killed_one_took(said):
     assert result["busy-policies"].split() == ["0", "0"]
     # The killed one's; the next one that begins replaces it.
     assert result["busy-files"] == "cosched.sock"
+
+
+def test_a_policy_that_cannot_be_loaded_ends_nothing(said):
+    """It is refused before the scheduler that runs is unloaded for it."""
+    result = said("main")
+    assert "CPU 77: this machine has none of that number; it has 0-1" in result["absent"]
+    assert result["absent-loads"] == result["loads"]
 
 
 def test_others_on_its_cpus_are_told(said):

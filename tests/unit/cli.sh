@@ -175,6 +175,8 @@ expect 0 "web: set" "$fairlead" slo set web limit.iops=82.6 burst.iops=2.5
 expect 0 "at most 82.6 iops" "$fairlead" slo web
 expect 0 '"requests": 2.5' "$fairlead" --json slo web
 expect 78 "the policy is refused" "$fairlead" apply "$dir/bad.yaml"
+printf 'vms: {}\n\0' >"$dir/binary.yaml"
+expect 78 "not UTF-8 text" "$fairlead" apply "$dir/binary.yaml"
 
 # Changes last, also when nobody could say goodbye.
 kill -9 "$daemon"
@@ -185,6 +187,8 @@ daemon=$!
 wait_for "$dir/control.sock"
 expect 0 "web  data" "$fairlead" vm list
 expect 0 "40 iops" "$fairlead" slo web
+expect 0 "web/gold: set" "$fairlead" slo set web/gold reservation=none
+expect 0 "nothing reserved" sh -c "$fairlead slo web/gold | grep '40 iops' || echo nothing reserved"
 expect 0 "web/gold: as the policy's files say" "$fairlead" slo unset web/gold
 expect 0 "20 iops" "$fairlead" slo web
 expect 0 "web/data removed" "$fairlead" disk remove web/data

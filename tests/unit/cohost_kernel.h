@@ -13,6 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define KERNEL_NO_CPU 99u
+
 struct cosched {
 	struct co_world world;
 	struct cosched_config config;
@@ -26,11 +28,24 @@ static struct {
 	unsigned loads, unloads, refuse;
 } kernel;
 
+int cosched_check(const struct cosched_config *config, char why[COSCHED_WHY_MAX])
+{
+	for (size_t i = 0; i < config->n_cpus; i++)
+		if (config->cpus[i] == KERNEL_NO_CPU) {
+			strcpy(why, "no such CPU");
+			return -EINVAL;
+		}
+	return 0;
+}
+
 int cosched_load(const struct cosched_config *config, struct cosched **ret, char why[COSCHED_WHY_MAX])
 {
 	struct cosched *s;
+	int error = cosched_check(config, why);
 
 	assert_null(kernel.now);
+	if (error)
+		return error;
 	if (kernel.refuse) {
 		kernel.refuse--;
 		strcpy(why, "not today");

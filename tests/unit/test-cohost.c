@@ -219,6 +219,11 @@ static void what_cannot_be_is_refused(void **state)
 	/* The machine's own number of CPUs is known only here. */
 	assert_int_equal(apply_error("cosched: { mode: all }\nvms: { a: { cpu: { cap: 102400 } } }\n", &error), -EINVAL);
 	assert_non_null(strstr(error.text, "VM a: cap 102400 is above"));
+	/* What can be told beforehand leaves the one that runs as it is, with its credit. */
+	assert_int_equal(apply_error("cosched: { mode: partial, cpus: [0, 99] }\nvms: { b: {} }\n", &error), -EINVAL);
+	assert_string_equal(error.text, "no such CPU");
+	assert_int_equal(kernel.unloads, 0);
+	assert_true(vm_of("a")->weight > 0);
 	/* Other CPUs need another scheduler; the kernel refuses it, so the old one comes back. */
 	kernel.refuse = 1;
 	assert_int_equal(apply_error("cosched: { mode: partial, cpus: [0] }\nvms: { b: {} }\n", &error), -EBUSY);

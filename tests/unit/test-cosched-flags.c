@@ -382,7 +382,8 @@ static void forget(struct co_world *w)
 		struct co_cpu *cpu = &w->cpu[c];
 
 		cpu->requested_at_ns = cpu->requests_sent = cpu->requests_honoured = cpu->requests_refused = 0;
-		cpu->requests_void = cpu->request_wait_ns = cpu->steals = cpu->picks_under = cpu->picks_over = 0;
+		cpu->requests_void = cpu->request_wait_ns = cpu->steals = 0;
+		cpu->picks_part = cpu->picks_under = cpu->picks_over = cpu->picks_deep = 0;
 		cpu->picks_boost = cpu->idles = 0;
 	}
 	for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++)
