@@ -6,7 +6,6 @@
  *   cosched-probe MODE PLACEMENT SECONDS VMS [GROUP]
  *   cosched-probe hold MODE PLACEMENT SECONDS PID...    takes in the threads of these processes, a VM each; says when it has
  *   cosched-probe fault error|stall                     breaks whatever scheduler is loaded, in its memory
- *   cosched-probe cookie SECONDS                        has a core-scheduling cookie for so long; says when it has
  *     MODE: credit boost co-credit pooled   PLACEMENT: partial all
  */
 #include "cosched/scheduler.h"
@@ -21,15 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#ifndef PR_SCHED_CORE
-#define PR_SCHED_CORE 62
-#define PR_SCHED_CORE_CREATE 1
-#endif
 #define MS 1000000ull
 #define THREADS_MAX 256
 
@@ -193,20 +187,6 @@ static int fault(const char *which)
 	return 0;
 }
 
-/* --- one that nobody else may share a core with --- */
-
-static int cookie(unsigned seconds)
-{
-	if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, 0, 0)) {
-		perror("cosched-probe: PR_SCHED_CORE_CREATE");
-		return 1;
-	}
-	puts("{\"cookie\": true}");
-	fflush(stdout);
-	sleep(seconds);
-	return 0;
-}
-
 /* --- one that schedules others' threads --- */
 
 static void hold_process(struct cosched *s, int pid, unsigned vm)
@@ -280,8 +260,6 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "fault"))
 		return fault(argv[2]);
-	if (argc == 3 && !strcmp(argv[1], "cookie"))
-		return cookie((unsigned)atoi(argv[2]));
 	if (argc > 5 && !strcmp(argv[1], "hold"))
 		return hold(argc - 2, argv + 2);
 	return argc >= 5 ? run(argc, argv) : 64;
