@@ -97,7 +97,8 @@ def bounded(capsys):
             with capsys.disabled():
                 print(f"\n    {took[-1]}")
             assert took[-1].all_s < ALL_S - 5, took[-1].what
-        assert took[-1].seconds <= BOUND_S, [str(t) for t in took]
+        # A machine that keeps them waiting for longer than the bound itself decides nothing.
+        assert took[-1].seconds <= BOUND_S or took[-1].waited_s > BOUND_S, [str(t) for t in took]
     return call
 
 
