@@ -69,6 +69,7 @@ static struct sim {
 	/* What tests look at afterwards. */
 	uint64_t idle_ns;
 	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
+	uint64_t content_until[CO_ACCOUNTS_MAX]; /* in settlements: a second from when it was due all that it wanted */
 	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
 	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
 	double rest;
@@ -470,7 +471,7 @@ static inline void sim_check(void)
 /* Of the period that ends: the reference's entitlement, from what the core has counted (its VMs' times, not its claims). */
 static inline void sim_settle(void)
 {
-	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, supply = 0;
+	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, due[CO_ACCOUNTS_MAX] = { 0 }, supply = 0;
 	uint64_t slice = sim.w.params.slice_ns;
 
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
@@ -504,7 +505,12 @@ static inline void sim_settle(void)
 		if (sim.cap_level_ns[i] > slice)
 			sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
 	}
-	sim.rest = sim_fill(weight, demand, supply + sim.rest, sim.entitled);
+	sim.rest = sim_fill(weight, demand, supply + sim.rest, due);
+	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
+		sim.entitled[i] += due[i];
+		if (demand[i] > 0 && due[i] > demand[i] - 1)
+			sim.content_until[i] = sim.w.settlements + CO_AWAKE;
+	}
 	co_settle(&sim.w, sim.now_ns);
 	sim_check_conservation();
 	if (sim.next_params.n_cpus)

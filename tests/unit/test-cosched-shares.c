@@ -173,6 +173,43 @@ static void test_mixed(void **context)
 	run_shares(MIXED, 2, 60);
 }
 
+/* Whether account `i` was due all that it wanted, at times; its waits are what it is owed then, and it sleeps. */
+static bool is_content(uint32_t i)
+{
+	return sim.content_until[i] > sim.w.settlements;
+}
+
+/* Beyond 1 % and two slices is only who is owed its waits, and, by what all those are owed, who ran while they slept. */
+static void check_content(void)
+{
+	double slice = (double)sim.w.params.slice_ns, held = 0;
+
+	for (uint32_t i = 0; i < sim.w.n_accounts; i++)
+		held += is_content(i) ? fmax((double)sim.w.account[i].purse.credit_ns, 0) : 0;
+	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
+		const struct co_account *a = &sim.w.account[i];
+		double ahead = (double)a->total_ran_ns - sim.entitled[i], most = 2 * slice + 0.01 * sim.entitled[i];
+
+		if (ahead > most + held)
+			sim_fail("ahead", i, (uint64_t)ahead);
+		if (-ahead > (is_content(i) ? (double)a->total_waited_ns + slice : most))
+			sim_fail("behind", i, (uint64_t)-ahead);
+	}
+}
+
+static void test_content(void **context)
+{
+	static const uint64_t seeds[] = { 196,	404,  424,  446,  481,	492,  496,  497,  514,	582,  617,  739,  815,	1009,
+					  1019, 1066, 1092, 1096, 1265, 1270, 1274, 1337, 1811, 1925 };
+
+	(void)context;
+	for (size_t k = 0; k < ARRAY_SIZE(seeds); k += SIM_FEWER) {
+		machine_start(seeds[k], CO_MODE_POOLED, MIXED);
+		sim_run(LENGTH_NS, false);
+		check_content();
+	}
+}
+
 /* What a partner gets, 0, beside VM 1, which never sleeps, and others: grouped with it or not. */
 static double partner_runs(uint64_t seed, bool grouped)
 {
@@ -265,8 +302,8 @@ static void test_waits(void **context)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_hogs), cmocka_unit_test(test_mixed), cmocka_unit_test(test_hungry),
-					     cmocka_unit_test(test_waits) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_hogs), cmocka_unit_test(test_mixed), cmocka_unit_test(test_content),
+					     cmocka_unit_test(test_hungry), cmocka_unit_test(test_waits) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
