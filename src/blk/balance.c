@@ -17,11 +17,10 @@
 #include <string.h>
 
 /*
- * Without demand anywhere, and as a foot in the door: a slice that wakes is not without a limit's part for long. Of many slices
- * all together have no more than half of it so.
+ * A foot in the door for slices that ask for nothing, all together: one that wakes has a little of a limit until the next
+ * time. Those that ask get their exact parts of the rest, else ratios between classes on several slices would be off.
  */
-#define LEAST 0.02
-#define LEAST_OF_ALL 0.5
+#define FEET 0.02
 
 /* Demand of each class of a VM, [BLK_CLASSES_MAX] for the VM itself. */
 struct demand {
@@ -85,25 +84,28 @@ void blk_balance_gather(struct blk_balance *b, struct blk_core *core)
 	b->granted_sum += b->granted[core->index];
 }
 
-static double with_least(const struct blk_balance *b, double part)
+/* What a slice gets that is due `part` of what is asked for of a VM's class, or of the VM. */
+static double with_feet(const struct blk_balance *b, unsigned core, unsigned vm, unsigned c, double part)
 {
-	double all = LEAST * b->n_cores < LEAST_OF_ALL ? LEAST * b->n_cores : LEAST_OF_ALL;
+	unsigned idle = 0;
 
-	return all / b->n_cores + (1 - all) * part;
+	for (unsigned i = 0; i < b->n_cores; i++)
+		idle += !demand_at(b, i, vm)->of[c];
+	if (idle == b->n_cores)
+		return 1.0 / b->n_cores;
+	if (!demand_at(b, core, vm)->of[c])
+		return FEET / b->n_cores;
+	return (1 - FEET * idle / b->n_cores) * part;
 }
 
 /* This slice's part of what all slices ask for. */
 static double part_of(const struct blk_balance *b, unsigned core, unsigned vm, unsigned c)
 {
-	double sum = 0, mine = 0, part;
+	double sum = 0;
 
-	for (unsigned i = 0; i < b->n_cores; i++) {
+	for (unsigned i = 0; i < b->n_cores; i++)
 		sum += demand_at(b, i, vm)->of[c];
-		if (i == core)
-			mine = demand_at(b, i, vm)->of[c];
-	}
-	part = sum > 0 ? mine / sum : 1.0 / b->n_cores;
-	return with_least(b, part);
+	return with_feet(b, core, vm, c, sum > 0 ? demand_at(b, core, vm)->of[c] / sum : 0);
 }
 
 /* --- a VM with a limit --- */
@@ -183,13 +185,12 @@ static double part_of_limited(const struct blk_balance *b, unsigned core, const 
 		if (asked)
 			part += (double)item[c].got * demand_at(b, core, v)->of[c] / (double)asked;
 	}
-	part = sum ? part / (double)sum : 1.0 / b->n_cores;
-	return with_least(b, part);
+	return with_feet(b, core, v, BLK_CLASSES_MAX, sum ? part / (double)sum : 0);
 }
 
 static bool close_to(uint64_t a, uint64_t b)
 {
-	return a > b ? a - b <= b / 32 : b - a <= a / 32;
+	return a > b ? a - b <= b / 256 : b - a <= a / 256;
 }
 
 /* Of a limit; 0 would be none at all. */

@@ -23,7 +23,8 @@
 #define ACCOUNTS_MAX 1024u
 #define SMALL_BYTES 4096u
 #define LARGE_BYTES (128u << 10)
-#define WANT_NS (4 * NSEC_PER_MSEC)
+/* What a limit lets go until the next plan but one is wanted now. */
+#define WANT_NS (2 * NSEC_PER_MSEC)
 
 /* --- on the slice's worker --- */
 
@@ -113,21 +114,11 @@ static void let_go(struct blk_core *core, struct blk_core_class *class)
 	slo_class_hold(class->node, !may);
 }
 
-/* Requests that this slice's part of a limit lets go until some plans later; not few where they are small. */
-static uint64_t limit_leaves(const struct slo_node *n)
-{
-	const struct slo_rate *limit = &slo_node_promise(n)->limit;
-	uint64_t iops = limit->milli_iops ? limit->milli_iops / 1000 * WANT_NS / NSEC_PER_SEC + 1 : UINT64_MAX;
-	uint64_t bandwidth = limit->bandwidth ? limit->bandwidth / SMALL_BYTES * WANT_NS / NSEC_PER_SEC + 1 : UINT64_MAX;
-
-	return min_u64(iops, bandwidth);
-}
-
 /* What a limit holds back anyway is no demand: else all others would be short of credit because of it. */
 static void tell_want(struct blk_core *core, struct blk_core_class *class)
 {
-	uint64_t may = min_u64(limit_leaves(class->node), limit_leaves(slo_node_parent(class->node)));
-	uint64_t want = min_u64(slo_node_held(class->node), may) * max_u64(class->mean_cost, 1);
+	unsigned ready = slo_class_ready(class->node, worker_now_ns(core->owner) + WANT_NS);
+	uint64_t want = ready * max_u64(class->mean_cost, 1);
 
 	ledger_book_want(blk_slices_book(core->gate->slices), core->index, class->slot, min_u64(want, LEDGER_WANT_MAX));
 }

@@ -7,12 +7,17 @@
  * So once per tick the credits of all accounts are dealt anew, from what each worker spent and has waiting:
  *
  *  1. Book: what was spent leaves the balances and returns to the pool.
- *  2. Take back: what an account holds and has not spent was lent to it for this tick only. What it owes stays owed.
+ *  2. Take back: what an account holds and has not spent was lent to it for this tick only, and serves all with the next.
+ *     But if it still wants, the device was in its way: it has a *claim* to as much again, before anything is divided. Else
+ *     who finds the device full at times, which is who has much, would fall behind its share for good. What an account owes
+ *     stays owed.
  *  3. Demand: debt + what waits + what was spent, plus a quarter, as a guess at the next tick (a depth-1 reader has nothing
  *     waiting at most instants). Nothing spent and nothing waiting: no demand, and all its credit serves others.
- *  4. Divide the tick's capacity between VMs by ledger_fill(): floor = the VM's reservation, cap = demand and limit, weight =
- *     shares; then each VM's part between its classes, likewise. So reservations come first, and what is left evens out
- *     credits per share: an account gets max(reservation, level x shares), as with mClock's tags.
+ *  4. Divide what is new and what came back between VMs by ledger_fill(): floor = the VM's reservation, cap = demand and
+ *     limit, weight = shares; then each VM's part between its classes, likewise. So reservations come first, and what is left
+ *     evens out credits per share: an account gets max(reservation, level x shares), as with mClock's tags.
+ *     Where claims grow beyond some ticks' worth, the device is slower than its capacity says: then less is new, down to
+ *     half, and those who can spend wait for those who cannot.
  *  5. Debt is paid first; the rest goes to the workers where the demand is. An account bound by its limit fills one worker
  *     after the other, starting with another one each tick: crumbs on all workers would let each of them start a request.
  *
@@ -39,7 +44,9 @@ struct ledger_scratch {
 	struct account_view {
 		int64_t net;	 /* balance over all workers, positive part to be taken back */
 		uint64_t demand; /* of the workers, without debt */
+		uint64_t claim;	 /* of what is taken back, what it gets again */
 		bool limited;
+		bool left; /* not dealt with: holds credit and wants, while only debts are paid */
 	} *view;
 };
 
@@ -47,9 +54,10 @@ struct ledger_scratch {
 struct deal {
 	const struct ledger_set *set;
 	struct ledger_state *state;
-	const struct ledger_input *input; /* NULL: nobody wants anything, debts are paid */
+	const struct ledger_input *input;
 	struct ledger_scratch *scratch;
-	uint64_t elapsed_ns, budget;
+	uint64_t elapsed_ns, budget; /* new credits */
+	bool debts; /* time for which only debts are paid */
 	bool slack; /* demand leaves a good part of the budget */
 };
 
@@ -227,10 +235,18 @@ static uint64_t pair_demand(const struct deal *d, uint32_t w, uint32_t slot)
 {
 	const struct ledger_input *in;
 
-	if (!d->input)
+	if (d->debts)
 		return 0;
 	in = &d->input[(size_t)w * d->state->accounts_max + slot];
 	return min_u64(min_u64(in->want, LEDGER_WANT_MAX) + in->used + in->used / 4, LEDGER_WANT_MAX);
+}
+
+static bool wants(const struct deal *d, uint32_t slot)
+{
+	for (uint32_t w = 0; w < d->state->workers; w++)
+		if (d->input[(size_t)w * d->state->accounts_max + slot].want)
+			return true;
+	return false;
 }
 
 /* Looks at one account: steps 2 and 3, and its bounds for step 4. */
@@ -245,7 +261,8 @@ static void account_view(const struct deal *d, uint32_t slot, struct ledger_fill
 	for (uint32_t w = 0; w < d->state->workers; w++)
 		v->demand += pair_demand(d, w, slot);
 	bucket_fill(n, b, d->elapsed_ns);
-	if (v->net > 0) {
+	v->left = d->debts && v->net > 0 && wants(d, slot);
+	if (v->net > 0 && !v->left) {
 		bucket_give(n, b, -v->net);
 		bucket_give(vm, vb, -v->net);
 	}
@@ -253,7 +270,9 @@ static void account_view(const struct deal *d, uint32_t slot, struct ledger_fill
 	item->cap = d->state->standing[slot].demand;
 	if (has_limit(n))
 		item->cap = min_u64(item->cap, (uint64_t)b->level);
-	item->floor = min_u64(reserved, item->cap);
+	if (v->net > 0 && !d->debts && wants(d, slot))
+		v->claim = min_u64((uint64_t)v->net, item->cap);
+	item->floor = reserved;
 	item->weight = n->promise.shares;
 }
 
@@ -261,10 +280,11 @@ static void account_view(const struct deal *d, uint32_t slot, struct ledger_fill
 static void account_widen(const struct deal *d, uint32_t slot, struct ledger_fill_item *item)
 {
 	const struct ledger_node *n = &d->set->account[slot];
+	const struct account_view *v = &d->scratch->view[slot];
+	uint64_t level = (uint64_t)(has_limit(n) ? d->state->account[slot] : d->state->vm[n->parent]).level;
 
-	if (!d->scratch->view[slot].limited || d->scratch->view[slot].demand == 0)
-		return;
-	item->cap = max_u64(item->cap, (uint64_t)(has_limit(n) ? d->state->account[slot] : d->state->vm[n->parent]).level);
+	if (v->limited && v->demand && level > v->claim)
+		item->cap = max_u64(item->cap, level - v->claim);
 }
 
 static void vm_bounds(const struct deal *d, uint32_t v)
@@ -273,33 +293,73 @@ static void vm_bounds(const struct deal *d, uint32_t v)
 	const struct ledger_fill_item *account = &d->scratch->account[n->first];
 	struct ledger_fill_item *item = &d->scratch->vm[v];
 
+	uint64_t claims = 0;
+
 	item->cap = 0;
-	for (uint32_t i = 0; i < n->count; i++)
+	for (uint32_t i = 0; i < n->count; i++) {
 		item->cap += account[i].cap;
+		claims += d->scratch->view[d->set->order[n->first + i]].claim;
+	}
+	/* What is claimed was taken back to it. */
 	if (has_limit(n))
-		item->cap = min_u64(item->cap, (uint64_t)d->state->vm[v].level);
+		item->cap = min_u64(item->cap, (uint64_t)d->state->vm[v].level - claims);
 	item->floor = min_u64(item->floor, item->cap);
 	item->weight = n->promise.shares;
 }
 
-/* Steps 2 to 4: what each account is given, in scratch->account. */
+/*
+ * Bounds the claims. Returns what is divided besides: new credits, and what came back unclaimed, as much again at most; fewer
+ * while much is claimed, but half of the new ones at least.
+ */
+static uint64_t claims_settle(struct deal *d, uint64_t claimed, uint64_t unclaimed)
+{
+	u128 tick = (u128)d->set->capacity * LEDGER_TICK_NS / NSEC_PER_SEC;
+	uint64_t free = (uint64_t)tick * LEDGER_KEEP_TICKS + d->set->quantum, most = free * LEDGER_KEEP_MOST, over;
+
+	for (uint32_t i = 0; i < d->set->accounts && claimed > most; i++) {
+		struct account_view *v = &d->scratch->view[i];
+
+		if (d->set->account[i].born)
+			v->claim = (uint64_t)((u128)v->claim * most / claimed);
+	}
+	claimed = min_u64(claimed, most);
+	over = claimed > free ? claimed - free : 0;
+	return d->budget + min_u64(unclaimed, d->budget) - min_u64(over, d->budget / 2);
+}
+
+/* Steps 2 to 4: what each account is given besides its claim, in scratch->account. */
 static void deal_divide(struct deal *d)
 {
 	struct ledger_scratch *sc = d->scratch;
-	uint64_t wanted = 0;
+	uint64_t wanted = 0, claimed = 0, unclaimed = 0, rest;
 
 	for (uint32_t v = 0; v < d->set->vms; v++) {
 		const struct ledger_node *vm = &d->set->vm[v];
 
 		bucket_fill(vm, &d->state->vm[v], d->elapsed_ns);
 		sc->vm[v].floor = accrue(vm->promise.reservation, d->elapsed_ns, &d->state->vm[v].reservation_rem);
-		for (uint32_t i = vm->first; i < vm->first + vm->count; i++)
+		for (uint32_t i = vm->first; i < vm->first + vm->count; i++) {
+			const struct account_view *view = &sc->view[d->set->order[i]];
+
 			account_view(d, d->set->order[i], &sc->account[i]);
+			claimed += view->claim;
+			unclaimed += view->net > 0 && !view->left ? (uint64_t)view->net - view->claim : 0;
+		}
+	}
+	rest = claims_settle(d, claimed, unclaimed);
+	for (uint32_t v = 0; v < d->set->vms; v++) {
+		const struct ledger_node *vm = &d->set->vm[v];
+
+		for (uint32_t i = vm->first; i < vm->first + vm->count; i++) {
+			sc->account[i].cap -= sc->view[d->set->order[i]].claim;
+			sc->account[i].floor = min_u64(sc->account[i].floor, sc->account[i].cap);
+			wanted += sc->view[d->set->order[i]].claim;
+		}
 		vm_bounds(d, v);
 		wanted += sc->vm[v].cap;
 	}
 	d->state->demand = wanted;
-	d->slack = d->input && wanted <= d->budget / 4 * 3;
+	d->slack = !d->debts && wanted <= d->budget / 4 * 3;
 	for (uint32_t v = 0; v < d->set->vms && d->slack; v++) {
 		const struct ledger_node *vm = &d->set->vm[v];
 
@@ -307,7 +367,7 @@ static void deal_divide(struct deal *d)
 			account_widen(d, d->set->order[i], &sc->account[i]);
 		vm_bounds(d, v);
 	}
-	ledger_fill(d->budget, sc->vm, d->set->vms, d->state->generation);
+	ledger_fill(rest, sc->vm, d->set->vms, d->state->generation);
 	for (uint32_t v = 0; v < d->set->vms; v++) {
 		const struct ledger_node *vm = &d->set->vm[v];
 
@@ -389,13 +449,18 @@ static void account_stand(const struct deal *d, uint32_t slot, int64_t given)
 	st->borrowed += got > due ? got - due : 0;
 }
 
-/* Gives an account what was divided. */
-static void account_settle(const struct deal *d, uint32_t slot, uint64_t got)
+/* Gives an account its claim and what was divided. */
+static void account_settle(const struct deal *d, uint32_t slot, uint64_t divided)
 {
 	struct account_view *v = &d->scratch->view[slot];
 	const struct ledger_node *n = &d->set->account[slot];
+	uint64_t got = v->claim + divided;
 	int64_t after = (v->net < 0 ? v->net : 0) + (int64_t)got;
 
+	if (v->left) {
+		bucket_spill(n, &d->state->account[slot]);
+		return;
+	}
 	bucket_give(n, &d->state->account[slot], (int64_t)got);
 	bucket_give(&d->set->vm[n->parent], &d->state->vm[n->parent], (int64_t)got);
 	bucket_spill(n, &d->state->account[slot]);
@@ -432,7 +497,7 @@ static void deal_out(struct deal *d)
 void ledger_plan(const struct ledger_set *set, struct ledger_state *state, const struct ledger_input *input,
 		 uint64_t now_ns, struct ledger_scratch *scratch)
 {
-	struct deal d = { .set = set, .state = state, .scratch = scratch };
+	struct deal d = { .set = set, .state = state, .input = input, .scratch = scratch };
 	uint64_t late_ns = LEDGER_LATE_TICKS * LEDGER_TICK_NS, elapsed_ns = LEDGER_TICK_NS;
 
 	if (state->time_ns)
@@ -447,11 +512,12 @@ void ledger_plan(const struct ledger_set *set, struct ledger_state *state, const
 	book_use(set, state, input);
 	if (elapsed_ns > late_ns) {
 		d.elapsed_ns = elapsed_ns - late_ns;
+		d.debts = true;
 		deal_out(&d);
 		elapsed_ns = late_ns;
 	}
 	d.elapsed_ns = elapsed_ns;
-	d.input = input;
+	d.debts = false;
 	deal_out(&d);
 }
 

@@ -11,6 +11,10 @@
 #define LEDGER_SUPPLY INT64_C(1000000000000000)
 /* A plan that comes later than this many ticks pays debts for the whole time, but gives new credit for these only. */
 #define LEDGER_LATE_TICKS 4u
+/* Accounts with demand may hold so many ticks' worth and a largest request unspent; more makes new credits fewer. */
+#define LEDGER_KEEP_TICKS 2u
+/* Times that, and they lose it. */
+#define LEDGER_KEEP_MOST 4u
 
 /* What a worker may do with an account until the next plan. */
 enum ledger_mode {

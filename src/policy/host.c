@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Without one, timers may wait a quarter of a second for each other: limits would be divided by demand of long ago. */
+#define BALANCE_ACCURACY_USEC 1000
+
 void host_error_set(struct host_error *e, int err, const char *format, ...)
 {
 	va_list ap;
@@ -100,8 +103,8 @@ int host_create(sd_event *event, const struct policy *policy, const struct host_
 	list_init(&h->changes);
 	err = sd_event_add_io(event, &h->replies, worker_replies_fd(), EPOLLIN, on_replies, h);
 	if (err >= 0)
-		err = sd_event_add_time_relative(event, &h->balance, CLOCK_MONOTONIC, BLK_TEAM_INTERVAL_NS / NSEC_PER_USEC, 0,
-						 on_balance, h);
+		err = sd_event_add_time_relative(event, &h->balance, CLOCK_MONOTONIC, BLK_TEAM_INTERVAL_NS / NSEC_PER_USEC,
+						 BALANCE_ACCURACY_USEC, on_balance, h);
 	if (err >= 0)
 		err = host_state_begin(h);
 	if (err < 0)

@@ -10,6 +10,7 @@
 /* Beyond these, times per unit or tags would lose their meaning. */
 #define RATE_MAX (UINT64_C(1) << 50)
 #define DEPTH_MAX 65536u
+#define SMALL_BYTES 4096u
 
 bool slo_promise_valid(const struct slo_promise *p)
 {
@@ -332,6 +333,17 @@ uint64_t slo_sched_estimate(const struct slo_sched *s, enum slo_op op, uint64_t 
 unsigned slo_node_held(const struct slo_node *n)
 {
 	return n->held;
+}
+
+static uint64_t limits_room(const struct slo_node *n, uint64_t until_ns)
+{
+	return min_u64(slo_limit_room(&n->limit[SLO_IOPS], 1000, 1000, until_ns),
+		       slo_limit_room(&n->limit[SLO_BANDWIDTH], SMALL_BYTES, SMALL_BYTES, until_ns));
+}
+
+unsigned slo_class_ready(const struct slo_node *class, uint64_t until_ns)
+{
+	return (unsigned)min_u64(class->held, min_u64(limits_room(class, until_ns), limits_room(class->parent, until_ns)));
 }
 
 void slo_sched_set_cost(struct slo_sched *s, const struct slo_cost_model *m)

@@ -196,6 +196,8 @@ unsigned slo_flow_held(const struct slo_flow *f);
 unsigned slo_flow_in_flight(const struct slo_flow *f);
 unsigned slo_window(const struct slo_sched *s);
 unsigned slo_node_held(const struct slo_node *n); /* requests queued below a VM or class */
+/* Of those of a class, as many small ones as its limits and its VM's will let go until then. */
+unsigned slo_class_ready(const struct slo_node *class, uint64_t until_ns);
 
 /* The guest's ring of this VM had no free descriptor left to show us more: demand may be hidden. Called when seen. */
 void slo_vm_ring_full(struct slo_node *vm, uint64_t now);

@@ -152,7 +152,8 @@ static void loans_return_within_a_tick(void **state)
 		turn(&f, 2);
 		assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, 2)), 0);
 		assert_true(ledger_book_may(f.book, 1, slot_of(&f, 2))); /* at the door */
-		assert_int_equal(ledger_book_credit(f.book, 0, slot_of(&f, 0)), TICK_CREDITS);
+		/* And what VM 2 was given for that tick and did not spend. */
+		assert_in_range(ledger_book_credit(f.book, 0, slot_of(&f, 0)), TICK_CREDITS, 2 * TICK_CREDITS);
 		spend(&f, 0, slot_of(&f, 0));
 		ledger_book_want(f.book, 1, slot_of(&f, 2), 9 * TICK_CREDITS);
 		turn(&f, 2);
@@ -229,7 +230,7 @@ static void small_limits_hold(void **state)
 	close_book(&f);
 }
 
-/* Who wakes after a second gets a few ticks' credit at once, not a second's. */
+/* Who wakes after a second gets a few ticks' credit at once, not a second's, and keeps what it had. */
 static void idle_time_is_not_saved(void **state)
 {
 	struct fixture f;
@@ -240,7 +241,7 @@ static void idle_time_is_not_saved(void **state)
 		f.now += NSEC_PER_SEC;
 		ledger_book_want(f.book, 0, slot_of(&f, 0), 100 * TICK_CREDITS);
 		turn(&f, 1);
-		assert_in_range(ledger_book_credit(f.book, 0, slot_of(&f, 0)), TICK_CREDITS, LEDGER_LATE_TICKS * TICK_CREDITS);
+		assert_in_range(ledger_book_credit(f.book, 0, slot_of(&f, 0)), TICK_CREDITS, (LEDGER_LATE_TICKS + 1) * TICK_CREDITS);
 		spend(&f, 0, slot_of(&f, 0));
 		turn(&f, 1);
 		assert_int_equal(ledger_book_credit(f.book, 0, slot_of(&f, 0)), TICK_CREDITS);
@@ -346,6 +347,8 @@ static void worked_example(void **state)
 	assert_int_equal(show[DB].lent, 500);
 	turn(&f, 2);
 	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), -25);
+	spend(&f, 0, slot_of(&f, GOLD));
+	spend(&f, 1, slot_of(&f, DB));
 	turn(&f, 2);
 	assert_int_equal(ledger_book_credit(f.book, 1, slot_of(&f, BRONZE)), 100);
 	close_book(&f);

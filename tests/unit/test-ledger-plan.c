@@ -4,7 +4,8 @@
  *
  * Per plan: nothing is lost; nobody gets more than demand and limit allow; the capacity is not exceeded, and used up while
  * anybody wants more; the division is the weighted max-min one, found again by a slow reference in exact fractions;
- * reservations that fit are met; what is idle is lent and comes back with the next plan.
+ * reservations that fit are met; what is idle is lent and comes back with the next plan; who wants and could not spend does not
+ * lose it.
  */
 #include "ledger/fill.h"
 #include "ledger/plan.h"
@@ -317,12 +318,57 @@ static void limit_check(const struct ledger_promise *p, int64_t given, uint64_t 
 	assert_true(given <= (int64_t)(burst + rate_part(p->limit, elapsed_ns, 0) + 1));
 }
 
+/* What the account may be given by its demand and its own limit. */
+static uint64_t cap_of(struct world *w, const struct ledger_state *before, uint32_t slot, uint64_t elapsed_ns)
+{
+	const struct ledger_node *a = &w->set->account[slot];
+	uint64_t cap = demand_of(w, before, slot), level;
+	int64_t net = net_after_use(w, before, slot);
+
+	if (a->promise.limit == LEDGER_UNLIMITED)
+		return cap;
+	level = (uint64_t)before->account[slot].level + (net > 0 ? (uint64_t)net : 0) +
+		rate_part(a->promise.limit, elapsed_ns, before->account[slot].limit_rem);
+	return cap < level ? cap : level;
+}
+
+/* What accounts may keep without new credits becoming fewer. */
+static uint64_t kept_free(const struct world *w)
+{
+	return w->set->capacity / 1000 * LEDGER_KEEP_TICKS + w->set->quantum;
+}
+
+/* What each account holds, wants to spend and gets again; returns what is left to be divided. */
+static uint64_t claims_of(struct world *w, const struct ledger_state *before, uint64_t elapsed_ns, uint64_t *claim)
+{
+	uint64_t budget = rate_part(w->set->capacity, elapsed_ns, before->capacity_rem), sum = 0, back = 0;
+	uint64_t most = kept_free(w) * LEDGER_KEEP_MOST, over;
+
+	for (uint32_t i = 0; i < w->set->accounts; i++) {
+		int64_t net = net_after_use(w, before, i);
+		uint64_t cap = cap_of(w, before, i, elapsed_ns);
+		bool wants = false;
+
+		for (uint32_t k = 0; k < w->workers; k++)
+			wants |= input_of(w, k, i)->want > 0;
+		claim[i] = wants && net > 0 ? ((uint64_t)net < cap ? (uint64_t)net : cap) : 0;
+		sum += claim[i];
+		back += (net > 0 ? (uint64_t)net : 0) - claim[i];
+	}
+	for (uint32_t i = 0; i < w->set->accounts && sum > most; i++)
+		claim[i] = (uint64_t)((u128)claim[i] * most / sum);
+	sum = sum < most ? sum : most;
+	over = sum > kept_free(w) ? sum - kept_free(w) : 0;
+	return budget + (back < budget ? back : budget) - (over < budget / 2 ? over : budget / 2);
+}
+
 /* The division of one plan against the reference, when demand exceeds what slack would widen. */
 static void plan_division_check(struct world *w, const struct ledger_state *before, uint64_t elapsed_ns)
 {
 	struct ledger_fill_item vm[VMS], item[CLASSES];
-	uint64_t vm_got[VMS] = { 0 }, got[CLASSES], wanted = 0, floors = 0;
+	uint64_t vm_got[VMS] = { 0 }, got[CLASSES], claim[VMS * CLASSES], wanted = 0, floors = 0;
 	uint64_t budget = rate_part(w->set->capacity, elapsed_ns, before->capacity_rem);
+	uint64_t rest = claims_of(w, before, elapsed_ns, claim);
 	int64_t vm_level[VMS];
 
 	for (uint32_t v = 0; v < w->set->vms; v++) {
@@ -332,15 +378,12 @@ static void plan_division_check(struct world *w, const struct ledger_state *befo
 		vm_level[v] = before->vm[v].level;
 		for (uint32_t k = n->first; k < n->first + n->count; k++) {
 			uint32_t slot = w->set->order[k];
-			const struct ledger_node *a = &w->set->account[slot];
 			int64_t net = net_after_use(w, before, slot);
-			uint64_t cap = demand_of(w, before, slot);
-			uint64_t level = (uint64_t)before->account[slot].level + (net > 0 ? (uint64_t)net : 0) +
-					 rate_part(a->promise.limit, elapsed_ns, before->account[slot].limit_rem);
 
-			vm_level[v] += net > 0 ? net : 0;
-			vm[v].cap += a->promise.limit == LEDGER_UNLIMITED || cap < level ? cap : level;
-			vm_got[v] += account_got(w, before, slot);
+			vm_level[v] += (net > 0 ? net : 0) - (int64_t)claim[slot];
+			vm[v].cap += cap_of(w, before, slot, elapsed_ns) - claim[slot];
+			vm_got[v] += account_got(w, before, slot) - claim[slot];
+			wanted += claim[slot];
 		}
 		vm_level[v] += (int64_t)rate_part(n->promise.limit, elapsed_ns, before->vm[v].limit_rem);
 		if (n->promise.limit != LEDGER_UNLIMITED && (uint64_t)vm_level[v] < vm[v].cap)
@@ -352,8 +395,8 @@ static void plan_division_check(struct world *w, const struct ledger_state *befo
 	}
 	if (wanted <= budget / 4 * 3)
 		return; /* room to spare: given more than wanted, checked elsewhere */
-	if (floors <= budget)
-		division_check(budget, vm, vm_got, w->set->vms);
+	if (floors <= rest)
+		division_check(rest, vm, vm_got, w->set->vms);
 	for (uint32_t v = 0; v < w->set->vms; v++) {
 		const struct ledger_node *n = &w->set->vm[v];
 
@@ -361,17 +404,13 @@ static void plan_division_check(struct world *w, const struct ledger_state *befo
 		for (uint32_t k = 0; k < n->count; k++) {
 			uint32_t slot = w->set->order[n->first + k];
 			const struct ledger_node *a = &w->set->account[slot];
-			int64_t net = net_after_use(w, before, slot);
-			uint64_t level = (uint64_t)before->account[slot].level + (net > 0 ? (uint64_t)net : 0) +
-					 rate_part(a->promise.limit, elapsed_ns, before->account[slot].limit_rem);
 
-			item[k] = (struct ledger_fill_item){ .cap = demand_of(w, before, slot), .weight = a->promise.shares };
-			if (a->promise.limit != LEDGER_UNLIMITED && level < item[k].cap)
-				item[k].cap = level;
+			item[k] = (struct ledger_fill_item){ .cap = cap_of(w, before, slot, elapsed_ns) - claim[slot],
+							     .weight = a->promise.shares };
 			item[k].floor = rate_part(a->promise.reservation, elapsed_ns, before->account[slot].reservation_rem);
 			item[k].floor = item[k].floor < item[k].cap ? item[k].floor : item[k].cap;
 			floors += item[k].floor;
-			got[k] = account_got(w, before, slot);
+			got[k] = account_got(w, before, slot) - claim[slot];
 		}
 		/* So a reservation that fits into its VM's part is met: a floor of the reference. */
 		if (floors <= vm_got[v])
@@ -387,7 +426,8 @@ static void plans_keep_promises(void **state)
 	random_begin("plans");
 	for (unsigned round = 0; round < 12000; round++) {
 		struct world w;
-		uint64_t began;
+		uint64_t began, budget;
+		int64_t given = 0, back;
 
 		world_open(&w);
 		began = w.now;
@@ -401,6 +441,9 @@ static void plans_keep_promises(void **state)
 			ledger_plan(w.set, w.state, w.input, w.now, w.scratch);
 			assert_true(ledger_state_total(w.set, w.state) == LEDGER_SUPPLY);
 			limits_check(&w, before);
+			back = 0;
+			for (uint32_t i = 0; i < w.set->accounts; i++)
+				back += net_after_use(&w, before, i) > 0 ? net_after_use(&w, before, i) : 0;
 			for (uint32_t i = 0; i < w.set->accounts; i++) {
 				limit_check(&w.set->account[i].promise, (int64_t)w.given[i], w.now - began);
 				got += account_got(&w, before, i);
@@ -408,7 +451,11 @@ static void plans_keep_promises(void **state)
 			for (uint32_t v = 0; v < w.set->vms; v++)
 				limit_check(&w.set->vm[v].promise, (int64_t)w.vm_given[v], w.now - began);
 			assert_true(got == w.state->given);
-			assert_true(got <= rate_part(w.set->capacity, elapsed, before->capacity_rem));
+			budget = rate_part(w.set->capacity, elapsed, before->capacity_rem);
+			assert_true(got <= 2 * budget + kept_free(&w) * LEDGER_KEEP_MOST);
+			/* What is given again is not new. */
+			given += (int64_t)got - back;
+			assert_true(given <= (int64_t)(rate_part(w.set->capacity, w.now - began + LEDGER_TICK_NS, 0) + 1));
 			if (t) /* the first plan's accounts start with full buckets that `before` does not show */
 				plan_division_check(&w, before, elapsed);
 		}
