@@ -19,6 +19,8 @@
  * at times.
  */
 #define FLUSH_AHEAD_NS (25 * NSEC_PER_MSEC)
+/* The same of its limit: what else it asks for waits no longer than that for flushes that went before. */
+#define FLUSH_PAST_LIMIT_NS NSEC_PER_SEC
 
 /*
  * What one flush owes at most. A device that stands still for a minute (a remote one that is away) does so for everybody, and who
@@ -100,13 +102,17 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 	return (!class->limited || limit_ready_ns(class, a) <= now) && (!vm->limited || limit_ready_ns(vm, a) <= now);
 }
 
-/* What is owed for earlier flushes is paid before others go: by others getting theirs, or when a reservation is due. */
+/*
+ * What is owed for earlier flushes is paid before others go: by others getting theirs, or when a reservation is due; and what a
+ * limit is owed by time.
+ */
 static bool flush_waits(const struct slo_node *vm, uint64_t now)
 {
 	const struct slo_node *root = vm->parent;
 	uint64_t ahead = (uint64_t)((double)FLUSH_AHEAD_NS * vm->tag_per_cost);
+	struct slo_amount a = slo_amount_of(vm->sched, SLO_FLUSH, 0);
 
-	if (!list_empty(&vm->flushes))
+	if (!list_empty(&vm->flushes) || (vm->limited && limit_ready_ns(vm, &a) > now + FLUSH_PAST_LIMIT_NS))
 		return true;
 	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead && slo_due_ns(vm) > now;
 }
@@ -195,11 +201,10 @@ static void due_account(struct slo_node *p, bool due, uint64_t cost)
 }
 
 /* Throttles the class or the VM if its limit does not allow the piece. A flush is not its class's affair. */
-static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const struct slo_piece *p, const struct slo_amount *a,
-			    uint64_t now)
+static bool limits_throttle(struct slo_node *class, struct slo_node *vm, const struct slo_amount *a, uint64_t now)
 {
 	struct slo_node *n = class;
-	uint64_t ready = class->limited && p->req->op != SLO_FLUSH ? limit_ready_ns(class, a) : 0;
+	uint64_t ready = class->limited && !a->flush ? limit_ready_ns(class, a) : 0;
 
 	if (ready <= now && vm->limited) {
 		n = vm;
@@ -261,7 +266,7 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		r = vm_next(vm, now, &class_due);
 		piece_make(r->flow, r, now, ret);
 		a = slo_amount_of(s, r->op, ret->bytes);
-		if (limits_throttle(r->flow->node.parent, vm, ret, &a, now))
+		if (limits_throttle(r->flow->node.parent, vm, &a, now))
 			continue;
 		if (!vm_due && slo_anticipate(s, now))
 			return false;

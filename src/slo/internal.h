@@ -27,6 +27,7 @@ enum slo_dimension { SLO_IOPS, SLO_BANDWIDTH, SLO_DIMENSIONS };
 
 struct slo_amount {
 	uint64_t units[SLO_DIMENSIONS];
+	bool flush; /* of its VM's limit, not of the class's with which it happens to come */
 };
 
 enum slo_kind { SLO_ROOT, SLO_VM, SLO_CLASS, SLO_FLOW };
@@ -212,7 +213,7 @@ static inline uint64_t slo_piece_max(const struct slo_sched *s, enum slo_op op)
 static inline struct slo_amount slo_amount_of(const struct slo_sched *s, enum slo_op op, uint64_t bytes)
 {
 	uint64_t max = slo_piece_max(s, op);
-	struct slo_amount a = { { 1000, op == SLO_READ || op == SLO_WRITE ? bytes : 0 } };
+	struct slo_amount a = { { 1000, op == SLO_READ || op == SLO_WRITE ? bytes : 0 }, op == SLO_FLUSH };
 
 	if (bytes > max)
 		a.units[SLO_IOPS] = (bytes + max - 1) / max * 1000;

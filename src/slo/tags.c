@@ -280,7 +280,7 @@ static void charge_rates(struct slo_flow *f, const struct slo_amount *a, unsigne
 	for (struct slo_node *n = class; n->parent; n = n->parent) {
 		if (n->due.any)
 			due_charge(&n->due, a, pieces, n == vm ? vm_due : class_due, now);
-		if (n->limited)
+		if (n->limited && (n == vm || !a->flush))
 			for (unsigned i = 0; i < SLO_DIMENSIONS; i++)
 				slo_limit_charge(&n->limit[i], a->units[i], now);
 	}

@@ -243,6 +243,40 @@ static void drained_is_owed(void **state)
 	slo_sched_destroy(s);
 }
 
+/*
+ * Flushes go past a VM's limit by a second, no more, so that reads do not have to wait for longer; they are no affair of the class
+ * with which they come.
+ */
+static void flushes_are_owed_for_a_second(void **state)
+{
+	for (unsigned on_vm = 0; on_vm < 2; on_vm++) {
+		static struct sim_client flushes, reads;
+		struct slo_promise p = { .limit = { .milli_iops = 10000 } }, none = { 0 };
+		struct slo_sched *s = sim_sched(4);
+		struct slo_node *class = sim_class(sim_vm(s, on_vm ? p : none), on_vm ? none : p);
+		struct sim_client *list[2] = { &flushes, &reads };
+		struct sim m;
+
+		(void)state;
+		sim_init(&m, s, 4, NSEC_PER_MSEC, 0, 8);
+		flushes = (struct sim_client){ .flow = sim_flow(class), .op = SLO_FLUSH, .depth = 1,
+						 .think_ns = NSEC_PER_MSEC };
+		sim_client_start(&m, &flushes);
+		sim_run_for(&m, 20 * NSEC_PER_SEC);
+		if (on_vm)
+			assert_in_range(flushes.done, 20 * 10 * 98 / 100, 20 * 10 + 10 + 2);
+		else
+			assert_true(flushes.done > 19000);
+		reads = (struct sim_client){ .flow = sim_flow(class), .bytes = 4096, .depth = 1 };
+		flushes.stop_ns = m.now;
+		sim_client_start(&m, &reads);
+		sim_run_for(&m, on_vm ? 1200 * NSEC_PER_MSEC : 10 * NSEC_PER_MSEC);
+		assert_true(reads.done >= 1);
+		sim_fini(&m, list, 2);
+		slo_sched_destroy(s);
+	}
+}
+
 static void watch_add(struct watch *w, uint64_t now, uint64_t units)
 {
 	assert_true(w->n < DISPATCHES);
@@ -396,6 +430,7 @@ int main(void)
 		cmocka_unit_test(a_limited_class_does_not_accuse_the_device),
 		cmocka_unit_test(without_credit_is_not_throttled),
 		cmocka_unit_test(drained_is_owed),
+		cmocka_unit_test(flushes_are_owed_for_a_second),
 		cmocka_unit_test(batches_keep_limits),
 		cmocka_unit_test(batches_keep_bursts),
 		cmocka_unit_test(no_room_when_somebody_waits),
