@@ -292,17 +292,16 @@ static void vm_bounds(const struct deal *d, uint32_t v)
 	const struct ledger_node *n = &d->set->vm[v];
 	const struct ledger_fill_item *account = &d->scratch->account[n->first];
 	struct ledger_fill_item *item = &d->scratch->vm[v];
-
-	uint64_t claims = 0;
+	uint64_t level = (uint64_t)d->state->vm[v].level, claims = 0;
 
 	item->cap = 0;
 	for (uint32_t i = 0; i < n->count; i++) {
 		item->cap += account[i].cap;
 		claims += d->scratch->view[d->set->order[n->first + i]].claim;
 	}
-	/* What is claimed was taken back to it. */
+	/* What is claimed was taken back to the limit, unless that has become smaller since. */
 	if (has_limit(n))
-		item->cap = min_u64(item->cap, (uint64_t)d->state->vm[v].level - claims);
+		item->cap = min_u64(item->cap, level > claims ? level - claims : 0);
 	item->floor = min_u64(item->floor, item->cap);
 	item->weight = n->promise.shares;
 }
