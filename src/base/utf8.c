@@ -23,3 +23,19 @@ size_t utf8_character(const char *text, size_t left)
 		return 0;
 	return n;
 }
+
+void utf8_clean(char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0) {
+		size_t n = utf8_character(text, left);
+
+		if (n == 0) {
+			*text = '?';
+			n = 1;
+		}
+		text += n;
+		left -= n;
+	}
+}

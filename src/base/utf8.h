@@ -8,3 +8,6 @@
 
 /* Bytes of the UTF-8 character at `p`, of `left` > 0; 0: it is none, or a control character other than tab and line ends. */
 size_t utf8_character(const char *p, size_t left);
+
+/* Puts '?' in the place of every byte that belongs to no such character: of one cut in two, for instance. */
+void utf8_clean(char *text);

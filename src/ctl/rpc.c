@@ -3,6 +3,7 @@
  * JSON-RPC 2.0: a line is a request, a notification or a batch of them; each becomes a call that its handler answers
  * now or later. Parameters are checked here, against the method's table, so that handlers see only what they declared.
  */
+#include "base/utf8.h"
 #include "ctl/server_internal.h"
 #include "policy/suggest.h"
 
@@ -135,6 +136,8 @@ static void fail(struct ctl_call *call, enum ctl_error code, json_t *data, const
 	char text[1024];
 
 	vsnprintf(text, sizeof(text), format, args);
+	/* A name that was cut in a character's midst would be no JSON, and the call would stay without an answer. */
+	utf8_clean(text);
 	if (hint && !data)
 		data = json_object();
 	if (hint)

@@ -12,6 +12,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+/* How long clients wait where there are no descriptors left for them. */
+#define AGAIN_USEC UINT64_C(1000000)
+
 int ctl_server_create(sd_event *event, struct ctl_server **ret)
 {
 	struct ctl_server *s = calloc(1, sizeof(*s));
@@ -48,6 +51,7 @@ void ctl_server_destroy(struct ctl_server *s)
 	list_for_each_safe(c, next, &s->connections, node)
 		connection_close(c);
 	sd_event_source_disable_unref(s->source);
+	sd_event_source_disable_unref(s->again_source);
 	cleanup_close_fd(&s->fd);
 	sd_event_unref(s->event);
 	free(s->path);
@@ -131,6 +135,27 @@ void ctl_server_publish(struct ctl_server *s, const char *event, json_t *params)
 
 /* --- listening --- */
 
+/*
+ * Out of descriptors or memory: the client stays in the backlog and would wake us for ever, and with us the disks' sessions.
+ * A second later, then.
+ */
+static void pause_listening(struct ctl_server *s)
+{
+	sd_event_source_set_enabled(s->source, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(s->again_source, AGAIN_USEC);
+	sd_event_source_set_enabled(s->again_source, SD_EVENT_ONESHOT);
+}
+
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct ctl_server *s = userdata;
+
+	(void)source;
+	(void)usec;
+	sd_event_source_set_enabled(s->source, SD_EVENT_ON);
+	return 0;
+}
+
 static int on_connect(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct ctl_server *s = userdata;
@@ -138,6 +163,8 @@ static int on_connect(sd_event_source *source, int fd, uint32_t events, void *us
 
 	(void)source;
 	(void)events;
+	if (client < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+		pause_listening(s);
 	if (client >= 0 && connection_create(s, client) < 0)
 		close(client);
 	return 0;
@@ -222,6 +249,11 @@ int ctl_server_listen(struct ctl_server *s, const char *path, mode_t mode, const
 	if (r < 0)
 		return r;
 	r = sd_event_add_io(s->event, &s->source, fd, EPOLLIN, on_connect, s);
+	/* Now, as it may take a descriptor, too. */
+	if (r >= 0)
+		r = sd_event_add_time_relative(s->event, &s->again_source, CLOCK_MONOTONIC, AGAIN_USEC, 0, on_again, s);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(s->again_source, SD_EVENT_OFF);
 	s->path = strdup(path);
 	if (r < 0 || !s->path || lstat(path, &st) < 0) {
 		unlink(path);

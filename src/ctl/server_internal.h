@@ -19,7 +19,7 @@ struct ctl_server {
 	char *path;
 	dev_t device; /* of the socket file, to remove only our own */
 	ino_t inode;
-	sd_event_source *source;
+	sd_event_source *source, *again_source;
 	struct list connections;
 	unsigned n_connections;
 	struct ctl_table *tables;

@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <cmocka.h>
@@ -75,9 +76,13 @@ static void release(struct ctl_call *call, json_t *params, void *context)
 
 static void counts(struct ctl_call *call, json_t *params, void *context)
 {
+	uint64_t turns = 0;
+
 	(void)params;
 	(void)context;
-	ctl_reply(call, json_pack("{s:i, s:i}", "kept", (int)n_kept, "clients", (int)ctl_server_clients(server)));
+	sd_event_get_iteration(event, &turns);
+	ctl_reply(call, json_pack("{s:i, s:i, s:I}", "kept", (int)n_kept, "clients", (int)ctl_server_clients(server), "turns",
+				  (json_int_t)turns));
 }
 
 /* Events with a body of `bytes`. */
@@ -229,6 +234,30 @@ static void a_failure_says_why(void **state)
 	assert_string_equal(json_string_value(json_object_get(data, "hint")), "try harder");
 	assert_int_equal(json_integer_value(json_object_get(data, "number")), 5);
 	json_decref(error);
+	ctl_client_close(c);
+}
+
+/* What an answer quotes is cut at some length, maybe in a character's midst. */
+static void an_answer_quotes_any_name(void **state)
+{
+	char name[80 + 1], object[100 + 40];
+	json_t *result = NULL, *error;
+	struct ctl_client *c = connect_client();
+
+	(void)state;
+	for (size_t ascii = 60; ascii <= 66; ascii++) {
+		memset(name, 'x', ascii);
+		strcpy(name + ascii, "\xf0\x9f\x9a\xa2");
+		error = NULL;
+		assert_int_equal(ctl_client_call(c, name, NULL, &result, &error), -EREMOTEIO);
+		assert_int_equal(json_integer_value(json_object_get(error, "code")), CTL_ERROR_METHOD);
+		json_decref(error);
+		error = NULL;
+		snprintf(object, sizeof(object), "{\"%s\": 1}", name);
+		assert_int_equal(ctl_client_call(c, "test.echo", json_loads(object, 0, NULL), &result, &error), -EREMOTEIO);
+		assert_int_equal(json_integer_value(json_object_get(error, "code")), CTL_ERROR_PARAMS);
+		json_decref(error);
+	}
 	ctl_client_close(c);
 }
 
@@ -581,6 +610,34 @@ static void clients_are_limited(void **state)
 	ctl_client_close(c);
 }
 
+/* The server shares this process' descriptors. A client that it has none for waits, and nobody turns in circles for it. */
+static void without_descriptors_clients_wait(void **state)
+{
+	struct rlimit limit, low;
+	struct ctl_client *c = connect_client();
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	json_int_t turns;
+
+	(void)state;
+	wait_for_count(c, "clients", 1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	low = limit;
+	low.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	strcpy(address.sun_path, path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	turns = count_of(c, "turns");
+	poll(NULL, 0, 300);
+	turns = count_of(c, "turns") - turns;
+	assert_int_equal(count_of(c, "clients"), 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(turns < 100);
+	wait_for_count(c, "clients", 2);
+	close(fd);
+	ctl_client_close(c);
+}
+
 static void the_socket_is_what_was_asked_for(void **state)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -619,6 +676,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_call_is_answered),
 		cmocka_unit_test(a_failure_says_why),
+		cmocka_unit_test(an_answer_quotes_any_name),
 		cmocka_unit_test(describe_lists_everything),
 		cmocka_unit_test(rubbish_is_refused_and_survived),
 		cmocka_unit_test(deep_nesting_is_refused),
@@ -630,6 +688,7 @@ int main(void)
 		cmocka_unit_test(a_slow_reader_loses_events),
 		cmocka_unit_test(a_client_that_never_reads_is_held_off),
 		cmocka_unit_test(clients_are_limited),
+		cmocka_unit_test(without_descriptors_clients_wait),
 		cmocka_unit_test(the_socket_is_what_was_asked_for),
 	};
 
