@@ -61,7 +61,7 @@ static bool paused(const struct ctl_connection *c)
 /* Asks the event loop for what can be done now. */
 static void watch(struct ctl_connection *c)
 {
-	uint32_t events = (paused(c) ? 0 : EPOLLIN) | (backlog(c) ? EPOLLOUT : 0);
+	uint32_t events = (paused(c) || c->half ? 0 : EPOLLIN) | (backlog(c) ? EPOLLOUT : 0);
 
 	if (c->fd >= 0)
 		sd_event_source_set_io_events(c->source, events);
@@ -156,6 +156,11 @@ static void take_lines(struct ctl_connection *c)
 	memmove(c->in, c->in + start, c->in_used);
 }
 
+static bool over(const struct ctl_connection *c)
+{
+	return backlog(c) == 0 && (c->ending || (c->half && c->n_calls == 0));
+}
+
 void connection_work(struct ctl_connection *c)
 {
 	if (c->busy)
@@ -169,13 +174,13 @@ void connection_work(struct ctl_connection *c)
 	c->busy = false;
 	if (c->fd < 0)
 		connection_free(c);
-	else if (c->ending && backlog(c) == 0)
+	else if (over(c))
 		connection_close(c);
 	else
 		watch(c);
 }
 
-/* 0: nothing more; -errno: gone. */
+/* -errno: gone. */
 static int read_some(struct ctl_connection *c)
 {
 	ssize_t n;
@@ -186,7 +191,7 @@ static int read_some(struct ctl_connection *c)
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (n == 0)
-		return -ECONNRESET;
+		c->half = true;
 	c->in_used += (size_t)n;
 	c->in[c->in_used] = '\0';
 	return 0;
@@ -203,7 +208,8 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *user
 		r = flush(c);
 	if (r == 0 && events & EPOLLIN)
 		r = read_some(c);
-	else if (r == 0 && events & (EPOLLHUP | EPOLLERR))
+	/* What it sent before it went counts; whoever has gone, and not just ended his questions, gets no answers. */
+	if (r == 0 && events & (EPOLLHUP | EPOLLERR) && (c->half || !(events & EPOLLIN)))
 		r = -ECONNRESET;
 	if (r < 0)
 		connection_close(c);

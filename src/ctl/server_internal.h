@@ -46,6 +46,7 @@ struct ctl_connection {
 	unsigned n_calls;
 	bool busy;     /* in connection_work() */
 	bool ending;   /* close once everything is sent */
+	bool half;     /* the client sends no more; it is still there to be answered */
 	json_t *topics; /* events subscribed to, as an object's keys; NULL: none */
 	uint64_t events_lost;
 };

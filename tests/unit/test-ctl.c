@@ -482,6 +482,35 @@ static void answers_may_come_later(void **state)
 	ctl_client_close(c);
 }
 
+/* `printf ... | nc -U`: all questions, and the end of them, before the first answer. */
+static void a_client_may_end_its_questions(void **state)
+{
+	static const char later[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"test.later\"}\n",
+			  now[] = "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"test.echo\"}\n";
+	struct ctl_client *c = connect_client();
+	int fd = connect_raw();
+	char end;
+
+	(void)state;
+	for (unsigned i = 0; i < CTL_CALLS_MAX; i++)
+		send_text(fd, later, strlen(later));
+	/* Read only when one of those is answered. */
+	send_text(fd, now, strlen(now));
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	wait_for_count(c, "kept", CTL_CALLS_MAX);
+	json_decref(call(c, "test.release", NULL));
+	for (unsigned i = 0; i <= CTL_CALLS_MAX; i++) {
+		char *line = receive_line(fd);
+
+		assert_non_null(line);
+		free(line);
+	}
+	assert_int_equal(read(fd, &end, 1), 0);
+	close(fd);
+	wait_for_count(c, "clients", 1);
+	ctl_client_close(c);
+}
+
 static void a_client_may_leave_before_its_answer(void **state)
 {
 	struct ctl_client *c = connect_client();
@@ -683,6 +712,7 @@ int main(void)
 		cmocka_unit_test(bytes_may_come_one_by_one),
 		cmocka_unit_test(a_message_has_a_longest_length),
 		cmocka_unit_test(answers_may_come_later),
+		cmocka_unit_test(a_client_may_end_its_questions),
 		cmocka_unit_test(a_client_may_leave_before_its_answer),
 		cmocka_unit_test(events_come_to_those_who_want_them),
 		cmocka_unit_test(a_slow_reader_loses_events),
