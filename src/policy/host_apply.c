@@ -3,7 +3,7 @@
  * From one policy to the next.
  *
  *   prepare  make every new pool, hand out promises, open every new disk's image, bind new sockets that no outgoing disk has,
- *            grow images. Anything that fails here undoes what was done: nothing has changed.
+ *            grow images, look whether others can shrink. Anything that fails here undoes what was done: nothing has changed.
  *   commit   end outgoing disks, shrink images, tell guests of new sizes, serve what could not be bound before, end empty
  *            pools.
  *
@@ -130,13 +130,26 @@ static int make_disks(struct host_change *c)
 	return 0;
 }
 
-/* An image that was there may be larger than its policy says; it is cut only when the policy's size has changed. */
+/*
+ * An image that was there may be larger than its policy says; it is cut only when the policy's size has changed. One that is
+ * smaller grows, also if its policy was changed while no daemon ran; what is only read stays as it is then. As when it was
+ * opened, a disk has whole blocks.
+ */
 static uint64_t size_wanted(const struct host_change *c, const struct host_disk *d)
 {
-	uint64_t now = load_relaxed(&d->store->size_bytes), will = host_spec_find(c->policy, d->vm, d->name)->size_bytes;
-	bool changed = will != host_spec_find(c->host->policy, d->vm, d->name)->size_bytes;
+	const struct policy_disk *was = host_spec_find(c->host->policy, d->vm, d->name);
+	const struct policy_disk *spec = host_spec_find(c->policy, d->vm, d->name);
+	uint64_t now = load_relaxed(&d->store->size_bytes), will = spec->size_bytes - spec->size_bytes % d->store->limits.block_size;
 
-	return will > now || (will && changed) ? will : now;
+	if (was && will && spec->size_bytes != was->size_bytes)
+		return will;
+	return will > now && !d->store->read_only ? will : now;
+}
+
+static void resize_failed(struct host_change *c, const struct host_disk *d, uint64_t size_bytes, int err)
+{
+	host_error_set(&c->error, err, "disk %s/%s: resizing to %llu bytes: %s", d->vm, d->name, (unsigned long long)size_bytes,
+		       strerror(-err));
 }
 
 static bool resize_store(struct host_change *c, struct host_disk *d, uint64_t size_bytes)
@@ -144,26 +157,32 @@ static bool resize_store(struct host_change *c, struct host_disk *d, uint64_t si
 	int err = store_disk_resize(d->store, size_bytes);
 
 	if (err < 0)
-		host_error_set(&c->error, err, "disk %s/%s: resizing to %llu bytes: %s", d->vm, d->name,
-			       (unsigned long long)size_bytes, strerror(-err));
+		resize_failed(c, d, size_bytes, err);
 	return err == 0;
 }
 
-/* No guest sees it before commit; and unlike shrinking it can be taken back. */
-static int grow_disks(struct host_change *c)
+/* Part of the new policy: of those that are not, another policy says the size. */
+static bool will_run(const struct host_change *c, const struct host_disk *d)
+{
+	return d->fresh || (!d->removing && host_disk_stays(d, c->policy));
+}
+
+/* No guest sees it before commit. Unlike shrinking it can be taken back; so of that, only whether it can be done. */
+static void grow_disks(struct host_change *c)
 {
 	struct host_disk *d;
 
 	list_for_each(d, &c->host->disks, node) {
-		uint64_t now = load_relaxed(&d->store->size_bytes);
+		uint64_t now = load_relaxed(&d->store->size_bytes), wanted = will_run(c, d) ? size_wanted(c, d) : now;
+		int err = wanted < now ? store_disk_may_resize(d->store, wanted) : 0;
 
-		if (d->fresh || d->removing || !host_disk_stays(d, c->policy) || size_wanted(c, d) <= now)
-			continue;
-		if (!resize_store(c, d, size_wanted(c, d)))
-			return c->error.err;
-		d->grown_from_bytes = now;
+		if (err < 0)
+			resize_failed(c, d, wanted, err);
+		else if (wanted > now && resize_store(c, d, wanted))
+			d->grown_from_bytes = now;
+		if (c->error.err < 0)
+			return;
 	}
-	return 0;
 }
 
 /* VMs that have a disk on the pool in one policy and none in the other. */
@@ -279,17 +298,6 @@ static void serve_late(struct host_change *c)
 	}
 }
 
-static void outgoing_gone(struct host_change *c)
-{
-	struct policy *was = c->host->policy;
-
-	serve_late(c);
-	clear_away(c, was);
-	c->host->policy = c->policy;
-	policy_free(was);
-	wait_over(c);
-}
-
 static void resize_disk(struct host_change *c, struct host_disk *d)
 {
 	uint64_t wanted = size_wanted(c, d);
@@ -301,6 +309,22 @@ static void resize_disk(struct host_change *c, struct host_disk *d)
 	blk_disk_resized(d->blk);
 	if (d->server && vhost_server_session(d->server))
 		vhost_session_config_changed(vhost_server_session(d->server));
+}
+
+static void outgoing_gone(struct host_change *c)
+{
+	struct policy *was = c->host->policy;
+	struct host_disk *d;
+
+	/* Nobody writes any more where an image made anew is cut. */
+	list_for_each(d, &c->host->disks, node)
+		if (d->fresh)
+			resize_disk(c, d);
+	serve_late(c);
+	clear_away(c, was);
+	c->host->policy = c->policy;
+	policy_free(was);
+	wait_over(c);
 }
 
 static void commit(struct host_change *c)
@@ -324,6 +348,15 @@ static void commit(struct host_change *c)
 	wait_over(c);
 }
 
+/* Promises may have been refused meanwhile. */
+static void prepared(struct host_change *c)
+{
+	if (c->error.err < 0)
+		undo(c);
+	else
+		commit(c);
+}
+
 static void prepare(struct host_change *c)
 {
 	int err = host_check_change(c->host, c->policy, &c->error);
@@ -337,10 +370,9 @@ static void prepare(struct host_change *c)
 	/* Promises first: a front-end may be there the moment its socket is. */
 	c->waits = 1;
 	hand_out_promises(c);
-	err = make_disks(c);
-	if (err == 0)
-		err = grow_disks(c);
-	c->next = err < 0 ? undo : commit;
+	if (make_disks(c) == 0)
+		grow_disks(c);
+	c->next = prepared;
 	wait_over(c);
 }
 

@@ -104,13 +104,20 @@ void store_disk_close(struct store_disk *d)
 	free(d);
 }
 
-int store_disk_resize(struct store_disk *d, uint64_t size_bytes)
+int store_disk_may_resize(const struct store_disk *d, uint64_t size_bytes)
 {
-	if (size_bytes == 0 || size_bytes % STORE_SECTOR)
+	if (size_bytes == 0 || size_bytes % max_u64(d->limits.block_size, STORE_SECTOR))
 		return -EINVAL;
 	if (d->read_only)
 		return -EROFS;
-	return d->pool->ops->disk_resize ? d->pool->ops->disk_resize(d, size_bytes) : -EOPNOTSUPP;
+	return d->pool->ops->disk_resize ? 0 : -EOPNOTSUPP;
+}
+
+int store_disk_resize(struct store_disk *d, uint64_t size_bytes)
+{
+	int r = store_disk_may_resize(d, size_bytes);
+
+	return r < 0 ? r : d->pool->ops->disk_resize(d, size_bytes);
 }
 
 int store_disk_lock(struct store_disk *d)

@@ -126,6 +126,8 @@ int store_pool_create(const struct store_pool_options *options, struct store_poo
 void store_pool_destroy(struct store_pool *p);
 int store_disk_open(struct store_pool *p, const struct store_disk_options *options, struct store_disk **ret);
 void store_disk_close(struct store_disk *d);
+/* 0, or what keeps the disk from ever having that size: -EINVAL (its blocks), -EROFS, -EOPNOTSUPP. */
+int store_disk_may_resize(const struct store_disk *d, uint64_t size_bytes);
 int store_disk_resize(struct store_disk *d, uint64_t size_bytes);
 int store_disk_lock(struct store_disk *d);
 void store_disk_unlock(struct store_disk *d);

@@ -104,6 +104,104 @@ static void a_size_that_fails_changes_none(void **state)
 	host_run_stop(&run);
 }
 
+/* The first disk can grow, the last can be made; the second is only read, and would be cut once there is no way back. */
+static void a_size_that_cannot_shrink_changes_none(void **state)
+{
+	struct host_run run;
+	uint64_t sizes[2];
+
+	(void)state;
+	host_run_start(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: d, pool: ram, size: 8MiB },\n"
+			     "  { name: e, pool: ram, size: 8MiB, read_only: on } ] } }\n");
+	host_run_apply(&run, "pools: { ram: { type: ram } }\n"
+			     "vms: { a: { disks: [ { name: d, pool: ram, size: 16MiB },\n"
+			     "  { name: e, pool: ram, size: 4MiB, read_only: on }, { name: f, pool: ram, size: 4MiB } ] } }\n");
+	assert_int_equal(run.error.err, -EROFS);
+	host_run_do(&run, size_now, sizes);
+	assert_int_equal(sizes[0], 8 * MIB);
+	assert_int_equal(sizes[1], 8 * MIB);
+	assert_null(host_disk_find(run.host, "a", "f"));
+	host_run_stop(&run);
+}
+
+/* Not one new queue's disk is attached to what its policy said before. */
+static void a_disk_made_anew_has_its_new_size(void **state)
+{
+	char folder[] = "/tmp/fairlead-test-XXXXXX", policy[512], command[64];
+	static const unsigned mib[] = { 4, 8, 2 };
+	struct host_run run;
+	uint64_t sizes[2];
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(mib); i++) {
+		unsigned at = i % ARRAY_SIZE(mib);
+
+		snprintf(policy, sizeof(policy), "pools: { files: { type: file, directory: %s } }\n"
+			 "vms: { a: { disks: [ { name: d, pool: files, queues: %u, size: %uMiB },\n"
+			 "  { name: e, pool: files, image: d2.raw, size: 1MiB } ] } }\n",
+			 folder, i + 1, mib[at]);
+		if (i == 0)
+			host_run_start(&run, policy);
+		else
+			host_run_apply(&run, policy);
+		assert_int_equal(run.error.err, 0);
+		host_run_do(&run, size_now, sizes);
+		assert_int_equal(sizes[0], mib[at] * MIB);
+	}
+	host_run_stop(&run);
+	/* And when the policy changed between two daemons: it grows, and is not cut. */
+	for (unsigned i = 0; i < ARRAY_SIZE(mib); i++) {
+		snprintf(policy, sizeof(policy), "pools: { files: { type: file, directory: %s } }\n"
+			 "vms: { a: { disks: [ { name: d, pool: files, size: %uMiB },\n"
+			 "  { name: e, pool: files, image: d2.raw, size: 2MiB, read_only: on } ] } }\n",
+			 folder, mib[i]);
+		host_run_start(&run, policy);
+		host_run_do(&run, size_now, sizes);
+		assert_int_equal(sizes[0], (i == 0 ? 4 : 8) * MIB);
+		assert_int_equal(sizes[1], MIB);
+		host_run_apply(&run, policy);
+		assert_int_equal(run.error.err, 0);
+		host_run_stop(&run);
+	}
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
+/* --- promises --- */
+
+static void shares_now(struct host_run *r, void *arg)
+{
+	struct host_error none = { 0 };
+
+	*(uint64_t *)arg = r->host->policy->vms[0].promise.shares;
+	host_run_done(r, &none);
+}
+
+/* Slices keep the names of a VM's classes for good, and have room for a number of them. */
+static void promises_that_are_refused_change_nothing(void **state)
+{
+	uint64_t shares, applied = 1;
+	struct host_run run;
+	char policy[320];
+
+	(void)state;
+	host_run_start(&run, "pools: { ram: { type: ram, slo: on, schedule: sliced, capacity: { iops: 100k } } }\n"
+			     "vms: { a: { shares: 1, disks: [ { name: d, pool: ram, size: 1MiB } ] } }\n");
+	for (uint64_t i = 2; i < 200 && run.error.err == 0; i++) {
+		snprintf(policy, sizeof(policy), "pools: { ram: { type: ram, slo: on, schedule: sliced, capacity: { iops: 100k } } }\nclasses: { c%llu: { shares: 7 } }\n"
+			 "vms: { a: { shares: %llu, disks: [ { name: d, pool: ram, size: 1MiB } ] } }\n",
+			 (unsigned long long)i, (unsigned long long)i);
+		host_run_apply(&run, policy);
+		if (run.error.err == 0)
+			applied = i;
+	}
+	host_run_do(&run, shares_now, &shares);
+	assert_int_equal(shares, applied);
+	host_run_stop(&run);
+}
+
 /* An image that was there may be larger than the policy says: what is past that is somebody's data. */
 static void an_image_is_not_cut_unasked(void **state)
 {
@@ -159,6 +257,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(disks_of_one_name_are_each_vms_own),
 		cmocka_unit_test(a_size_that_fails_changes_none),
+		cmocka_unit_test(a_size_that_cannot_shrink_changes_none),
+		cmocka_unit_test(a_disk_made_anew_has_its_new_size),
+		cmocka_unit_test(promises_that_are_refused_change_nothing),
 		cmocka_unit_test(an_image_is_not_cut_unasked),
 		cmocka_unit_test(a_disk_in_memory_says_what_cannot_change),
 	};
