@@ -14,8 +14,6 @@
 /* Linux takes seg_max for its scatter lists; header and status come on top and make VIRTQUEUE_CHAIN_MAX. */
 #define SEG_MAX 126u
 #define SIZE_MAX_BYTES (1u << 20)
-/* One range of a discard: 2 GiB, so that a store's work for one request stays bounded. */
-#define RANGE_SECTORS_MAX (1u << 22)
 
 static struct blk_disk *disk_of(struct vhost_device *v)
 {
@@ -444,12 +442,12 @@ static void set_config(struct blk_disk *d)
 	c->wce = 1;
 	c->num_queues = (uint16_t)d->queues_max;
 	if (d->geometry.discard) {
-		c->max_discard_sectors = RANGE_SECTORS_MAX;
+		c->max_discard_sectors = BLK_RANGE_SECTORS_MAX;
 		c->max_discard_seg = BLK_RANGES_MAX;
 		c->discard_sector_alignment = block / STORE_SECTOR;
 	}
 	if (d->geometry.write_zeroes) {
-		c->max_write_zeroes_sectors = RANGE_SECTORS_MAX;
+		c->max_write_zeroes_sectors = BLK_RANGE_SECTORS_MAX;
 		c->max_write_zeroes_seg = BLK_RANGES_MAX;
 		c->write_zeroes_may_unmap = 1;
 	}

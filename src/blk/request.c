@@ -255,7 +255,7 @@ static int translate_range(struct blk_request *r, struct store_io *io, const str
 	/* Only write-zeroes has a flag, and only this one (VIRTIO 1.2, 5.2.6.2). */
 	if (range.flags & ~(discard ? 0u : (uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
 		return -EOPNOTSUPP;
-	if (range.num_sectors == 0 || !range_fits(g, range.sector, range.num_sectors))
+	if (range.num_sectors == 0 || range.num_sectors > BLK_RANGE_SECTORS_MAX || !range_fits(g, range.sector, range.num_sectors))
 		return -EIO;
 	io->op = discard ? STORE_DISCARD : STORE_WRITE_ZEROES;
 	io->flags = !discard && range.flags ? STORE_UNMAP : 0;
@@ -271,7 +271,7 @@ uint64_t blk_request_range_bytes(const struct blk_request *r, const struct memma
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < r->ranges; i++)
-		if (read_range(r, map, i, &range) == 0)
+		if (read_range(r, map, i, &range) == 0 && range.num_sectors <= BLK_RANGE_SECTORS_MAX)
 			bytes += (uint64_t)range.num_sectors * STORE_SECTOR;
 	return bytes;
 }

@@ -21,6 +21,8 @@ struct slo_flow;
 #define BLK_IOV_MAX (VIRTQUEUE_CHAIN_MAX + 14)
 /* Ranges in one discard or write-zeroes request, as told in config space. */
 #define BLK_RANGES_MAX 16u
+/* Each of at most 2 GiB, so that a store's work for one request, which an end has to wait for, stays bounded. */
+#define BLK_RANGE_SECTORS_MAX (1u << 22)
 #define BLK_SERIAL_BYTES 20u
 
 enum blk_count { BLK_COUNT_READ, BLK_COUNT_WRITE, BLK_COUNT_FLUSH, BLK_COUNT_DISCARD, BLK_COUNT_ZEROES, BLK_COUNT_ID,

@@ -452,6 +452,29 @@ static void flushes_now(struct host_run *r, void *arg)
 	host_run_done(r, &none);
 }
 
+/* What config space says that a range may have, and not one sector more: it would be work without a bound. */
+static void test_range_limits(void **state)
+{
+	static const uint32_t types[] = { VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES };
+	struct disk_options large = { UINT64_C(8) << 40, "type: \"null\"", "" };
+	struct virtio_blk_discard_write_zeroes *range;
+	struct frontend *f;
+
+	host_begin(&large);
+	f = attached(&usual);
+	range = frontend_alloc(f, BLOCK);
+	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+		range[0] = range[1] = (struct virtio_blk_discard_write_zeroes){ .num_sectors = BLK_RANGE_SECTORS_MAX };
+		assert_int_equal(run(f, types[i], 0, range, 2 * sizeof(*range)), VIRTIO_BLK_S_OK);
+		range[1].num_sectors++;
+		assert_int_equal(run(f, types[i], 0, range, 2 * sizeof(*range)), VIRTIO_BLK_S_IOERR);
+		range[1].num_sectors = UINT32_MAX;
+		assert_int_equal(run(f, types[i], 0, range, 2 * sizeof(*range)), VIRTIO_BLK_S_IOERR);
+	}
+	frontend_destroy(f);
+	host_finish();
+}
+
 /* Without a write cache zeroes are durable when they are answered, like data; one flush serves all ranges. */
 static void zeroes_are_written_through(struct frontend *f)
 {
@@ -591,6 +614,7 @@ int main(void)
 		cmocka_unit_test(test_reconnecting_under_load),
 		cmocka_unit_test(test_disk_goes_under_load),
 		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_range_limits),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_config_and_cache_mode),
 		cmocka_unit_test(test_resize),
