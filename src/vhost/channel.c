@@ -10,6 +10,7 @@
 #include "vhost/session_internal.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 void vhost_channel_init(struct vhost_channel *c)
 {
@@ -85,16 +86,28 @@ static int channel_readable(sd_event_source *source, int fd, uint32_t revents, v
 	return 0;
 }
 
+/* What else can be polled may be ready for ever with nothing to be received. */
+static bool is_local_stream(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t length = sizeof(int);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
 int vhost_set_backend_req_fd(struct vhost_session *s, struct vhost_message *m)
 {
 	struct vhost_channel *c = &s->channel;
 
+	int r;
+
 	vhost_channel_close(c);
+	if (!is_local_stream(m->fd[0]))
+		return vhost_session_refuse(s, -EBADF, "not a local stream socket");
 	c->socket = take_fd(&m->fd[0]);
-	/* Fails on what cannot be polled: a file, for one. */
-	if (sd_event_add_io(s->event, &c->source, c->socket, EPOLLIN, channel_readable, s) < 0) {
+	r = sd_event_add_io(s->event, &c->source, c->socket, EPOLLIN, channel_readable, s);
+	if (r < 0)
 		vhost_channel_close(c);
-		return vhost_session_refuse(s, -EBADF, "not a socket");
-	}
-	return 0;
+	return r;
 }

@@ -50,7 +50,7 @@ static void malformed_messages_end_the_session(void **state)
 		{ VHOST_GET_INFLIGHT_FD, 1, 24, 1, "too many" },
 		{ VHOST_GET_INFLIGHT_FD, 1, 19, 0, "wrong size" },
 		{ VHOST_SET_BACKEND_REQ_FD, 1, 0, 0, "without" },
-		{ VHOST_SET_BACKEND_REQ_FD, 1, 0, 1, "not a socket" },
+		{ VHOST_SET_BACKEND_REQ_FD, 1, 0, 1, "not a local stream socket" },
 		{ VHOST_SET_VRING_KICK, 1, 8, 0, "SET_VRING_KICK refused: queue 1: 0 file descriptors" },
 		{ VHOST_SET_VRING_KICK, 1, 8, 1, "not an eventfd" },
 		{ VHOST_SET_VRING_CALL, 1, 8, 1, "not an eventfd" },
@@ -81,6 +81,26 @@ static void malformed_messages_end_the_session(void **state)
 		loop_settle(c.event);
 		assert_null(session);
 		end(&c, bad[i].reason);
+	}
+}
+
+/* A socket whose error queue is full stays ready for ever, and there is nothing to be received. */
+static void only_local_streams_are_channels(void **state)
+{
+	static const struct {
+		int domain, type;
+	} kinds[] = { { AF_INET, SOCK_DGRAM }, { AF_INET, SOCK_STREAM }, { AF_UNIX, SOCK_DGRAM }, { AF_UNIX, SOCK_SEQPACKET } };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		int fd = socket(kinds[i].domain, kinds[i].type | SOCK_CLOEXEC, 0);
+		struct client c;
+
+		assert_true(fd >= 0);
+		begin(&c, 0);
+		client_send(&c, VHOST_SET_BACKEND_REQ_FD, NULL, 0, &fd, 1);
+		loop_settle(c.event);
+		end(&c, "not a local stream socket");
+		close(fd);
 	}
 }
 
@@ -175,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(malformed_messages_end_the_session),
+		cmocka_unit_test(only_local_streams_are_channels),
 		cmocka_unit_test(unnegotiated_messages_end_the_session),
 		cmocka_unit_test(wrong_contents_are_refused),
 		cmocka_unit_test(messages_in_pieces),
