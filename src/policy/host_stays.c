@@ -81,10 +81,11 @@ static int check_daemon(const struct host *h, const struct policy *next, struct 
 	if (!h->policy || next->n_pools + next->n_vms == 0)
 		return 0;
 	a = &h->policy->daemon;
-	if (!same_text(a->control, b->control) || a->workers.n != b->workers.n || a->poll != b->poll ||
+	if (!same_text(a->control, b->control) || !same_text(a->socket_group, b->socket_group) ||
+	    a->socket_mode != b->socket_mode || a->workers.n != b->workers.n || a->poll != b->poll ||
 	    a->poll_idle_ns != b->poll_idle_ns ||
 	    (a->workers.n && memcmp(a->workers.cpu, b->workers.cpu, a->workers.n * sizeof(*a->workers.cpu)) != 0)) {
-		host_error_set(e, -EBUSY, "daemon: control, workers and polling need a restart of fairleadd");
+		host_error_set(e, -EBUSY, "daemon: control, socket_group, socket_mode, workers and polling need a restart of fairleadd");
 		return -EBUSY;
 	}
 	return 0;

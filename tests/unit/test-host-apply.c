@@ -60,6 +60,29 @@ static void disks_of_one_name_are_each_vms_own(void **state)
 	host_run_stop(&run);
 }
 
+/* Sockets that are there keep their mode: to say that they have the new one would be a promise of who may connect. */
+static void what_needs_a_restart_is_refused(void **state)
+{
+	static const char text[] = "pools: { ram: { type: ram } }\nvms: { a: { disks: [ { name: d, pool: ram, size: 1MiB } ] } }\n";
+	struct host_run run;
+	struct policy *p;
+
+	(void)state;
+	host_run_start(&run, text);
+	p = host_run_policy(&run, text);
+	p->daemon.socket_mode = 0600;
+	host_run_do(&run, host_run_apply_now, p);
+	assert_int_equal(run.error.err, -EBUSY);
+	assert_non_null(strstr(run.error.text, "socket_mode"));
+	p = host_run_policy(&run, text);
+	p->daemon.socket_group = strdup("nobody");
+	host_run_do(&run, host_run_apply_now, p);
+	assert_int_equal(run.error.err, -EBUSY);
+	host_run_apply(&run, text);
+	assert_int_equal(run.error.err, 0);
+	host_run_stop(&run);
+}
+
 /* --- sizes --- */
 
 static void size_now(struct host_run *r, void *arg)
@@ -256,6 +279,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(disks_of_one_name_are_each_vms_own),
+		cmocka_unit_test(what_needs_a_restart_is_refused),
 		cmocka_unit_test(a_size_that_fails_changes_none),
 		cmocka_unit_test(a_size_that_cannot_shrink_changes_none),
 		cmocka_unit_test(a_disk_made_anew_has_its_new_size),
