@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Changing the policy that runs: load, check, apply, and only then make it last. Control thread.
+ *
+ * What disk.* and slo.* change, they change in what runs: files that were applied from elsewhere, or that somebody is editing,
+ * are not read again for it.
  */
 #include "ctl/commands.h"
 
@@ -13,6 +16,8 @@ struct change {
 	struct ctl_context *context;
 	struct ctl_call *call;	/* NULL: SIGHUP */
 	struct policy_overlay *overlay; /* becomes the one that runs; NULL: stays */
+	struct policy_source *sources;	/* become those that run */
+	size_t n_sources;
 	json_t *changes;
 	host_done done;
 	void *arg;
@@ -140,21 +145,36 @@ static int add_overlay(const struct ctl_context *c, const struct policy_overlay 
 	return 0;
 }
 
-static int load(struct ctl_context *c, struct policy_source *s, size_t n, const struct policy_overlay *overlay,
-		struct policy **ret, struct policy_diagnostics *diag)
+/* Has ch->sources, with what is on top of them, loaded. */
+static int load(struct change *ch, struct policy **ret, struct policy_diagnostics *diag)
 {
-	int err = s ? 0 : c->config ? policy_sources_find(c->config, &s, &n) : -EOPNOTSUPP;
+	struct ctl_context *c = ch->context;
+	int err = 0;
 
+	if (!ch->sources && ch->overlay && c->sources) {
+		err = policy_sources_copy(c->sources, c->n_sources, &ch->sources);
+		ch->n_sources = err == 0 ? c->n_sources : 0;
+	} else if (!ch->sources) {
+		err = c->config ? policy_sources_find(c->config, &ch->sources, &ch->n_sources) : -EOPNOTSUPP;
+	}
+	policy_sources_read(ch->sources, ch->n_sources);
 	if (err == 0)
-		err = add_overlay(c, overlay ? overlay : c->overlay, &s, &n);
-	if (err == 0)
-		err = policy_load_sources(s, n, ret, diag);
-	policy_sources_free(s, n);
-	return err;
+		err = add_overlay(c, ch->overlay ? ch->overlay : c->overlay, &ch->sources, &ch->n_sources);
+	return err < 0 ? err : policy_load_sources(ch->sources, ch->n_sources, ret, diag);
+}
+
+/* NULL: nothing but warnings. */
+static const struct policy_diagnostic *first_error(const struct policy_diagnostics *diag)
+{
+	for (size_t i = 0; i < diag->n; i++)
+		if (diag->d[i].severity == POLICY_ERROR)
+			return &diag->d[i];
+	return NULL;
 }
 
 static void fail_load(struct ctl_call *call, int err, const struct policy_diagnostics *diag)
 {
+	const struct policy_diagnostic *wrong = first_error(diag);
 	const char *first = "";
 
 	if (err == -EOPNOTSUPP) {
@@ -162,22 +182,37 @@ static void fail_load(struct ctl_call *call, int err, const struct policy_diagno
 			 "this daemon serves one disk without a policy");
 		return;
 	}
-	for (size_t i = 0; i < diag->n && !*first; i++)
-		if (diag->d[i].severity == POLICY_ERROR)
-			first = diag->d[i].message;
+	if (wrong)
+		first = wrong->message;
 	ctl_fail_data(call, CTL_ERROR_POLICY, json_pack("{s:o}", "diagnostics", diagnostics_json(diag)), NULL,
 		      "the policy is refused: %s", *first ? first : strerror(-err));
 }
 
-int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *s, size_t n,
-		const struct policy_overlay *overlay, struct policy **ret)
+/* Failing tells the call. */
+static int load_for_call(struct change *ch, struct policy **ret)
 {
 	struct policy_diagnostics diag = { 0 };
-	int err = load(c, s, n, overlay, ret, &diag);
+	int err = load(ch, ret, &diag);
 
 	if (err < 0)
-		fail_load(call, err, &diag);
+		fail_load(ch->call, err, &diag);
 	policy_diagnostics_fini(&diag);
+	return err;
+}
+
+static void change_fini(struct change *ch)
+{
+	json_decref(ch->changes);
+	policy_overlay_free(ch->overlay);
+	policy_sources_free(ch->sources, ch->n_sources);
+}
+
+int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *s, size_t n, struct policy **ret)
+{
+	struct change ch = { .context = c, .call = call, .sources = s, .n_sources = n };
+	int err = load_for_call(&ch, ret);
+
+	change_fini(&ch);
 	return err;
 }
 
@@ -249,59 +284,74 @@ static void keep_overlay(struct change *ch, struct host_error *error)
 	}
 }
 
+static void keep_sources(struct change *ch)
+{
+	struct ctl_context *c = ch->context;
+
+	policy_sources_free(c->sources, c->n_sources);
+	c->sources = ch->sources;
+	c->n_sources = ch->n_sources;
+	ch->sources = NULL;
+	ch->n_sources = 0;
+}
+
 static void applied(void *arg, const struct host_error *error)
 {
 	struct change *ch = arg;
 	struct ctl_context *c = ch->context;
 	struct host_error e = *error;
 
-	if (e.err == 0)
+	if (e.err == 0) {
+		keep_sources(ch);
 		keep_overlay(ch, &e);
+	}
 	if (ch->done)
 		ch->done(ch->arg, &e);
 	if (ch->call && e.err == 0)
 		ctl_reply(ch->call, json_pack("{s:O}", "changes", ch->changes));
 	else if (ch->call)
 		ctl_fail(ch->call, e.err == -EBUSY ? CTL_ERROR_BUSY : CTL_ERROR_FAILED, NULL, "%s", e.text);
-	json_decref(ch->changes);
-	policy_overlay_free(ch->overlay);
+	change_fini(ch);
 	free(ch);
 	change_over(c);
 }
 
-static void start(struct ctl_context *c, struct ctl_call *call, struct policy *p, struct policy_overlay *overlay,
-		  host_done done, void *arg)
+/* Takes what `what` holds. */
+static void start(struct change *what, struct policy *p)
 {
-	struct change *ch = calloc(1, sizeof(*ch));
+	struct change *ch = malloc(sizeof(*ch));
 	struct host_error none = { .err = -ENOMEM, .text = "out of memory" };
 
 	if (!ch) {
 		policy_free(p);
-		policy_overlay_free(overlay);
-		if (call)
-			ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "%s", none.text);
+		change_fini(what);
+		if (what->call)
+			ctl_fail(what->call, CTL_ERROR_INTERNAL, NULL, "%s", none.text);
 		else
-			done(arg, &none);
+			what->done(what->arg, &none);
 		return;
 	}
-	c->changing = true;
-	*ch = (struct change){ c, call, overlay, change_list_json(c->host->policy, p), done, arg };
-	host_apply(c->host, p, applied, ch);
+	*ch = *what;
+	ch->context->changing = true;
+	ch->changes = change_list_json(ch->context->host->policy, p);
+	host_apply(ch->context->host, p, applied, ch);
 }
 
 void change_begin(struct ctl_context *c, struct ctl_call *call, struct policy_source *s, size_t n,
 		  struct policy_overlay *overlay)
 {
+	struct change ch = { .context = c, .call = call, .overlay = overlay, .sources = s, .n_sources = n };
 	struct policy *p;
 
-	if (change_load(c, call, s, n, overlay, &p) < 0)
-		policy_overlay_free(overlay);
+	if (load_for_call(&ch, &p) < 0)
+		change_fini(&ch);
 	else
-		start(c, call, p, overlay, NULL, NULL);
+		start(&ch, p);
 }
 
 void change_reload(struct ctl_context *c, host_done done, void *arg)
 {
+	struct change ch = { .context = c, .done = done, .arg = arg };
 	struct policy_diagnostics diag = { 0 };
 	struct host_error e = { 0 };
 	struct policy *p;
@@ -311,15 +361,17 @@ void change_reload(struct ctl_context *c, host_done done, void *arg)
 		if (e.err == 0)
 			return;
 	} else {
-		e.err = load(c, NULL, 0, NULL, &p, &diag);
+		e.err = load(&ch, &p, &diag);
 	}
 	if (e.err == 0) {
-		start(c, NULL, p, NULL, done, arg);
+		start(&ch, p);
 	} else {
-		char *text = diag.n ? policy_diagnostic_text(&diag.d[0]) : NULL;
+		const struct policy_diagnostic *wrong = first_error(&diag);
+		char *text = wrong ? policy_diagnostic_text(wrong) : NULL;
 
 		snprintf(e.text, sizeof(e.text), "%s", text ? text : strerror(-e.err));
 		free(text);
+		change_fini(&ch);
 		done(arg, &e);
 	}
 	policy_diagnostics_fini(&diag);

@@ -58,7 +58,7 @@ static int load(struct cosched_context *c, struct ctl_call *call, json_t *params
 		ctl_fail(call, CTL_ERROR_FAILED, NULL, "%s: %s", c->loading.overlay_path, strerror(-err));
 		return err;
 	}
-	return change_load(&c->loading, call, s, n, NULL, ret);
+	return change_load(&c->loading, call, s, n, ret);
 }
 
 static void apply(struct ctl_call *call, json_t *params, void *context)

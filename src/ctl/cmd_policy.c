@@ -51,7 +51,7 @@ static void diff(struct ctl_call *call, json_t *params, void *context)
 	struct policy *p;
 	size_t n;
 
-	if (ctl_sources_of(call, params, &s, &n) < 0 || change_load(c, call, s, n, NULL, &p) < 0)
+	if (ctl_sources_of(call, params, &s, &n) < 0 || change_load(c, call, s, n, &p) < 0)
 		return;
 	ctl_reply(call, json_pack("{s:o}", "changes", change_list_json(c->host->policy, p)));
 	policy_free(p);

@@ -40,7 +40,10 @@ int ctl_commands_init(struct ctl_context *c)
 void ctl_commands_fini(struct ctl_context *c)
 {
 	policy_overlay_free(c->overlay);
+	policy_sources_free(c->sources, c->n_sources);
 	free(c->overlay_path);
+	c->sources = NULL;
+	c->n_sources = 0;
 	c->overlay = NULL;
 	c->overlay_path = NULL;
 }

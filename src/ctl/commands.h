@@ -15,6 +15,8 @@ struct ctl_context {
 	const char *config;	  /* main file; NULL: no policy file (--blk-file), nothing can be changed for good */
 	char *overlay_path;	  /* conf.d/fairleadd.yaml beside it */
 	struct policy_overlay *overlay; /* as it runs */
+	struct policy_source *sources;	/* the other files, as they run; NULL: not known, they are read */
+	size_t n_sources;
 	uint64_t started_ns;
 	struct slo_watch *watch;  /* what was violated at the last look (slo_watch.c) */
 	/* change.c: one at a time, as each begins with the overlay that the one before leaves. */
@@ -47,15 +49,14 @@ int ctl_sources_of(struct ctl_call *call, json_t *params, struct policy_source *
 bool change_must_wait(struct ctl_context *c, struct ctl_call *call, json_t *params,
 		      void (*handler)(struct ctl_call *call, json_t *params, void *context));
 /*
- * Loads the sources (NULL: the daemon's own files) with `overlay` (taken; NULL: the one that runs) on top, applies the
- * result, and when that has succeeded writes the overlay and answers the call with what changed. On any failure nothing has
- * changed and the call is told why.
+ * Loads the sources (taken; NULL: those that run if there is an overlay to change, else the daemon's own files) with `overlay`
+ * (taken; NULL: the one that runs) on top, applies the result, and when that has succeeded writes the overlay and answers the
+ * call with what changed. On any failure nothing has changed and the call is told why.
  */
 void change_begin(struct ctl_context *c, struct ctl_call *call, struct policy_source *sources, size_t n,
 		  struct policy_overlay *overlay);
 /* The same without a call, for SIGHUP, in its turn: done gets a message for the log. */
 void change_reload(struct ctl_context *c, host_done done, void *arg);
 /* Only loads: a policy or the diagnostics as JSON in a failure of the call. */
-int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *sources, size_t n,
-		const struct policy_overlay *overlay, struct policy **ret);
+int change_load(struct ctl_context *c, struct ctl_call *call, struct policy_source *sources, size_t n, struct policy **ret);
 json_t *change_list_json(const struct policy *before, const struct policy *after);

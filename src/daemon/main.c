@@ -29,8 +29,10 @@ struct daemon {
 
 /* --- policy --- */
 
-static int load(const struct options *o, struct policy **ret)
+/* The files' texts go with the control socket's context, for changes to what runs. */
+static int load(struct daemon *d, struct policy **ret)
 {
+	const struct options *o = &d->options;
 	struct policy_diagnostics diag = { 0 };
 	struct policy_source *s = NULL;
 	size_t n = 0;
@@ -47,6 +49,7 @@ static int load(const struct options *o, struct policy **ret)
 	} else {
 		err = policy_sources_find(o->config, &s, &n);
 	}
+	policy_sources_read(s, n);
 	if (err == 0)
 		err = policy_load_sources(s, n, ret, &diag);
 	else
@@ -58,7 +61,8 @@ static int load(const struct options *o, struct policy **ret)
 		free(text);
 	}
 	policy_diagnostics_fini(&diag);
-	policy_sources_free(s, n);
+	d->ctl.sources = s;
+	d->ctl.n_sources = n;
 	return err;
 }
 
@@ -206,7 +210,7 @@ int main(int argc, char **argv)
 	options_parse(argc, argv, &d.options);
 	if (d.options.debug)
 		log_set_level(LOG_LEVEL_DEBUG);
-	if (load(&d.options, &policy) < 0)
+	if (load(&d, &policy) < 0)
 		return EX_CONFIG;
 	raise_file_limit();
 	err = sd_event_new(&d.event);

@@ -107,6 +107,41 @@ void policy_sources_free(struct policy_source *s, size_t n)
 	free(s);
 }
 
+void policy_sources_read(struct policy_source *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		size_t length;
+		char *text;
+
+		if (s[i].text || file_read(s[i].name, FILE_BYTES_MAX, &text, &length) < 0)
+			continue;
+		/* With a NUL in it, it is no text. */
+		if (strlen(text) == length)
+			s[i].text = text;
+		else
+			free(text);
+	}
+}
+
+int policy_sources_copy(const struct policy_source *s, size_t n, struct policy_source **ret)
+{
+	struct policy_source *copy = calloc(n + 1, sizeof(*copy));
+
+	for (size_t i = 0; copy && i < n; i++) {
+		copy[i] = (struct policy_source){ .name = strdup(s[i].name), .overlay = s[i].overlay };
+		if (s[i].text)
+			copy[i].text = strdup(s[i].text);
+		if (copy[i].name && (copy[i].text || !s[i].text))
+			continue;
+		policy_sources_free(copy, i + 1);
+		copy = NULL;
+	}
+	if (!copy)
+		return -ENOMEM;
+	*ret = copy;
+	return 0;
+}
+
 static int is_yaml(const struct dirent *e)
 {
 	const char *dot = strrchr(e->d_name, '.');

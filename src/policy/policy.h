@@ -251,6 +251,10 @@ struct policy_source {
 /* The main file and conf.d/ *.yaml beside it, by name. 0 or -errno; a missing conf.d is none. */
 int policy_sources_find(const char *main_file, struct policy_source **ret, size_t *ret_n);
 void policy_sources_free(struct policy_source *s, size_t n);
+/* Fills in the texts of files, to stay as they are now. One that cannot be read stays a file, for loading to say why. */
+void policy_sources_read(struct policy_source *s, size_t n);
+/* 0 or -ENOMEM. */
+int policy_sources_copy(const struct policy_source *s, size_t n, struct policy_source **ret);
 
 /*
  * Reads all sources as one policy: maps are merged by key, lists of disks and nics are joined, a value written twice is

@@ -7,6 +7,7 @@
 #include "ctl/commands.h"
 #include "host_run.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -126,6 +127,64 @@ static void changes_take_their_turn(void **state)
 	end(&rig);
 }
 
+static json_t *ask(const struct rig *rig, const char *method, json_t *params, int wanted)
+{
+	json_t *result = NULL, *error = NULL;
+	struct ctl_client *c;
+
+	assert_int_equal(ctl_client_connect(rig->socket, 60000, &c), 0);
+	assert_int_equal(ctl_client_call(c, method, params, &result, &error), wanted);
+	ctl_client_close(c);
+	return result ? result : error;
+}
+
+static void write_config(const struct rig *rig, const char *text)
+{
+	FILE *f = fopen(rig->config, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static json_t *disk_named(const char *name)
+{
+	return json_pack("{s:s, s:s, s:s, s:s}", "vm", "a", "name", name, "pool", "ram", "size", "1MiB");
+}
+
+/*
+ * A policy from elsewhere runs, and somebody is editing the daemon's files: a disk that comes takes no other away, and nothing
+ * that is half written runs. Whoever asks for the files gets them.
+ */
+static void a_change_is_one_of_what_runs(void **state)
+{
+	char text[512], applied[768];
+	struct rig rig;
+
+	(void)state;
+	begin(&rig);
+	snprintf(text, sizeof(text), "daemon: { control: %s, workers: [0, 1], state: %s }\n%s", rig.socket, rig.run.folder,
+		 pool_only);
+	snprintf(applied, sizeof(applied), "%svms: { a: { disks: [ { name: x, pool: ram, size: 1MiB }, { name: y, pool: ram, size: 1MiB } ] } }\n",
+		 text);
+	json_decref(ask(&rig, "policy.apply", json_pack("{s:[{s:s, s:s}]}", "sources", "name", "elsewhere", "text", applied), 0));
+	assert_int_equal(disks_of(&rig), 2);
+	write_config(&rig, "vms: { half");
+	json_decref(ask(&rig, "disk.add", disk_named("z"), 0));
+	assert_int_equal(disks_of(&rig), 3);
+	json_decref(ask(&rig, "slo.set", json_pack("{s:s, s:{s:i}}", "target", "a", "promise", "shares", 7), 0));
+	assert_int_equal(disks_of(&rig), 3);
+	json_decref(ask(&rig, "policy.apply", NULL, -EREMOTEIO));
+	assert_int_equal(disks_of(&rig), 3);
+	write_config(&rig, text);
+	json_decref(ask(&rig, "policy.apply", NULL, 0));
+	assert_int_equal(disks_of(&rig), 1);
+	json_decref(ask(&rig, "disk.remove", json_pack("{s:s, s:s}", "vm", "a", "name", "z"), 0));
+	json_decref(ask(&rig, "disk.add", disk_named("w"), 0));
+	assert_int_equal(disks_of(&rig), 1);
+	end(&rig);
+}
+
 /* The control socket closes with one change under way and others waiting: that one lasts, those do nothing. */
 static void the_end_comes_between_changes(void **state)
 {
@@ -160,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(changes_take_their_turn),
+		cmocka_unit_test(a_change_is_one_of_what_runs),
 		cmocka_unit_test(the_end_comes_between_changes),
 		cmocka_unit_test(the_end_stops_a_calibration),
 	};
