@@ -101,6 +101,16 @@ static void print_good(const json_t *counts, size_t warnings)
 	printf("; %zu warning%s\n", warnings, cli_plural(warnings));
 }
 
+/* Errors are counted also past the most that are kept. */
+static size_t count_warnings(const struct policy_diagnostics *diag)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < diag->n; i++)
+		n += diag->d[i].severity == POLICY_WARNING;
+	return n;
+}
+
 int cli_check(struct cli *c)
 {
 	struct policy_diagnostics diag = { 0 };
@@ -117,7 +127,7 @@ int cli_check(struct cli *c)
 			print_good(counts, diag.n);
 		else
 			fprintf(stderr, "%zu error%s, %zu warning%s\n", diag.n_errors, cli_plural(diag.n_errors),
-				diag.n - diag.n_errors, cli_plural(diag.n - diag.n_errors));
+				count_warnings(&diag), cli_plural(count_warnings(&diag)));
 	}
 	json_decref(counts);
 	policy_free(p);

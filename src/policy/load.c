@@ -25,6 +25,24 @@ static char *keep_file_name(struct policy *p, const char *name)
 	return copy;
 }
 
+#define OBJECTS_MAX 65536u
+
+bool loader_has_room(struct loader *l, size_t n, struct policy_at at)
+{
+	l->n_objects += (unsigned)min_u64(n, OBJECTS_MAX);
+	if (l->n_objects <= OBJECTS_MAX)
+		return true;
+	if (!l->too_large)
+		loader_error(l, at, "more than %u objects in all, classes counted for each VM that has them", OBJECTS_MAX);
+	l->too_large = true;
+	return false;
+}
+
+static bool goes_on(const struct loader *l)
+{
+	return !l->no_memory && !l->too_large;
+}
+
 static void read_source(struct loader *l, const struct policy_source *s)
 {
 	cleanup_free char *text = NULL;
@@ -57,13 +75,13 @@ int policy_load_sources(const struct policy_source *s, size_t n, struct policy *
 	/* The overlay wins, so it comes after all others. */
 	for (int overlay = 0; overlay < 2; overlay++)
 		for (size_t i = 0; i < n; i++)
-			if (s[i].overlay == overlay)
+			if (s[i].overlay == overlay && goes_on(&l))
 				read_source(&l, &s[i]);
-	if (!l.no_memory)
+	if (goes_on(&l))
 		loader_resolve(&l);
-	if (!l.no_memory)
+	if (goes_on(&l))
 		loader_check(&l);
-	if (!l.no_memory)
+	if (goes_on(&l))
 		loader_admit(&l);
 	loader_places_free(&l);
 	loader_diagnostics_sort(diag);

@@ -22,7 +22,8 @@ struct loader {
 	char path[256];			    /* of what is being read; room for any path of valid keys and names */
 	size_t path_length;
 	void *places; /* tsearch(3) tree of struct loader_place */
-	bool no_memory;
+	unsigned n_objects;
+	bool no_memory, too_large; /* either ends the loading */
 };
 
 struct loader_place {
@@ -36,6 +37,11 @@ void loader_report(struct loader *l, enum policy_severity severity, struct polic
 	__attribute__((format(printf, 4, 5)));
 #define loader_error(l, at, ...) loader_report(l, POLICY_ERROR, at, __VA_ARGS__)
 #define loader_warning(l, at, ...) loader_report(l, POLICY_WARNING, at, __VA_ARGS__)
+/*
+ * Before `n` more objects, or values of a list, are made: false, and reported, if that is more than any host has. A few lines with
+ * aliases could ask for any number.
+ */
+bool loader_has_room(struct loader *l, size_t n, struct policy_at at);
 void loader_diagnostics_sort(struct policy_diagnostics *d);
 
 /* places.c */

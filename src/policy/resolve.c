@@ -159,6 +159,18 @@ static size_t count_members(const struct loader *l, const struct policy_vm *vm)
 	return n;
 }
 
+/* Classes, and what selects them, that the VM is to have for its own. */
+static size_t count_copies(const struct loader *l, const struct policy_vm *vm, size_t members)
+{
+	const struct policy *p = l->policy;
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_classes; i++)
+		if (members == 0 || find_named(vm->classes, vm->n_classes, sizeof(*vm->classes), p->classes[i].name) >= 0)
+			n += 1 + p->classes[i].n_selectors;
+	return n;
+}
+
 static void report_class(struct loader *l, const struct policy_vm *vm, const struct policy_class *c)
 {
 	const struct policy *p = l->policy;
@@ -175,8 +187,11 @@ static void resolve_vm_classes(struct loader *l, struct policy_vm *vm)
 	const struct schema_field *f = schema_find(schema_find(&schema_policy, "vms")->object, "classes");
 	const struct policy *p = l->policy;
 	size_t members = count_members(l, vm), n = 0;
-	struct policy_class *classes = calloc(members ? members : p->n_classes, sizeof(*classes));
+	struct policy_class *classes;
 
+	if (!loader_has_room(l, count_copies(l, vm, members), vm->at))
+		return;
+	classes = calloc(members ? members : p->n_classes, sizeof(*classes));
 	if (!classes) {
 		l->no_memory = true;
 		return;
@@ -357,7 +372,7 @@ void loader_resolve(struct loader *l)
 		return;
 	for (size_t i = 0; i < p->n_pools; i++)
 		resolve_pool(l, &p->pools[i]);
-	for (size_t i = 0; i < p->n_vms; i++) {
+	for (size_t i = 0; i < p->n_vms && !l->too_large; i++) {
 		struct policy_vm *vm = &p->vms[i];
 
 		resolve_vm_classes(l, vm);

@@ -128,7 +128,7 @@ static void read_values(struct loader *l, const struct schema_field *f, void *ob
 
 	loader_value_clear(f, object);
 	if (list && fy_node_is_sequence(list))
-		while ((item = fy_node_sequence_iterate(list, &next)))
+		while ((item = fy_node_sequence_iterate(list, &next)) && loader_has_room(l, 1, at))
 			read_value(l, f, object, item, at);
 	else
 		read_value(l, f, object, node, at);
@@ -157,8 +157,11 @@ static void *enter_object(struct loader *l, const struct schema_field *f, void *
 			     place->at.line);
 		return NULL;
 	}
+	/* One whose place is not known is new. */
+	i = place ? schema_objects_find(f, parent, name) : -1;
+	if (i < 0 && !loader_has_room(l, 1, at))
+		return NULL;
 	loader_place_note(l, name, at);
-	i = schema_objects_find(f, parent, name);
 	if (i >= 0)
 		return schema_element(f, parent, (size_t)i);
 	object = schema_objects_append(f, parent);
@@ -195,7 +198,7 @@ static void read_objects_by_name(struct loader *l, const struct schema_field *f,
 		loader_error(l, at, "%s must be a map: NAME: { … }", f->key);
 		return;
 	}
-	while ((pair = fy_node_mapping_iterate(map, &next))) {
+	while ((pair = fy_node_mapping_iterate(map, &next)) && !l->too_large) {
 		struct policy_at key_at = place_of(l, fy_node_pair_key(pair), at);
 		char *name = text_of(l, fy_node_pair_key(pair), key_at);
 
@@ -268,7 +271,7 @@ static void read_objects_listed(struct loader *l, const struct schema_field *f, 
 		loader_error(l, at, "%s must be a list", f->key);
 		return;
 	}
-	while ((item = fy_node_sequence_iterate(list, &next)))
+	while ((item = fy_node_sequence_iterate(list, &next)) && !l->too_large)
 		read_list_item(l, f, parent, item, at);
 }
 
@@ -315,7 +318,7 @@ static void read_map(struct loader *l, const struct schema_object *o, void *obje
 		loader_error(l, place_of(l, node, at), "%s must be a map: { KEY: VALUE, … }", o->noun);
 		return;
 	}
-	while ((pair = fy_node_mapping_iterate(node, &next))) {
+	while ((pair = fy_node_mapping_iterate(node, &next)) && !l->too_large) {
 		struct policy_at key_at = place_of(l, fy_node_pair_key(pair), at);
 		char *key = text_of(l, fy_node_pair_key(pair), key_at);
 		const struct schema_field *f = key ? schema_find(o, key) : NULL;

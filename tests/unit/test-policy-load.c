@@ -489,6 +489,39 @@ static void quantities_go_both_ways(void **state)
 		assert_int_equal(units_parse(wrong[i].units, wrong[i].text, &value), wrong[i].result);
 }
 
+/* Few bytes that ask for all memory: one list that many VMs share, and all classes for each of many VMs. */
+static void aliases_do_not_multiply(void **state)
+{
+	static const char *const head[] = {
+		"pools: {r: {type: ram}}\nvms:\n  first: &v {disks: [",
+		"pools: {r: {type: ram}}\nclasses: {c: {ioprio: &s [",
+	};
+	static const char *const item[] = { "{name: d%u, pool: r, size: 1MiB},", "hint/%u," };
+	static const char *const middle[] = { "]}\n", "]}}\nvms:\n" };
+	static const char *const more[] = { "  v%u: *v\n", "  v%u: {}\n" };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(head); i++) {
+		struct policy_diagnostics diag = { 0 };
+		char *text;
+		size_t size;
+		FILE *f = open_memstream(&text, &size);
+
+		fputs(head[i], f);
+		for (unsigned k = 0; k < 1000; k++)
+			fprintf(f, item[i], k + 16);
+		fputs(middle[i], f);
+		for (unsigned k = 0; k < 5000; k++)
+			fprintf(f, more[i], k);
+		assert_int_equal(fclose(f), 0);
+		assert_null(load(text, NULL, &diag));
+		assert_int_equal(diag.n, 1);
+		assert_non_null(strstr(diag.d[0].message, "more than 65536 objects"));
+		policy_diagnostics_fini(&diag);
+		free(text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,6 +534,7 @@ int main(void)
 		cmocka_unit_test(an_overlay_wins_and_may_be_stale),
 		cmocka_unit_test(files_are_joined),
 		cmocka_unit_test(quantities_go_both_ways),
+		cmocka_unit_test(aliases_do_not_multiply),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
