@@ -142,6 +142,7 @@ int blk_gate_create_sliced(const struct slo_sched_options *options, struct blk_t
 	int err;
 
 	o.cost_frozen = true;
+	o.part = true;
 	err = gate_make(&o, team, 0, team->n, &g);
 	if (err == 0)
 		err = blk_slices_create(g, capacity_iops, &g->slices);
