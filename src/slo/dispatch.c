@@ -21,6 +21,8 @@
 #define FLUSH_AHEAD_NS (25 * NSEC_PER_MSEC)
 /* The same of its limit: what else it asks for waits no longer than that for flushes that went before. */
 #define FLUSH_PAST_LIMIT_NS NSEC_PER_SEC
+/* So long it waits for its own turn where its VM has turns only for reservations of classes. */
+#define FLUSH_HELD_MOST_NS NSEC_PER_SEC
 
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
@@ -99,8 +101,8 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 }
 
 /*
- * What is owed for earlier flushes is paid before others go: by others getting theirs, or when a reservation is due; and what a
- * limit is owed by time.
+ * What is owed for earlier flushes is paid before others go: by others getting theirs, or when the VM's own reservation is due; and
+ * what a limit is owed by time. What is promised to a class of the VM is not promised to its flushes.
  */
 static bool flush_waits(const struct slo_node *vm, uint64_t now)
 {
@@ -110,7 +112,8 @@ static bool flush_waits(const struct slo_node *vm, uint64_t now)
 
 	if (!list_empty(&vm->flushes) || (vm->limited && limit_ready_ns(vm, &a) > now + FLUSH_PAST_LIMIT_NS))
 		return true;
-	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead && slo_due_ns(vm) > now;
+	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead &&
+	       slo_due_own_ns(vm) > now;
 }
 
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
@@ -223,13 +226,25 @@ static void held_leave(struct slo_flow *f, struct slo_req *r, uint64_t now)
 	slo_held_remove(f, now);
 }
 
+/*
+ * A VM that is due as one of its classes is, and for nothing else, has its turn for that class. Else each such turn would be a
+ * flush's, and the class as due as before. But what has waited for long goes: a VM that gets all it does by its classes'
+ * reservations has no other turns.
+ */
+static bool flush_next(const struct slo_node *vm, bool due, uint64_t now)
+{
+	if (list_empty(&vm->flushes))
+		return false;
+	return !due || slo_due_own_ns(vm) <= now || now - list_first(&vm->flushes, struct slo_req, node)->arrival_ns >= FLUSH_HELD_MOST_NS;
+}
+
 /* What goes next of this VM. */
-static struct slo_req *vm_next(struct slo_node *vm, uint64_t now, bool *ret_class_due)
+static struct slo_req *vm_next(struct slo_node *vm, bool due, uint64_t now, bool *ret_class_due)
 {
 	struct slo_node *class;
 	struct slo_flow *f;
 
-	if (!list_empty(&vm->flushes))
+	if (flush_next(vm, due, now))
 		return list_first(&vm->flushes, struct slo_req, node);
 	class = child_next(vm, now, ret_class_due);
 	f = slo_flow_of(slo_heap_top(&class->by_share, struct slo_node, in_share));
@@ -260,7 +275,7 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		}
 		vm = child_next(&s->root, now, &due);
 		vm_due = due;
-		r = vm_next(vm, now, &class_due);
+		r = vm_next(vm, due, now, &class_due);
 		piece_make(r->flow, r, now, ret);
 		a = slo_amount_of(s, r->op, ret->bytes);
 		if (limits_throttle(r->flow->node.parent, vm, &a, now))

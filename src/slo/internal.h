@@ -234,6 +234,8 @@ static inline struct slo_amount slo_amount_of(const struct slo_sched *s, enum sl
 	return a;
 }
 
+/* When the node itself is due; when it or one of its children is. */
+uint64_t slo_due_own_ns(const struct slo_node *n);
 uint64_t slo_due_ns(const struct slo_node *n);
 void slo_due_rekey(struct slo_node *n);
 /* Before anything of a node that is idle comes in. */
