@@ -105,11 +105,20 @@ static void lanes_shut(struct blk_core *core, struct blk_core_vm *vm)
 			blk_port_lane_shut(p);
 }
 
-/* Removes a flow that holds nothing; one with requests in flight stays until its port leaves. */
+/* Removes a flow that holds nothing; one with requests in flight stays until the VM changes again, or its port leaves. */
 static void flow_drop(struct blk_port *p, unsigned c)
 {
 	if (p->flow[c] && slo_flow_remove(p->flow[c]) == 0)
 		p->flow[c] = NULL;
+}
+
+static void class_remove(struct blk_core_class *k)
+{
+	if (slo_class_remove(k->node) < 0)
+		return;
+	if (k->users)
+		__atomic_fetch_sub(k->users, 1, __ATOMIC_RELEASE);
+	memset(k, 0, sizeof(*k));
 }
 
 static void bury_dead_classes(struct blk_core_vm *vm)
@@ -117,9 +126,21 @@ static void bury_dead_classes(struct blk_core_vm *vm)
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
 		struct blk_core_class *k = &vm->class[c];
 
-		if (k->node && k->dead && !class_in_use(vm, c) && slo_class_remove(k->node) == 0)
-			memset(k, 0, sizeof(*k));
+		if (k->node && k->dead && !class_in_use(vm, c))
+			class_remove(k);
 	}
+}
+
+/* Those that had requests in flight when they left the policy and have none now. */
+static void sweep_dead_classes(struct blk_core_vm *vm)
+{
+	struct blk_port *p;
+
+	list_for_each(p, &vm->ports, node)
+		for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+			if (vm->class[c].dead)
+				flow_drop(p, c);
+	bury_dead_classes(vm);
 }
 
 /* What a class that left the policy holds goes to the VM's default class. */
@@ -145,11 +166,16 @@ static void empty_class(struct blk_core *core, struct blk_core_vm *vm, unsigned 
 	}
 }
 
-/* New ones in slices by their number: balance.c compares what stands at the same place in all of them, whoever has yet to leave. */
+/*
+ * In slices by their number, which is nobody else's as long as one is there: balance.c compares what stands at the same place in
+ * all of them, whoever has yet to leave.
+ */
 static int class_place(const struct blk_core *core, const struct blk_core_vm *vm, const struct blk_gate_class *spec)
 {
-	int empty = core->gate->slices && !vm->class[spec->id].node ? spec->id : -ENOSPC;
+	int empty = -ENOSPC;
 
+	if (core->gate->slices)
+		return spec->id;
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++) {
 		if (vm->class[c].node && strcmp(vm->class[c].name, spec->name) == 0)
 			return (int)c;
@@ -178,6 +204,9 @@ static int set_class(struct blk_core *core, struct blk_core_vm *vm, const struct
 	} else {
 		err = slo_class_add(vm->slo, &promise, k, &k->node);
 		memcpy(k->name, spec->name, sizeof(k->name));
+		k->users = err < 0 ? NULL : spec->users;
+		if (k->users)
+			__atomic_fetch_add(k->users, 1, __ATOMIC_RELAXED);
 	}
 	if (err < 0)
 		return err;
@@ -222,6 +251,8 @@ int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *spec)
 	uint8_t place[BLK_CLASSES_MAX] = { 0 };
 	int err = vm ? slo_update(vm->slo, &promise, now_of(core)) : vm_add(core, spec, &vm);
 
+	if (err == 0)
+		sweep_dead_classes(vm);
 	for (unsigned i = 0; err == 0 && i < spec->n_classes; i++)
 		err = set_class(core, vm, &spec->promise, &spec->class[i], &place[i]);
 	if (err < 0)
@@ -237,6 +268,7 @@ int blk_core_set_vm(struct blk_core *core, const struct blk_gate_vm *spec)
 			continue;
 		k->dead = true;
 		empty_class(core, vm, c);
+		blk_slice_forget(core, k);
 	}
 	bury_dead_classes(vm);
 	/* Promises may let go now what was held a moment ago. */
@@ -253,8 +285,10 @@ void blk_core_remove_vm(struct blk_core *core, const char *name)
 		return;
 	assert(list_empty(&vm->ports));
 	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
-		if (vm->class[c].node)
-			slo_class_remove(vm->class[c].node);
+		if (vm->class[c].node) {
+			blk_slice_forget(core, &vm->class[c]);
+			class_remove(&vm->class[c]);
+		}
 	slo_vm_remove(vm->slo);
 	list_remove(&vm->node);
 	free(vm);

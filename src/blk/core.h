@@ -84,6 +84,7 @@ struct blk_core_class {
 	bool dead;	       /* not in the policy any more; goes with its last request in flight */
 	/* Slices: its account in the ledger, and what a piece of it costs on average (for wants). */
 	uint32_t slot;
+	unsigned *users; /* see blk_gate_class */
 	uint64_t mean_cost;
 	uint64_t granted;	  /* pieces since the last balance */
 	struct slo_promise whole; /* as promised; limits are divided among slices */
@@ -159,6 +160,8 @@ void blk_slice_done(struct blk_core *core, const struct slo_piece *p);
 /* What passes need not be asked for one by one: the flow's class may spend as it likes until the next blk_slice_turn(). */
 bool blk_slice_open(const struct blk_core *core, struct slo_flow *f);
 void blk_slice_passed(struct blk_core *core, struct slo_flow *f, unsigned n, uint64_t cost);
+/* The class has left the policy: it wants nothing more. */
+void blk_slice_forget(struct blk_core *core, struct blk_core_class *class);
 /* Takes new credit, and tells what waits. Once per turn. */
 void blk_slice_turn(struct blk_core *core);
 uint64_t blk_slice_deadline_ns(const struct blk_core *core);

@@ -142,6 +142,7 @@ int blk_gate_create_sliced(const struct slo_sched_options *options, struct blk_t
 	int err;
 
 	o.cost_frozen = true;
+	o.part = true;
 	err = gate_make(&o, team, 0, team->n, &g);
 	if (err == 0)
 		err = blk_slices_create(g, capacity_iops, &g->slices);
@@ -257,6 +258,11 @@ static void run_set(struct gate_order *o, struct blk_core *core)
 		o->result = err;
 }
 
+static void last_set(struct gate_order *o)
+{
+	blk_slices_vm_set(o->gate->slices, o->vm->name);
+}
+
 void blk_gate_set_vm(struct blk_gate *g, const struct blk_gate_vm *vm, struct blk_gate_done done)
 {
 	struct gate_order *o = order_new(g, done, run_set);
@@ -267,8 +273,10 @@ void blk_gate_set_vm(struct blk_gate *g, const struct blk_gate_vm *vm, struct bl
 	o->result = o->vm ? 0 : -ENOMEM;
 	if (o->vm)
 		*o->vm = *vm;
-	if (o->vm && g->slices)
+	if (o->vm && g->slices) {
 		o->result = blk_slices_set_vm(g->slices, o->vm);
+		o->last = o->result < 0 ? NULL : last_set;
+	}
 	if (o->result < 0)
 		order_end(o);
 	else

@@ -32,8 +32,9 @@ struct blk_team;
 struct blk_gate_class {
 	char name[BLK_NAME_MAX];
 	struct slo_promise promise;
-	uint16_t id;   /* internal, slices only: its number in the VM, the same as long as that exists */
+	uint16_t id;   /* internal, slices only: its number in the VM, the same as long as any slice has the class */
 	uint32_t slot; /* internal: its account in the ledger */
+	unsigned *users; /* internal: in how many slices a class stands at that number's place; atomic */
 };
 
 /* What the policy says of a VM on one pool. */

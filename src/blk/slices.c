@@ -123,6 +123,12 @@ static void tell_want(struct blk_core *core, struct blk_core_class *class)
 	ledger_book_want(blk_slices_book(core->gate->slices), core->index, class->slot, min_u64(want, LEDGER_WANT_MAX));
 }
 
+void blk_slice_forget(struct blk_core *core, struct blk_core_class *class)
+{
+	if (core->gate->slices)
+		ledger_book_want(blk_slices_book(core->gate->slices), core->index, class->slot, 0);
+}
+
 void blk_slice_turn(struct blk_core *core)
 {
 	struct ledger_book *book = blk_slices_book(core->gate->slices);
@@ -145,10 +151,23 @@ uint64_t blk_slice_deadline_ns(const struct blk_core *core)
 
 /* --- control thread: what was promised, in credits --- */
 
+/*
+ * Who has a class's id. A name keeps it as long as the policy has it, or any slice a class of that name, which may have requests in
+ * flight. Afterwards another may have it, but first those that nobody ever had, and then those that were left first: until then
+ * the ledger's logs are read with the names that they were written for.
+ */
+struct class_id {
+	char name[BLK_NAME_MAX];
+	unsigned users; /* slices; atomic, they count themselves */
+	uint64_t left;	/* when it left the policy, in changes; 0: it is there */
+};
+
 struct slices_vm {
 	struct list node;
 	uint16_t id;
-	char class_name[BLK_CLASSES_MAX][BLK_NAME_MAX]; /* by the class's id, which a name keeps for good */
+	struct class_id class[BLK_CLASSES_MAX];
+	unsigned pending; /* changes that slices have yet to hear of */
+	uint64_t changes;
 	struct blk_gate_vm spec;
 };
 
@@ -234,15 +253,59 @@ static struct slices_vm *vm_find(const struct blk_slices *s, const char *name)
 	return NULL;
 }
 
+static int id_find(const struct slices_vm *vm, const char *name)
+{
+	for (unsigned i = 0; i < BLK_CLASSES_MAX; i++)
+		if (strcmp(vm->class[i].name, name) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+static int id_free(const struct slices_vm *vm)
+{
+	int first = -ENOSPC;
+
+	for (unsigned i = 0; i < BLK_CLASSES_MAX; i++) {
+		const struct class_id *c = &vm->class[i];
+
+		if (!c->name[0])
+			return (int)i;
+		/* What a slice has yet to hear of, it has not counted. */
+		if (!c->left || vm->pending || __atomic_load_n(&c->users, __ATOMIC_ACQUIRE))
+			continue;
+		if (first < 0 || c->left < vm->class[first].left)
+			first = (int)i;
+	}
+	return first;
+}
+
 static int class_id(struct slices_vm *vm, const char *name)
 {
-	for (unsigned i = 0; i < BLK_CLASSES_MAX; i++) {
-		if (!vm->class_name[i][0])
-			memcpy(vm->class_name[i], name, BLK_NAME_MAX);
-		if (strcmp(vm->class_name[i], name) == 0)
-			return (int)i;
-	}
-	return -ENOSPC;
+	int id = id_find(vm, name);
+
+	if (id < 0)
+		id = id_free(vm);
+	if (id < 0)
+		return id;
+	memcpy(vm->class[id].name, name, BLK_NAME_MAX);
+	vm->class[id].left = 0;
+	return id;
+}
+
+static bool in_spec(const struct blk_gate_vm *spec, const char *name)
+{
+	for (unsigned c = 0; c < spec->n_classes; c++)
+		if (strcmp(spec->class[c].name, name) == 0)
+			return true;
+	return false;
+}
+
+static void ids_leave(struct slices_vm *vm)
+{
+	vm->changes++;
+	for (unsigned i = 0; i < BLK_CLASSES_MAX; i++)
+		if (vm->class[i].name[0] && !vm->class[i].left && !in_spec(&vm->spec, vm->class[i].name))
+			vm->class[i].left = vm->changes;
 }
 
 static void count_all(const struct blk_slices *s, unsigned *ret_vms, unsigned *ret_classes)
@@ -293,6 +356,7 @@ static void take_slots(struct blk_slices *s, const struct ledger_spec *spec)
 		for (unsigned c = 0; c < vm->spec.n_classes; c++, a++) {
 			vm->spec.class[c].id = spec->account[a].class;
 			vm->spec.class[c].slot = spec->account[a].slot;
+			vm->spec.class[c].users = &vm->class[spec->account[a].class].users;
 		}
 }
 
@@ -317,20 +381,39 @@ static int apply(struct blk_slices *s)
 int blk_slices_set_vm(struct blk_slices *s, struct blk_gate_vm *spec)
 {
 	struct slices_vm *vm = vm_find(s, spec->name);
+	cleanup_free struct blk_gate_vm *was = malloc(sizeof(*was));
 	int err;
 
+	if (!was)
+		return -ENOMEM;
 	if (!vm) {
 		vm = calloc(1, sizeof(*vm));
 		if (!vm)
 			return -ENOMEM;
 		vm->id = s->next_vm++;
+		memcpy(vm->spec.name, spec->name, sizeof(vm->spec.name));
 		list_append(&s->vms, &vm->node);
 	}
+	*was = vm->spec;
 	vm->spec = *spec;
 	err = apply(s);
-	if (err == 0)
-		memcpy(spec->class, vm->spec.class, sizeof(spec->class));
-	return err;
+	/* One that cannot be must not stand in the way of other VMs' changes. */
+	if (err < 0)
+		vm->spec = *was;
+	ids_leave(vm);
+	if (err < 0)
+		return err;
+	vm->pending++;
+	memcpy(spec->class, vm->spec.class, sizeof(spec->class));
+	return 0;
+}
+
+void blk_slices_vm_set(struct blk_slices *s, const char *name)
+{
+	struct slices_vm *vm = vm_find(s, name);
+
+	if (vm)
+		vm->pending--;
 }
 
 void blk_slices_remove_vm(struct blk_slices *s, const char *name)
@@ -361,7 +444,7 @@ bool blk_slices_account_name(const struct blk_slices *s, unsigned id, unsigned c
 		if (vm->id != id || class >= BLK_CLASSES_MAX)
 			continue;
 		*ret_vm = vm->spec.name;
-		*ret_class = vm->class_name[class];
+		*ret_class = vm->class[class].name;
 		return true;
 	}
 	return false;

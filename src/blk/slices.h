@@ -16,6 +16,8 @@ struct ledger_book *blk_slices_book(const struct blk_slices *s);
 
 /* A VM's promises become the ledger's, and its classes learn their accounts' slots. Before the cores hear of it. */
 int blk_slices_set_vm(struct blk_slices *s, struct blk_gate_vm *vm);
+/* After the cores have heard of it. */
+void blk_slices_vm_set(struct blk_slices *s, const char *name);
 /* After the cores have forgotten it. */
 void blk_slices_remove_vm(struct blk_slices *s, const char *name);
 unsigned blk_slices_vms(const struct blk_slices *s);

@@ -225,7 +225,11 @@ int cli_ledger_replay(struct cli *c)
 	close_logs(&l);
 	if (result < 0) {
 		cli_error("%s", result == -EINVAL  ? "these are not the logs of one book" :
-			  result == -EBADMSG ? "a checkpoint cannot be what a planner wrote" : strerror(-result));
+			  result == -EBADMSG ? "a checkpoint cannot be what a planner wrote" :
+			  result == -EPROTONOSUPPORT ?
+					       "these were recorded by a planner with other rules; only the version of fairlead "
+					       "that wrote them can replay them (dump shows them)" :
+					       strerror(-result));
 		return CLI_FAILED;
 	}
 	if (c->json) {

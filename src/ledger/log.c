@@ -16,6 +16,8 @@
  */
 #include "ledger/log.h"
 
+#include "ledger/plan.h"
+
 #include "base/clock.h"
 
 #include <errno.h>
@@ -85,6 +87,7 @@ int ledger_log_create(struct ledger_log *log, uint16_t resource, uint16_t worker
 		.boot_ns = boot_ns,
 		.resource = resource,
 		.worker = worker,
+		.rules = LEDGER_PLAN_RULES,
 		.head = 1,
 	};
 	log_place(log, map, bytes, take_fd(&fd));

@@ -20,7 +20,7 @@ struct ledger_log_header {
 	uint64_t records; /* ring size, a power of two */
 	uint64_t boot_ns; /* CLOCK_REALTIME - CLOCK_MONOTONIC when the log began: makes dates of the records' times */
 	uint16_t resource, worker;
-	uint32_t reserved;
+	uint32_t rules; /* of the planner: LEDGER_PLAN_RULES of plan.h */
 	/* Written by the writer after each record: sequence of the next one. On a line of its own. */
 	uint64_t head cache_aligned;
 };

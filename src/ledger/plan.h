@@ -15,6 +15,11 @@
 #define LEDGER_KEEP_TICKS 2u
 /* Times that, and they lose it. */
 #define LEDGER_KEEP_MOST 4u
+/*
+ * Raised with every change of what is planned from the same inputs. Logs tell it, as only the same rules can be expected to come to
+ * the same plans. 0: before there were numbers.
+ */
+#define LEDGER_PLAN_RULES 1u
 
 /* What a worker may do with an account until the next plan. */
 enum ledger_mode {

@@ -370,6 +370,8 @@ int ledger_replay_run(const struct ledger_log *const logs[], unsigned n, struct 
 
 	if (n == 1 && logs[0]->header->resource == LEDGER_RESOURCE_CPU)
 		return ledger_cpu_replay(logs[0], ret);
+	for (unsigned i = 0; i < n && e == 0; i++)
+		e = logs[i]->header->rules == LEDGER_PLAN_RULES ? 0 : -EPROTONOSUPPORT;
 	for (unsigned i = 0; i < n && e == 0; i++) {
 		e = logs[i]->header->resource == logs[0]->header->resource ? log_read(&rp, logs[i]) : -EINVAL;
 		out.records = rp.records;

@@ -21,7 +21,8 @@ struct ledger_replay {
 
 /*
  * `logs`: all of one book, in any order; what is missing makes gaps, which the next checkpoint ends. 0, -EINVAL (logs of
- * several resources, or none), -ENOMEM, -EBADMSG (a checkpoint that no planner can have written).
+ * several resources, or none), -ENOMEM, -EBADMSG (a checkpoint that no planner can have written), -EPROTONOSUPPORT (one with other
+ * rules wrote them: differences would say nothing).
  */
 int ledger_replay_run(const struct ledger_log *const logs[], unsigned n, struct ledger_replay *ret);
 

@@ -11,6 +11,7 @@
 #include "policy/loader.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct sum {
 	double part, iops, bandwidth;
@@ -207,6 +208,57 @@ static void check_kept(struct loader *l, const struct policy_vm *vm, const struc
 			       vm->name, d->name, pool->name);
 }
 
+/* --- bursts of nothing --- */
+
+static bool vm_limits(const struct policy *p, const char *class, bool bandwidth)
+{
+	for (size_t v = 0; v < p->n_vms; v++)
+		for (size_t i = 0; i < p->vms[v].n_classes; i++) {
+			const struct policy_class *c = &p->vms[v].classes[i];
+
+			if (strcmp(c->name, class) == 0 &&
+			    (bandwidth ? c->promise.limit.bandwidth_bytes : c->promise.limit.milli_iops))
+				return true;
+		}
+	return false;
+}
+
+static void burst_of_nothing(struct loader *l, struct policy_at at, const char *what)
+{
+	loader_warning(l, at, "a burst of %s without a limit of %s means nothing", what, what);
+}
+
+static void check_burst(struct loader *l, struct policy_at at, const struct policy_promise *p)
+{
+	if (p->burst.milli_iops && !p->limit.milli_iops)
+		burst_of_nothing(l, at, "iops");
+	if (p->burst.bandwidth_bytes && !p->limit.bandwidth_bytes)
+		burst_of_nothing(l, at, "bandwidth");
+}
+
+/* A class's burst may be for those VMs that give it a limit. */
+static void check_class_burst(struct loader *l, const struct policy_class *c)
+{
+	struct policy_promise p = c->promise;
+
+	if (vm_limits(l->policy, c->name, false))
+		p.burst.milli_iops = 0;
+	if (vm_limits(l->policy, c->name, true))
+		p.burst.bandwidth_bytes = 0;
+	check_burst(l, loader_at(l, c->at, "classes/%s/burst", c->name), &p);
+}
+
+static void check_vm_bursts(struct loader *l, const struct policy_vm *vm)
+{
+	check_burst(l, loader_at(l, vm->at, "vms/%s/burst", vm->name), &vm->promise);
+	for (size_t i = 0; i < vm->n_classes; i++) {
+		const struct policy_class *c = &vm->classes[i];
+
+		if (loader_given(l, "vms/%s/classes/%s/burst", vm->name, c->name))
+			check_burst(l, loader_at(l, c->at, "vms/%s/classes/%s/burst", vm->name, c->name), &c->promise);
+	}
+}
+
 void loader_admit(struct loader *l)
 {
 	const struct policy *p = l->policy;
@@ -215,8 +267,11 @@ void loader_admit(struct loader *l)
 		admit_pool(l, (int)i);
 	for (size_t i = 0; i < p->n_uplinks; i++)
 		admit_uplink(l, (int)i);
+	for (size_t i = 0; i < p->n_classes; i++)
+		check_class_burst(l, &p->classes[i]);
 	for (size_t i = 0; i < p->n_vms; i++) {
 		admit_classes(l, &p->vms[i]);
+		check_vm_bursts(l, &p->vms[i]);
 		for (size_t j = 0; j < p->vms[i].n_disks; j++)
 			if (p->vms[i].disks[j].pool >= 0)
 				check_kept(l, &p->vms[i], &p->vms[i].disks[j]);

@@ -21,12 +21,8 @@
 #define FLUSH_AHEAD_NS (25 * NSEC_PER_MSEC)
 /* The same of its limit: what else it asks for waits no longer than that for flushes that went before. */
 #define FLUSH_PAST_LIMIT_NS NSEC_PER_SEC
-
-/*
- * What one flush owes at most. A device that stands still for a minute (a remote one that is away) does so for everybody, and who
- * had a flush there must not be shut out for that minute, and for as many as his share is smaller than others', when it is back.
- */
-#define FLUSH_OWES_MAX_NS (2 * NSEC_PER_SEC)
+/* So long it waits for its own turn where its VM has turns only for reservations of classes. */
+#define FLUSH_HELD_MOST_NS NSEC_PER_SEC
 
 static uint64_t limit_ready_ns(const struct slo_node *n, const struct slo_amount *a)
 {
@@ -64,6 +60,8 @@ static void piece_count(struct slo_flow *f, struct slo_piece *p, const struct sl
 	b->bytes += a->units[SLO_BANDWIDTH];
 	b->cost += p->cost;
 	slo_flight_add(f, p->dispatch_ns);
+	if (r->op == SLO_FLUSH)
+		slo_toll_out(f->node.sched, p->dispatch_ns);
 	p->in_flight = f->node.sched->root.in_flight;
 	if (f->node.sched->targets)
 		slo_window_dispatched(f->node.sched);
@@ -103,8 +101,8 @@ static bool limits_allow(const struct slo_node *class, const struct slo_node *vm
 }
 
 /*
- * What is owed for earlier flushes is paid before others go: by others getting theirs, or when a reservation is due; and what a
- * limit is owed by time.
+ * What is owed for earlier flushes is paid before others go: by others getting theirs, or when the VM's own reservation is due; and
+ * what a limit is owed by time. What is promised to a class of the VM is not promised to its flushes.
  */
 static bool flush_waits(const struct slo_node *vm, uint64_t now)
 {
@@ -114,7 +112,8 @@ static bool flush_waits(const struct slo_node *vm, uint64_t now)
 
 	if (!list_empty(&vm->flushes) || (vm->limited && limit_ready_ns(vm, &a) > now + FLUSH_PAST_LIMIT_NS))
 		return true;
-	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead && slo_due_ns(vm) > now;
+	return root->by_share.n > slo_heap_has(&vm->in_share) && vm->start_tag > root->vtime + ahead &&
+	       slo_due_own_ns(vm) > now;
 }
 
 bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct slo_piece *ret)
@@ -150,6 +149,7 @@ bool slo_admit_fast(struct slo_flow *f, struct slo_req *r, uint64_t now, struct 
 	piece_make(f, r, now, ret);
 	piece_pass(f, ret, &a);
 	slo_light_begin(f, now);
+	s->toll.starved = true;
 	s->fast++;
 	return true;
 }
@@ -226,13 +226,25 @@ static void held_leave(struct slo_flow *f, struct slo_req *r, uint64_t now)
 	slo_held_remove(f, now);
 }
 
+/*
+ * A VM that is due as one of its classes is, and for nothing else, has its turn for that class. Else each such turn would be a
+ * flush's, and the class as due as before. But what has waited for long goes: a VM that gets all it does by its classes'
+ * reservations has no other turns.
+ */
+static bool flush_next(const struct slo_node *vm, bool due, uint64_t now)
+{
+	if (list_empty(&vm->flushes))
+		return false;
+	return !due || slo_due_own_ns(vm) <= now || now - list_first(&vm->flushes, struct slo_req, node)->arrival_ns >= FLUSH_HELD_MOST_NS;
+}
+
 /* What goes next of this VM. */
-static struct slo_req *vm_next(struct slo_node *vm, uint64_t now, bool *ret_class_due)
+static struct slo_req *vm_next(struct slo_node *vm, bool due, uint64_t now, bool *ret_class_due)
 {
 	struct slo_node *class;
 	struct slo_flow *f;
 
-	if (!list_empty(&vm->flushes))
+	if (flush_next(vm, due, now))
 		return list_first(&vm->flushes, struct slo_req, node);
 	class = child_next(vm, now, ret_class_due);
 	f = slo_flow_of(slo_heap_top(&class->by_share, struct slo_node, in_share));
@@ -263,13 +275,15 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 		}
 		vm = child_next(&s->root, now, &due);
 		vm_due = due;
-		r = vm_next(vm, now, &class_due);
+		r = vm_next(vm, due, now, &class_due);
 		piece_make(r->flow, r, now, ret);
 		a = slo_amount_of(s, r->op, ret->bytes);
 		if (limits_throttle(r->flow->node.parent, vm, &a, now))
 			continue;
-		if (!vm_due && slo_anticipate(s, now))
+		if (!vm_due && slo_anticipate(s, now)) {
+			s->toll.starved = true;
 			return false;
+		}
 		due_account(&s->root, vm_due, ret->cost);
 		due_account(vm, class_due, ret->cost);
 		s->dispatched++;
@@ -279,8 +293,11 @@ bool slo_dispatch(struct slo_sched *s, uint64_t now, struct slo_piece *ret)
 			held_leave(r->flow, r, now);
 		return true;
 	}
-	if (s->targets && s->root.in_flight < s->window.size)
-		slo_window_starved(s);
+	if (s->root.in_flight < s->window.size) {
+		s->toll.starved = true;
+		if (s->targets)
+			slo_window_starved(s);
+	}
 	return false;
 }
 
@@ -292,18 +309,7 @@ uint64_t slo_next_ns(const struct slo_sched *s)
 	return min_u64(slo_heap_key(&s->timers), s->anticipation.node ? s->anticipation.until_ns : UINT64_MAX);
 }
 
-/*
- * What a flush costs depends on what it has to write, so it cannot be known when it goes, and a wrong price would let it take what
- * others were promised. So it pays once more when it is done: for the time that it was at the device beyond its price, less what
- * others waited there when it went (afterwards they also wait for itself). The VM pays all of it, before its next flush goes.
- */
-uint64_t slo_flush_owes(const struct slo_piece *p, uint64_t now)
-{
-	uint64_t known = p->cost + p->wait_ns, took = now - p->dispatch_ns;
-
-	return p->req->op == SLO_FLUSH && took > known ? min_u64(took - known, FLUSH_OWES_MAX_NS) : 0;
-}
-
+/* What a flush owes is paid by the VM, all of it, before its next flush goes. */
 static void charge_afterwards(struct slo_flow *f, const struct slo_piece *p, uint64_t now)
 {
 	struct slo_sched *s = f->node.sched;
@@ -336,6 +342,7 @@ bool slo_complete(const struct slo_piece *p, uint64_t now, int result)
 	s->now_ns = now;
 	hist_add(&class->class->device_time, now - p->dispatch_ns);
 	charge_afterwards(f, p, now);
+	slo_toll_back(s, p, now);
 	if (result == 0 && (p->in_flight <= 1 || p->in_flight <= s->window.floor / 2))
 		slo_cost_learn(&s->cost, r->op, p->sequential, p->bytes, now - p->dispatch_ns);
 	if (s->targets) {

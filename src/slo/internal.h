@@ -10,7 +10,7 @@
  *	bucket.h	limits
  *	window.c	how much is in flight
  *	anticipate.c	pauses for depth-1 readers with a reservation
- *	cost.c		what a piece costs
+ *	cost.c		what a piece costs;   toll.c	what a flush pays afterwards
  *	stats.c		what was attained;   verdict.c	what that says about the promise
  */
 #pragma once
@@ -174,8 +174,22 @@ struct slo_anticipation {
 	uint64_t idled_ns, pauses, lost;
 };
 
+/* toll.c */
+struct slo_toll {
+	bool part;	    /* not the device's only scheduler: what it takes is taken from others' too */
+	bool starved;	    /* in this stretch: the device could have taken more */
+	unsigned flushes;   /* at the device */
+	unsigned pieces, ended; /* back in this stretch: all; flushes */
+	uint64_t since_ns;  /* its begin */
+	double given, flush_ns, flush_weight; /* in it: cost of what was not a flush; of the flushes, the two below */
+	double free_rate;   /* cost per ns that the device gives without flushes; 0: not known */
+	/* Of flushes: what they took; what their time at the device says; what their parts are parts of; their stretches' time. */
+	double taken, clock_ns, weights, span_ns;
+};
+
 struct slo_sched {
 	struct slo_node root;
+	struct slo_toll toll;
 	struct slo_heap timers; /* throttled nodes by when they may go on */
 	struct slo_heap expect; /* idle classes with a reservation, by when it is due */
 	unsigned nodes;		/* VMs and classes: room in the two heaps above */
@@ -220,6 +234,8 @@ static inline struct slo_amount slo_amount_of(const struct slo_sched *s, enum sl
 	return a;
 }
 
+/* When the node itself is due; when it or one of its children is. */
+uint64_t slo_due_own_ns(const struct slo_node *n);
 uint64_t slo_due_ns(const struct slo_node *n);
 void slo_due_rekey(struct slo_node *n);
 /* Before anything of a node that is idle comes in. */
@@ -242,6 +258,12 @@ void slo_owe_share(struct slo_node *n, uint64_t cost);
 void slo_charge_rates(struct slo_flow *f, const struct slo_amount *a, bool vm_due, bool class_due, uint64_t now);
 void slo_charge_rates_many(struct slo_flow *f, const struct slo_amount *a, unsigned n, uint64_t now);
 void slo_tags_rebase(struct slo_node *parent);
+
+/* toll.c */
+/* A flush goes to the device. */
+void slo_toll_out(struct slo_sched *s, uint64_t now);
+/* A piece is back. */
+void slo_toll_back(struct slo_sched *s, const struct slo_piece *p, uint64_t now);
 
 /* light.c */
 /* One has been accounted for in full: others may follow lightly. */

@@ -124,6 +124,7 @@ uint64_t slo_flow_passed(struct slo_flow *f, const struct slo_passed *p, uint64_
 		return 0;
 	s->now_ns = now;
 	s->fast += n;
+	s->toll.starved = true;
 	if (s->targets)
 		targets_passed(s, class, p->instant, now);
 	if (class->rated || class->parent->rated)

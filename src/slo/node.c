@@ -285,6 +285,7 @@ int slo_sched_create(const struct slo_sched_options *options, struct slo_sched *
 	s->timers.steps = s->expect.steps = &s->steps;
 	s->split_bytes = o.split_bytes ? o.split_bytes : 128 << 10;
 	s->anticipation.permille = o.anticipate_permille;
+	s->toll.part = o.part;
 	slo_window_init(&s->window, o.depth ? o.depth : 128);
 	slo_cost_init(&s->cost, o.cost, o.cost_frozen);
 	*ret = s;

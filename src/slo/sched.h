@@ -61,6 +61,7 @@ struct slo_sched_options {
 	unsigned anticipate_permille; /* share of the pool's time that may idle for a reservation; 0: none; default 50 */
 	const struct slo_cost_model *cost; /* saved earlier; NULL: learn from nothing */
 	bool cost_frozen;	      /* do not learn */
+	bool part;		      /* one of several schedulers of the device */
 };
 
 #define SLO_SCHED_OPTIONS_DEFAULT ((struct slo_sched_options){ .depth = 128, .split_bytes = 128 << 10, .anticipate_permille = 50 })
@@ -176,7 +177,7 @@ uint64_t slo_next_ns(const struct slo_sched *s);
  * piece of its request.
  */
 bool slo_complete(const struct slo_piece *piece, uint64_t now, int result);
-/* What a flush that is done owes for its time at the device, which slo_complete() charges to shares; 0 for all other pieces. */
+/* What a flush that is done owes for its time at the device (toll.c), which slo_complete() charges to shares; 0 for all other pieces. */
 uint64_t slo_flush_owes(const struct slo_piece *piece, uint64_t now);
 
 /* Goes at once, whatever is queued, limited or owed: a debt. Complete it like any piece. */

@@ -37,11 +37,14 @@ static uint64_t due_own_ns(const struct slo_due *d)
 	return at;
 }
 
+uint64_t slo_due_own_ns(const struct slo_node *n)
+{
+	return n->due.any ? due_own_ns(&n->due) : UINT64_MAX;
+}
+
 uint64_t slo_due_ns(const struct slo_node *n)
 {
-	uint64_t own = n->due.any ? due_own_ns(&n->due) : UINT64_MAX;
-
-	return min_u64(own, slo_heap_key(&n->by_due));
+	return min_u64(slo_due_own_ns(n), slo_heap_key(&n->by_due));
 }
 
 void slo_due_rekey(struct slo_node *n)

@@ -6,6 +6,7 @@
 #include "host_run.h"
 
 #include "blk/core.h"
+#include "ledger/book.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -177,11 +178,107 @@ static void classes_stand_at_the_same_places(void **state)
 		assert_true(ms < 60000);
 }
 
+/* --- names that come and go --- */
+
+#define NAMES (3 * BLK_CLASSES_MAX)
+
+static const char *named_policy(unsigned i)
+{
+	static char text[512];
+
+	snprintf(text, sizeof(text), "pools: { p: { type: model, channels: 1, read_latency: 2ms, schedule: sliced, capacity: { iops: 500 } } }\n"
+		 "classes: { n%u: { ioprio: [be/0] }, rest: { ioprio: [be/4] } }\n"
+		 "vms: { a: { disks: [ { name: d, pool: p, size: 8MiB, queues: 2, workers: 2 } ] } }\n", i);
+	return text;
+}
+
+struct named {
+	char name[BLK_NAME_MAX];
+	int at[2];
+	unsigned wanting;
+};
+
+static void find_named(struct blk_core *core, struct slo_sched *s, void *arg)
+{
+	struct blk_core_vm *vm = list_first(&core->vms, struct blk_core_vm, node);
+	struct named *n = arg;
+
+	(void)s;
+	n->at[core->index] = -1;
+	for (unsigned c = 0; c < BLK_CLASSES_MAX; c++)
+		if (vm->class[c].node && strcmp(vm->class[c].name, n->name) == 0) {
+			assert_false(vm->class[c].dead);
+			n->at[core->index] = (int)c;
+		}
+	n->wanting += ledger_book_deadline_ns(blk_gate_book(core->gate), core->index) != UINT64_MAX;
+}
+
+static void read_named(struct host_run *r, void *arg)
+{
+	blk_gate_visit(gate_of(r), find_named, arg, (struct blk_gate_done){ visited, r });
+}
+
+static void poll_both(struct frontend *f)
+{
+	for (unsigned q = 0; q < 2; q++)
+		while (front_poll(&f->queue[q]))
+			;
+}
+
+/*
+ * A VM may have more names of classes in its life than classes at a time. Each leaves with requests of it waiting and under way;
+ * afterwards nothing of it is wanted any more.
+ */
+static void names_come_and_go(void **state)
+{
+	struct frontend_config config = { .queues = 2, .queue_size = 16, .indirect = true, .data_bytes = 1 << 20 };
+	static struct front_request r[2][4];
+	struct named n = { .wanting = 1 };
+	struct front_buf buf;
+	struct host_run run;
+	struct frontend *f;
+
+	(void)state;
+	host_run_start(&run, named_policy(0));
+	f = host_run_attach(&run, "a", "d", &config);
+	buf = front_buf_of(f, frontend_alloc(f, BYTES), BYTES);
+	for (unsigned i = 1; i <= NAMES; i++) {
+		for (unsigned q = 0; q < 2; q++) {
+			for (unsigned k = 0; k < 4; k++) {
+				r[q][k] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .data = &buf, .n_data = 1, .status = 0xff,
+								  .ioprio = BE(0) };
+				assert_int_equal(front_submit(&f->queue[q], &r[q][k]), 0);
+			}
+			front_kick(&f->queue[q]);
+		}
+		while (r[0][0].status == 0xff)
+			poll_both(f);
+		host_run_apply(&run, named_policy(i));
+		assert_int_equal(run.error.err, 0);
+		snprintf(n.name, sizeof(n.name), "n%u", i);
+		host_run_do(&run, read_named, &n);
+		assert_true(n.at[0] >= 0);
+		assert_int_equal(n.at[0], n.at[1]);
+		for (unsigned q = 0; q < 2; q++)
+			for (unsigned k = 0; k < 4; k++)
+				while (r[q][k].status == 0xff)
+					poll_both(f);
+	}
+	while (n.wanting) {
+		n.wanting = 0;
+		host_run_do(&run, read_named, &n);
+	}
+	print_message("  %u names of classes, one after the other\n", NAMES + 1);
+	frontend_destroy(f);
+	host_run_stop(&run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parts_of_a_limit_add_up),
 		cmocka_unit_test(classes_stand_at_the_same_places),
+		cmocka_unit_test(names_come_and_go),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

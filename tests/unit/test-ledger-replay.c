@@ -291,6 +291,32 @@ static void dump_has_a_line_per_record(void **state)
 	forget(&rec);
 }
 
+/* What a planner with other rules decided is no defect of this one's; it can still be read. */
+static void other_rules_are_not_replayed(void **state)
+{
+	struct ledger_dump_options options = { 0 };
+	struct ledger_replay r = { .records = 7 };
+	struct ledger_record record = { .op = LEDGER_USE };
+	struct ledger_log log[2];
+	const struct ledger_log *list[] = { &log[0], &log[1] };
+	struct lines lines = { 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(ledger_log_create(&log[i], 3, (uint16_t)i, 64, 0), 0);
+		ledger_log_append(&log[i], &record);
+	}
+	assert_int_equal(ledger_replay_run(list, 2, &r), 0);
+	assert_int_equal(r.records, 2);
+	for (uint32_t rules = 0; rules < LEDGER_PLAN_RULES + 2; rules++) {
+		log[1].header->rules = rules;
+		assert_int_equal(ledger_replay_run(list, 2, &r), rules == LEDGER_PLAN_RULES ? 0 : -EPROTONOSUPPORT);
+		assert_int_equal(ledger_dump(list, 2, &options, line_take, &lines), 2);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		ledger_log_close(&log[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -298,6 +324,7 @@ int main(void)
 		cmocka_unit_test(damage_is_found),	      cmocka_unit_test(cut_logs_are_no_difference),
 		cmocka_unit_test(nonsense_is_survived),
 		cmocka_unit_test(dump_has_a_line_per_record),
+		cmocka_unit_test(other_rules_are_not_replayed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

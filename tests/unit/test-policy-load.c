@@ -302,6 +302,13 @@ static const struct {
 	  "p.yaml:3:8: warning: p99 1ms is out of reach in pool 's': one request takes 12ms, 11ms more" },
 	{ POOLS "classes:\n  g: { latency: { p50: 1ms } }\nvms:\n  v: { disks: [{ name: d, pool: s, size: 1MiB }] }\n",
 	  "p.yaml:3:8: warning: p50 1ms is out of reach in pool 's': one request takes 12ms, 11ms more" },
+	{ "classes:\n  g: { burst: { iops: 9 } }\nvms:\n  v: {}\n",
+	  "p.yaml:2:8: warning: a burst of iops without a limit of iops means nothing" },
+	{ "vms:\n  v:\n    limit: { iops: 9 }\n    burst: { iops: 9, bandwidth: 1MB/s }\n",
+	  "p.yaml:4:5: warning: a burst of bandwidth without a limit of bandwidth means nothing" },
+	{ "classes:\n  g: { burst: { iops: 9 } }\n  h: {}\nvms:\n  v:\n    classes:\n      - { name: g, limit: { iops: 5 } }\n"
+	  "      - { name: h, burst: { iops: 9 } }\n",
+	  "p.yaml:8:20: warning: a burst of iops without a limit of iops means nothing" },
 	{ "vms:\n  v: { nics: [{ name: n, uplink: x }] }\n", NICS "p.yaml:2:34: error: unknown uplink 'x'" },
 	{ "vms:\n  v: { nics: [{ name: n, mac: \"01:00:00:00:00:01\" }] }\n",
 	  NICS "p.yaml:2:31: error: mac: '01:00:00:00:00:01' is a multicast address; its first byte must be even" },

@@ -239,6 +239,62 @@ static void modest_flushes_never_wait(void **state)
 	slo_sched_destroy(s);
 }
 
+/*
+ * A tenth of the device, and in it a class with a reservation that is due twenty times a second: its turns are not those of the
+ * VM's flushes, of which each takes as long as the reads of a twentieth of a second that are reserved.
+ */
+static void a_class_s_reservation_is_not_its_vm_s_flushes(void **state)
+{
+	struct sim_client reader = { .op = SLO_READ, .bytes = 4096, .depth = 4 };
+	struct sim_client *list[QUEUES + 2] = { &steady, &reader };
+	static struct sim_client flood[QUEUES];
+	static struct slo_cost_model model;
+	struct slo_sched_options o = SLO_SCHED_OPTIONS_DEFAULT;
+	uint64_t mine_ns, theirs_ns, reads;
+	struct slo_sched *s;
+	struct slo_node *vm, *class;
+	struct sim m;
+	double part;
+
+	(void)state;
+	slo_cost_know(&model, SLO_READ, 4096, 2 * NSEC_PER_MSEC);
+	slo_cost_know(&model, SLO_FLUSH, 0, 5 * NSEC_PER_MSEC);
+	o.depth = 1;
+	o.cost = &model;
+	assert_int_equal(slo_sched_create(&o, &s), 0);
+	sim_init(&m, s, 1, 2 * NSEC_PER_MSEC, 0, 25);
+	m.latency_ns[SLO_FLUSH] = 5 * NSEC_PER_MSEC;
+	m.dispatched = watch_flush;
+	flush_wait.of = NULL;
+	flush_wait.n = flush_wait.longest_ns = 0;
+	steady = (struct sim_client){ .flow = sim_flow(sim_class(sim_vm(s, (struct slo_promise){ .shares = 90 }), (struct slo_promise){ 0 })),
+				      .op = SLO_READ, .bytes = 4096, .depth = 32 };
+	vm = sim_vm(s, (struct slo_promise){ .shares = 10 });
+	reader.flow = sim_flow(sim_class(vm, (struct slo_promise){ .reservation.milli_iops = 20000 }));
+	class = sim_class(vm, (struct slo_promise){ 0 });
+	for (unsigned i = 0; i < QUEUES; i++) {
+		flood[i] = (struct sim_client){ .flow = sim_flow(class), .op = SLO_FLUSH, .depth = 8 };
+		list[i + 2] = &flood[i];
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(list); i++)
+		sim_client_start(&m, list[i]);
+	sim_run_for(&m, 5 * NSEC_PER_SEC);
+	mine_ns = device_ns(list, 1);
+	theirs_ns = device_ns(list + 1, QUEUES + 1);
+	reads = reader.done;
+	sim_run_for(&m, 20 * NSEC_PER_SEC);
+	mine_ns = device_ns(list, 1) - mine_ns;
+	theirs_ns = device_ns(list + 1, QUEUES + 1) - theirs_ns;
+	reads = reader.done - reads;
+	part = (double)theirs_ns / (double)(theirs_ns + mine_ns);
+	print_message("  flushes beside a reservation of 20 iops in their VM: %.3f of the device (envelope 0.1), %.1f iops, one waited %llu "
+		      "ms at most\n", part, (double)reads / 20, (unsigned long long)flush_wait.longest_ns / NSEC_PER_MSEC);
+	assert_true(part <= 0.105);
+	assert_true(reads >= 20 * 20 - 1);
+	sim_fini(&m, list, ARRAY_SIZE(list));
+	slo_sched_destroy(s);
+}
+
 /* Who has a flush at a device that stands still for a minute does not pay for that minute. */
 static void a_device_that_stood_still_is_not_owed(void **state)
 {
@@ -287,6 +343,7 @@ int main(void)
 		cmocka_unit_test(adversary),
 		cmocka_unit_test(only_flushes),
 		cmocka_unit_test(modest_flushes_never_wait),
+		cmocka_unit_test(a_class_s_reservation_is_not_its_vm_s_flushes),
 		cmocka_unit_test(a_device_that_stood_still_is_not_owed),
 	};
 
