@@ -13,6 +13,7 @@ from helpers import boot, disk, job, ring_errors
 from harness.guest import migrate
 from harness.process import wait_until
 
+pytestmark = pytest.mark.alone
 HELD = 128
 IOPS = 2.6
 ALL_S = HELD / IOPS

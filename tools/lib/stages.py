@@ -54,6 +54,19 @@ def add_up(results):
     return Result(*(sum(getattr(r, f) for r in results) for f in ("passed", "failed", "skipped", "unaccepted")))
 
 
+# The process groups that run.
+running = set()
+
+
+def end_all():
+    """Ends whatever a test run that is interrupted leaves behind."""
+    for group in list(running):
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 class Log:
     """Runs commands with their output in the stage's log."""
 
@@ -72,6 +85,7 @@ class Log:
         self.write(f"+ {' '.join(map(str, command))}\n")
         child = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=self.file, stderr=subprocess.STDOUT,
                                  cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True)
+        running.add(child.pid)
         try:
             return child.wait(timeout=hang_s)
         except subprocess.TimeoutExpired:
@@ -83,6 +97,7 @@ class Log:
             except ProcessLookupError:
                 pass
             child.wait()
+            running.discard(child.pid)
 
     def must(self, command, env=None, hang_s=HANG_S):
         """Runs a command that has to succeed."""
@@ -334,9 +349,9 @@ def count_case(case, result):
         result.passed += 1
 
 
-def pytest(log, folder):
-    """Runs a folder of pytest tests and counts them."""
-    result, failed = pytest_once(log, folder, [folder])
+def pytest(log, folder, marked=None):
+    """Runs a folder of pytest tests, all or those that are marked so, and counts them."""
+    result, failed = pytest_once(log, folder, [folder, *(["-m", marked] if marked else [])])
     if 0 < len(failed) <= RETRIES_MAX:
         # A guest that fails once and not twice points at the machine more often than at us; either way it is told.
         again, still_failed = pytest_once(log, folder, failed)
@@ -348,8 +363,8 @@ def pytest(log, folder):
 
 
 def pytest_once(log, folder, names):
-    """Runs tests by folder or node id; returns the counts and the node ids of those that failed."""
-    report = ROOT / "build-logs" / f"{folder.replace('/', '-')}.xml"
+    """Runs tests by folder or node id, chosen by options; returns the counts and the node ids of those that failed."""
+    report = pathlib.Path(log.file.name).with_suffix(".xml")
     report.unlink(missing_ok=True)
     status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", *names],
                      {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"})
@@ -373,11 +388,23 @@ def stage_tools(log):
 
 def stage_system(log):
     """The daemon with real guests, front-ends and clients."""
-    return pytest(log, "tests/system")
+    return pytest(log, "tests/system", "not alone")
+
+
+def stage_alone(log):
+    """Those of them that measure, and assert less of what they measure on a busy machine."""
+    return pytest(log, "tests/system", "alone")
 
 
 STAGES = {
     "gcc": stage_gcc, "clang": stage_clang, "layers": stage_layers, "tools": stage_tools, "docs": stage_docs,
     "unit": stage_unit, "asan": stage_asan, "tsan": stage_tsan, "cppcheck": stage_cppcheck, "clang-tidy": stage_tidy,
-    "system": stage_system,
+    "system": stage_system, "alone": stage_alone,
 }
+# The steps of a whole run: each a list of lanes, which run side by side, and each lane a list of stages. Guests boot, wait for
+# disks, and count instructions on one CPU, so a machine has time for compilers and sanitizers beside them.
+PLAN = [
+    [["gcc"]],
+    [["system"], ["clang", "layers", "tools", "docs", "unit", "asan", "tsan", "cppcheck", "clang-tidy"]],
+    [["alone"]],
+]
