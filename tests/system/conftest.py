@@ -67,6 +67,11 @@ def pytest_runtest_makereport(item, call):
         report.sections.append(("logs", item.lab.report()))
 
 
+def pytest_configure(config):
+    """The only mark of these tests."""
+    config.addinivalue_line("markers", "alone: measures real time, and so wants the machine for itself")
+
+
 def pytest_collection_modifyitems(items):
     """The order of value: what is most basic fails first."""
     order = ["test_disk", "test_clients", "test_cli", "test_plug", "test_hostile", "test_crash", "test_migration", "test_exitless"]

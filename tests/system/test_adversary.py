@@ -6,6 +6,7 @@ The device has eight channels and is fifty times slower than a fast one; see tes
 """
 import time
 
+import pytest
 from helpers import boot, disk, job, ring_errors
 
 CHANNELS = 8
@@ -21,6 +22,7 @@ NASTY = [job("reads", "rt/0", 64, most=256 << 10, **CLAIM), job("small", "rt/0",
          job("discards", "rt/0", 1, op="discard", bytes=1 << 20, most=8 << 20, threads=4, **CLAIM)]
 
 
+@pytest.mark.alone
 def test_adversary_gains_nothing(lab, capsys):
     classes = {"gold": {"ioprio": ["rt", "hint/77"], "shares": 10000, "latency": {"p99": f"{TARGET_MS}ms"}},
                "rest": {"ioprio": ["be", "idle"]}}

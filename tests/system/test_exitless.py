@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """While there is work, nobody kicks and nobody interrupts."""
+import pytest
 from helpers import disk, ram_policy
 from harness.process import wait_until
 
@@ -12,6 +13,7 @@ def per_request(before, after):
     return requests, grown["kicks"] / requests, grown["calls_sent"] / requests
 
 
+@pytest.mark.alone
 def test_polled_queue_has_no_calls(lab):
     """virtio_blk.poll_queues: polled reads take no interrupt at all; the daemon, polling too, wants hardly any kick."""
     policy = ram_policy(("disk", 32, {"queues": 4}))
@@ -34,6 +36,7 @@ def test_polled_queue_has_no_calls(lab):
     assert polled > 0
 
 
+@pytest.mark.alone
 def test_calls_fall_with_load(lab):
     """An ordinary guest: the more is in flight, the fewer kicks and calls each request costs."""
     policy = ram_policy(("disk", 32))

@@ -77,6 +77,7 @@ def show(capsys):
     return print_figures
 
 
+@pytest.mark.alone
 def test_latency_target_beside_a_flood(lab, show):
     bench = Bench(lab)
     off = bench.run("off", 8)

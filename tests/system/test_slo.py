@@ -49,6 +49,7 @@ def assert_ratio(rate, a, b, expected, strict=0.05):
     assert abs(ratio / expected - 1) <= tolerance(rate, strict), f"{a}:{b} is {ratio:.2f}, not {expected:.2f}: {rate}"
 
 
+@pytest.mark.alone
 def test_headline_best_thread_to_worst(lab, show):
     disks = [{"name": "on", "pool": "slow", "size": "32MiB"}, {"name": "off", "pool": "unmanaged", "size": "32MiB"}]
     daemon = lab.daemon({"pools": {"slow": MS12, "unmanaged": {**MS12, "slo": False}}, "classes": CLASSES,
@@ -67,6 +68,7 @@ def test_headline_best_thread_to_worst(lab, show):
     assert ring_errors(guest) == []
 
 
+@pytest.mark.alone
 def test_three_vms_their_shares_win_and_classes_divide_them(lab, show):
     """The VM with the worst class has the largest envelope."""
     shares = {"a": 100, "b": 300, "c": 200}
@@ -88,6 +90,7 @@ def test_three_vms_their_shares_win_and_classes_divide_them(lab, show):
     assert abs(rate["c-silver"] / rate["c-bronze"] * SHARES["bronze"] / SHARES["silver"] - 1) < 0.25, rate
 
 
+@pytest.mark.alone
 def test_reservation_of_a_depth_1_reader_and_a_limit(lab, show):
     classes = {"reader": {"ioprio": ["be/0"], "reservation": {"iops": 50}, "shares": 1}, "flood": {"ioprio": ["be/4"], "shares": 1000},
                "limited": {"ioprio": ["be/7"], "limit": {"iops": 5}, "shares": 1000}}

@@ -54,6 +54,19 @@ def add_up(results):
     return Result(*(sum(getattr(r, f) for r in results) for f in ("passed", "failed", "skipped", "unaccepted")))
 
 
+# The process groups that run.
+running = set()
+
+
+def end_all():
+    """Ends whatever a test run that is interrupted leaves behind."""
+    for group in list(running):
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 class Log:
     """Runs commands with their output in the stage's log."""
 
@@ -72,6 +85,7 @@ class Log:
         self.write(f"+ {' '.join(map(str, command))}\n")
         child = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=self.file, stderr=subprocess.STDOUT,
                                  cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True)
+        running.add(child.pid)
         try:
             return child.wait(timeout=hang_s)
         except subprocess.TimeoutExpired:
@@ -83,6 +97,7 @@ class Log:
             except ProcessLookupError:
                 pass
             child.wait()
+            running.discard(child.pid)
 
     def must(self, command, env=None, hang_s=HANG_S):
         """Runs a command that has to succeed."""
@@ -112,11 +127,6 @@ def build(log, folder, cc, *options, targets=("all",)):
     set_up(log, folder, cc, "-Dwerror=true", *options)
     log.must(["ninja", "-j", JOBS, "-C", folder, *targets])
     return Result(passed=1)
-
-
-def build_tests(log, folder, sanitizers):
-    """Builds the tests and what they need, no more: static programs cannot be sanitized."""
-    build(log, folder, "clang", f"-Db_sanitize={sanitizers}", "-Db_lundef=false", targets=["meson-test-prereq"])
 
 
 def stage_gcc(log):
@@ -166,9 +176,10 @@ def meson_once(log, folder, env, wrapper, names=()):
     return {record["name"]: record for record in records}
 
 
-def meson_tests(log, folder, env=None, wrapper=()):
-    """Runs all tests of a build folder and counts them. One or two that failed are tried once more, and that is told."""
-    records = meson_once(log, folder, env, wrapper)
+def meson_tests(log, folder, env=None, wrapper=(), names=()):
+    """Runs tests of a build folder, all of them unless named, and counts them. A few that failed are tried once more, and that
+    is told."""
+    records = meson_once(log, folder, env, wrapper, names)
     failed = [name for name, record in records.items() if record["result"] not in ("OK", "EXPECTEDFAIL", "SKIP")]
     notes = []
     if 0 < len(failed) <= RETRIES_MAX:
@@ -190,16 +201,45 @@ def stage_unit(log):
 
 def stage_asan(log):
     """The same under AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer."""
-    build_tests(log, "build-asan", "address,undefined")
+    # The tests and what they need, no more: static programs cannot be sanitized.
+    build(log, "build-asan", "clang", "-Db_sanitize=address,undefined", "-Db_lundef=false", targets=["meson-test-prereq"])
     return meson_tests(log, "build-asan", {
         "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
 
 
+def introspect(folder, what):
+    """What meson knows of a build folder's tests or targets."""
+    done = subprocess.run(["meson", "introspect", f"--{what}", folder], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+# What a program calls that is ever in two places at once: everything else runs in one order, whoever watches.
+CONCURRENT = {"pthread_create", "thrd_create", "clone", "signal", "sigaction"}
+
+
+def is_concurrent(program):
+    """Does a program, or what it links, begin threads or handle signals? A script may start anything."""
+    done = subprocess.run(["nm", "-D", "--undefined-only", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    called = {word.partition("@")[0] for word in done.stdout.split()}
+    return not called or not called.isdisjoint(CONCURRENT)
+
+
 def stage_tsan(log):
-    """The same under ThreadSanitizer. It needs a fixed address-space layout on kernels with more random bits than it knows."""
-    build_tests(log, "build-tsan", "thread")
-    return meson_tests(log, "build-tsan", {"TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tools/tsan.suppress"}, ["setarch", "-R"])
+    """Those under ThreadSanitizer in which it could find something. It needs a fixed address-space layout on kernels with more
+    random bits than it knows."""
+    folder = "build-tsan"
+    options = ("-Db_sanitize=thread", "-Db_lundef=false")
+    set_up(log, folder, "clang", "-Dwerror=true", *options)
+    tests = introspect(folder, "tests")
+    # As built for use: a sanitizer's own library begins a thread.
+    chosen = [t for t in tests if is_concurrent(t["cmd"][0].replace(str(ROOT / folder), str(ROOT / "build"), 1))]
+    files = {t["id"]: [os.path.relpath(f, ROOT / folder) for f in t["filename"]] for t in introspect(folder, "targets")}
+    build(log, folder, "clang", *options, targets=sorted({f for t in chosen for d in t["depends"] for f in files[d]}))
+    result = meson_tests(log, folder, {"TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tools/tsan.suppress"},
+                         ["setarch", "-R"], [t["name"] for t in chosen])
+    result.notes.append(f"{len(tests) - len(chosen)} of {len(tests)} programs have neither threads nor signal handlers, and so no races")
+    return result
 
 
 # --- analysis ---
@@ -334,9 +374,9 @@ def count_case(case, result):
         result.passed += 1
 
 
-def pytest(log, folder):
-    """Runs a folder of pytest tests and counts them."""
-    result, failed = pytest_once(log, folder, [folder])
+def pytest(log, folder, marked=None):
+    """Runs a folder of pytest tests, all or those that are marked so, and counts them."""
+    result, failed = pytest_once(log, folder, [folder, *(["-m", marked] if marked else [])])
     if 0 < len(failed) <= RETRIES_MAX:
         # A guest that fails once and not twice points at the machine more often than at us; either way it is told.
         again, still_failed = pytest_once(log, folder, failed)
@@ -348,8 +388,8 @@ def pytest(log, folder):
 
 
 def pytest_once(log, folder, names):
-    """Runs tests by folder or node id; returns the counts and the node ids of those that failed."""
-    report = ROOT / "build-logs" / f"{folder.replace('/', '-')}.xml"
+    """Runs tests by folder or node id, chosen by options; returns the counts and the node ids of those that failed."""
+    report = pathlib.Path(log.file.name).with_suffix(".xml")
     report.unlink(missing_ok=True)
     status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", *names],
                      {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"})
@@ -373,11 +413,23 @@ def stage_tools(log):
 
 def stage_system(log):
     """The daemon with real guests, front-ends and clients."""
-    return pytest(log, "tests/system")
+    return pytest(log, "tests/system", "not alone")
+
+
+def stage_alone(log):
+    """Those of them that measure, and assert less of what they measure on a busy machine."""
+    return pytest(log, "tests/system", "alone")
 
 
 STAGES = {
     "gcc": stage_gcc, "clang": stage_clang, "layers": stage_layers, "tools": stage_tools, "docs": stage_docs,
     "unit": stage_unit, "asan": stage_asan, "tsan": stage_tsan, "cppcheck": stage_cppcheck, "clang-tidy": stage_tidy,
-    "system": stage_system,
+    "system": stage_system, "alone": stage_alone,
 }
+# The steps of a whole run: each a list of lanes, which run side by side, and each lane a list of stages. Guests boot, wait for
+# disks, and count instructions on one CPU, so a machine has time for compilers and sanitizers beside them.
+PLAN = [
+    [["gcc"]],
+    [["system"], ["clang", "layers", "tools", "docs", "unit", "asan", "tsan", "cppcheck", "clang-tidy"]],
+    [["alone"]],
+]

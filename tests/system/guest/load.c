@@ -7,7 +7,7 @@
  *        ioprio=rt/4|be/0|idle|none,hint=0,nice=0,first=0,size=16777216,poll=0|1,warmup=0,rate=0
  *
  * Prints JSON: per thread ops, bytes, errors and latency percentiles, all counted inside the common window only: from
- * `warmup` seconds after all threads have begun until SECONDS later. O_DIRECT through io_uring; poll=1 makes an IOPOLL ring.
+ * `warmup` seconds after all threads have begun until SECONDS later, or until it is told to end (SIGTERM). O_DIRECT through io_uring; poll=1 makes an IOPOLL ring.
  * Sizes are between `bytes` and `most`. Discards go one at a time, whatever the depth. A hint is left out where the kernel has none.
  * With a rate, a thread sends that many requests a second (depth of them in flight at most), and a request's latency counts
  * from when it was due: a device that is late cannot slow down its own examination. `late_us` is how late the thread itself
@@ -19,6 +19,7 @@
 #include <liburing.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -64,6 +65,12 @@ static unsigned n_threads;
 static const char *device;
 static double seconds;
 static pthread_barrier_t begin;
+static volatile sig_atomic_t told_to_end;
+
+static void end(int number)
+{
+	told_to_end = number;
+}
 
 static uint64_t now_ns(void)
 {
@@ -182,7 +189,7 @@ static int thread_loop(struct thread *t, struct io_uring *ring, int fd, struct r
 	while (in_flight > 0) {
 		int ret = io_uring_submit_and_wait(ring, 1);
 		unsigned n;
-		bool closed = t->errors || now_ns() >= close_ns;
+		bool closed = t->errors || told_to_end || now_ns() >= close_ns;
 
 		if (ret < 0 && ret != -EINTR)
 			return ret;
@@ -251,7 +258,7 @@ static int thread_loop_open(struct thread *t, struct io_uring *ring, int fd, str
 		if (ret < 0 && ret != -ETIME && ret != -EINTR)
 			return ret;
 		n = io_uring_peek_batch_cqe(ring, cqe, BATCH);
-		closed = closed || t->errors || now_ns() >= close_ns;
+		closed = closed || t->errors || told_to_end || now_ns() >= close_ns;
 		for (unsigned i = 0; i < n; i++) {
 			struct request *done = io_uring_cqe_get_data(cqe[i]);
 
@@ -273,7 +280,7 @@ static int thread_loop_discard(struct thread *t, int fd)
 	pthread_barrier_wait(&begin);
 	open_ns = now_ns() + (uint64_t)(t->job.warmup * 1e9);
 	close_ns = open_ns + (uint64_t)(seconds * 1e9);
-	while (now_ns() < close_ns) {
+	while (!told_to_end && now_ns() < close_ns) {
 		uint64_t range[2] = { next_offset(t), next_bytes(t) };
 		struct request r = { .began_ns = now_ns() };
 
@@ -449,6 +456,7 @@ int main(int argc, char **argv)
 			fprintf(stderr, "load: cannot read job %d near '%s'\n", i - 2, argv[i]);
 			return 64;
 		}
+	signal(SIGTERM, end);
 	pthread_barrier_init(&begin, NULL, n_threads);
 	for (unsigned i = 0; i < n_threads; i++)
 		if (pthread_create(&thread[i].id, NULL, thread_main, &thread[i])) {
