@@ -11,14 +11,17 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = pathlib.Path(os.environ.get("FAIRLEAD_CACHE") or pathlib.Path.home() / ".cache" / "fairlead")
 PYTHON = "/usr/bin/python3"
 JOBS = str(min(4, len(os.sched_getaffinity(0))))
-# A hang limit, not an expectation: a loaded machine may take many times as long as a quiet one.
-HANG_S = 1800
+# What writes nothing for so long hangs. Not a limit on how long a stage takes: a loaded machine may take many times as long
+# as a quiet one. Longer than any test's own limit, so that the test says what hung.
+HANG_S = 3000
+LOOK_S = 5
 MAX_LINES = 700
 # So many failed tests are tried once more; more than that is no accident.
 RETRIES_MAX = 3
@@ -67,6 +70,20 @@ def end_all():
             pass
 
 
+class Patience:
+    """Runs out when what is looked at has not changed for so long."""
+
+    def __init__(self, hang_s):
+        self.hang_s = hang_s
+        self.seen = self.since = None
+
+    def is_over(self, seen, now):
+        """Takes one look."""
+        if seen != self.seen:
+            self.seen, self.since = seen, now
+        return now - self.since >= self.hang_s
+
+
 class Log:
     """Runs commands with their output in the stage's log."""
 
@@ -81,15 +98,19 @@ class Log:
             self.file.flush()
 
     def run(self, command, env=None, hang_s=HANG_S):
-        """Runs a command to its end, with all that it started; returns its exit status."""
+        """Runs a command to its end, with all that it started; returns its exit status. One that falls silent is ended."""
         self.write(f"+ {' '.join(map(str, command))}\n")
         child = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=self.file, stderr=subprocess.STDOUT,
                                  cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True)
         running.add(child.pid)
+        patience = Patience(hang_s)
         try:
-            return child.wait(timeout=hang_s)
-        except subprocess.TimeoutExpired:
-            self.write(f"\ngave up after {hang_s} s\n")
+            while not patience.is_over(os.fstat(self.file.fileno()).st_size, time.monotonic()):
+                try:
+                    return child.wait(timeout=LOOK_S)
+                except subprocess.TimeoutExpired:
+                    pass
+            self.write(f"\ngave up after {hang_s} s of silence\n")
             return 124
         finally:
             try:
