@@ -60,7 +60,7 @@ struct sim {
 	uint64_t channel_free_ns[SIM_CHANNELS_MAX];
 	uint64_t busy_ns, done;
 	bool no_fast;
-	struct sim_event *event; /* heap, [1..n] */
+	struct sim_event **event; /* heap, [1..n]; behind it those that nobody uses */
 	unsigned events, room;
 	struct list free;
 	/* Called after each piece that goes out. */
@@ -118,36 +118,50 @@ static inline bool sim_before(const struct sim_event *a, const struct sim_event 
 	return a->at < b->at || (a->at == b->at && a->order < b->order);
 }
 
+static inline void sim_event_room(struct sim *m)
+{
+	unsigned room = m->room ? m->room * 2 : 64;
+
+	m->event = realloc(m->event, room * sizeof(*m->event));
+	assert_non_null(m->event);
+	for (; m->room < room; m->room++) {
+		m->event[m->room] = malloc(sizeof(**m->event));
+		assert_non_null(m->event[m->room]);
+	}
+}
+
 static inline void sim_event_add(struct sim *m, struct sim_event e)
 {
+	struct sim_event *added;
 	unsigned pos;
 
-	if (m->events + 1 >= m->room) {
-		m->room = m->room ? m->room * 2 : 64;
-		m->event = realloc(m->event, m->room * sizeof(*m->event));
-		assert_non_null(m->event);
-	}
+	if (m->events + 1 >= m->room)
+		sim_event_room(m);
 	e.order = m->order++;
-	for (pos = ++m->events; pos > 1 && sim_before(&e, &m->event[pos / 2]); pos /= 2)
+	added = m->event[++m->events];
+	*added = e;
+	for (pos = m->events; pos > 1 && sim_before(added, m->event[pos / 2]); pos /= 2)
 		m->event[pos] = m->event[pos / 2];
-	m->event[pos] = e;
+	m->event[pos] = added;
 }
 
 static inline struct sim_event sim_event_pop(struct sim *m)
 {
-	struct sim_event first = m->event[1], last = m->event[m->events--];
+	struct sim_event *first = m->event[1], *last = m->event[m->events];
 	unsigned pos = 1, child;
 
+	m->event[m->events--] = first;
 	while ((child = pos * 2) <= m->events) {
-		if (child < m->events && sim_before(&m->event[child + 1], &m->event[child]))
+		if (child < m->events && sim_before(m->event[child + 1], m->event[child]))
 			child++;
-		if (!sim_before(&m->event[child], &last))
+		if (!sim_before(m->event[child], last))
 			break;
 		m->event[pos] = m->event[child];
 		pos = child;
 	}
-	m->event[pos] = last;
-	return first;
+	if (pos <= m->events)
+		m->event[pos] = last;
+	return *first;
 }
 
 static inline uint64_t sim_service_ns(const struct sim *m, enum slo_op op, uint64_t bytes)
@@ -301,7 +315,7 @@ static inline void sim_step(struct sim *m, struct sim_event e)
 static inline void sim_run(struct sim *m, uint64_t until)
 {
 	for (;;) {
-		uint64_t at = m->events ? m->event[1].at : UINT64_MAX, timer = m->sched ? slo_next_ns(m->sched) : UINT64_MAX;
+		uint64_t at = m->events ? m->event[1]->at : UINT64_MAX, timer = m->sched ? slo_next_ns(m->sched) : UINT64_MAX;
 		struct slo_piece p;
 
 		assert_true(timer > m->now || timer == UINT64_MAX);
@@ -309,7 +323,7 @@ static inline void sim_run(struct sim *m, uint64_t until)
 		if (at > until)
 			break;
 		m->now = at;
-		while (m->events && m->event[1].at == m->now)
+		while (m->events && m->event[1]->at == m->now)
 			sim_step(m, sim_event_pop(m));
 		while (m->sched && slo_dispatch(m->sched, m->now, &p))
 			sim_submit(m, &p);
@@ -330,11 +344,11 @@ static inline void sim_fini(struct sim *m, struct sim_client *const client[], un
 	for (unsigned i = 0; i < n; i++)
 		client[i]->stop_ns = 1;
 	while (m->events || (m->sched && slo_held(m->sched))) {
-		uint64_t at = m->events ? m->event[1].at : slo_next_ns(m->sched);
+		uint64_t at = m->events ? m->event[1]->at : slo_next_ns(m->sched);
 
 		assert_true(at != UINT64_MAX);
 		/* Arrivals that were due already are let go with the rest. */
-		if (m->events && m->event[1].kind == SIM_ARRIVE) {
+		if (m->events && m->event[1]->kind == SIM_ARRIVE) {
 			sim_event_pop(m);
 			continue;
 		}
@@ -346,6 +360,8 @@ static inline void sim_fini(struct sim *m, struct sim_client *const client[], un
 		list_remove(&r->free);
 		free(r);
 	}
+	for (unsigned i = 0; i < m->room; i++)
+		free(m->event[i]);
 	free(m->event);
 }
 
