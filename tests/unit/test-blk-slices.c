@@ -234,18 +234,19 @@ static void names_come_and_go(void **state)
 	struct frontend_config config = { .queues = 2, .queue_size = 16, .indirect = true, .data_bytes = 1 << 20 };
 	static struct front_request r[2][4];
 	struct named n = { .wanting = 1 };
-	struct front_buf buf;
+	struct front_buf buf[2]; /* of each queue, as each has a worker */
 	struct host_run run;
 	struct frontend *f;
 
 	(void)state;
 	host_run_start(&run, named_policy(0));
 	f = host_run_attach(&run, "a", "d", &config);
-	buf = front_buf_of(f, frontend_alloc(f, BYTES), BYTES);
+	for (unsigned q = 0; q < 2; q++)
+		buf[q] = front_buf_of(f, frontend_alloc(f, BYTES), BYTES);
 	for (unsigned i = 1; i <= NAMES; i++) {
 		for (unsigned q = 0; q < 2; q++) {
 			for (unsigned k = 0; k < 4; k++) {
-				r[q][k] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .data = &buf, .n_data = 1, .status = 0xff,
+				r[q][k] = (struct front_request){ .type = VIRTIO_BLK_T_IN, .data = &buf[q], .n_data = 1, .status = 0xff,
 								  .ioprio = BE(0) };
 				assert_int_equal(front_submit(&f->queue[q], &r[q][k]), 0);
 			}
