@@ -21,6 +21,8 @@ JOBS = str(min(4, len(os.sched_getaffinity(0))))
 # What writes nothing for so long hangs. Not a limit on how long a stage takes: a loaded machine may take many times as long
 # as a quiet one. Longer than any test's own limit, so that the test says what hung.
 HANG_S = 3000
+# For many tests in a row, beside others: each of their waits has a limit of its own.
+MANY_HANG_S = 2 * HANG_S
 LOOK_S = 5
 MAX_LINES = 700
 # So many failed tests are tried once more; more than that is no accident.
@@ -190,7 +192,7 @@ def meson_once(log, folder, env, wrapper, names=()):
     """Runs tests of a build folder, all of them unless named; returns meson's records by name."""
     testlog = ROOT / folder / "meson-logs" / "testlog.json"
     testlog.unlink(missing_ok=True)
-    log.run([*wrapper, "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS, *names], env)
+    log.run([*wrapper, "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS, *names], env, MANY_HANG_S)
     if not testlog.exists():
         raise Failure("meson test left no log")
     records = [json.loads(line) for line in testlog.read_text().splitlines()]
@@ -413,7 +415,7 @@ def pytest_once(log, folder, names):
     report = pathlib.Path(log.file.name).with_suffix(".xml")
     report.unlink(missing_ok=True)
     status = log.run([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-v", f"--junitxml={report}", *names],
-                     {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"})
+                     {"FAIRLEAD_BUILD": str(ROOT / "build"), "PYTHONDONTWRITEBYTECODE": "1"}, MANY_HANG_S)
     if not report.exists():
         raise Failure(f"pytest left no report (status {status})")
     result, failed = Result(), []
