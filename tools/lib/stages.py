@@ -403,11 +403,17 @@ def pytest(log, folder, marked=None):
     if 0 < len(failed) <= RETRIES_MAX:
         # A guest that fails once and not twice points at the machine more often than at us; either way it is told.
         again, still_failed = pytest_once(log, folder, failed)
-        result.failed += again.failed - len(failed)
-        result.passed += again.passed
-        result.notes = [note for note in result.notes if not note.startswith("failed:")] + again.notes
-        result.notes += [f"passed at the second attempt: {name}" for name in failed if name not in still_failed]
+        result = tried_again(result, failed, again, still_failed)
     return result
+
+
+def tried_again(result, failed, again, still_failed):
+    """The counts after those that failed have been tried once more; one that is skipped now has not passed."""
+    notes = [note for note in result.notes if not note.startswith("failed:")] + again.notes
+    if not again.skipped:
+        notes += [f"passed at the second attempt: {name}" for name in failed if name not in still_failed]
+    kept = dataclasses.replace(result, failed=result.failed - len(failed), notes=[])
+    return dataclasses.replace(add_up([kept, again]), notes=notes)
 
 
 def pytest_once(log, folder, names):

@@ -100,12 +100,14 @@ class Rehearsal:
 
     def __init__(self, script, suite="sid", cpus=4, memory_mib=512, tools=(), files=None, cmdline="", counted=True, drives=(),
                  host_cpu=None, kernel=None):
-        self.folder = Folder()
+        # First all that may not be to be had, so that nothing is left of a guest that cannot be.
         self.kernel = kernel or packages.kernel(suite)
+        self.programs = programs()
+        base = initramfs.build(self.kernel, tools)
         self.cpus, self.memory_mib, self.cmdline, self.counted = cpus, memory_mib, cmdline, counted
         self.drives = list(drives)
         self.host_cpu = default_host_cpu() if host_cpu is None else host_cpu
-        self.programs = programs()
+        self.folder = Folder()
         self.console, self.output = self.folder.path / "console.log", self.folder.path / "output"
         self.initrd = self.folder.path / "initrd"
         self.process = None
@@ -113,7 +115,6 @@ class Rehearsal:
         script = ("#!/bin/sh\nmount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null\nstty -F /dev/ttyS1 raw 115200\n"
                   "(\n" + script + "\n) >/tmp/output 2>&1\necho \"status $?\" >>/tmp/output\ncat /tmp/output >/dev/ttyS1\n"
                   "sleep 1\npoweroff -f\n")
-        base = initramfs.build(self.kernel, tools)
         self.initrd.write_bytes(base.read_bytes() + initramfs.archive({"autorun": script, **(files or {})}))
 
     def command(self):

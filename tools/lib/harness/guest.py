@@ -46,12 +46,13 @@ class Guest:
 
     def __init__(self, disks=(), cpus=1, memory_mib=256, suite=None, qemu=None, cmdline="", accel=None, tools=(),
                  incoming=False, shared=True, memory_file=None):
-        self.folder = Folder()
         self.disks = [dict(disk) if isinstance(disk, dict) else {"socket": disk} for disk in disks]
         self.cpus, self.memory_mib = cpus, memory_mib
         self.programs = packages.programs(qemu)
         self.kernel = packages.kernel(suite or packages.own_suite())
         self.initramfs = initramfs.build(self.kernel, tools)
+        # After all that may not be to be had, so that nothing is left of a guest that cannot be.
+        self.folder = Folder()
         self.accel = accel
         self.cmdline = cmdline
         self.incoming = incoming
