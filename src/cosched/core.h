@@ -58,9 +58,12 @@
 #define CO_AWAKE 32u
 
 #define CO_INLINE static inline __attribute__((always_inline))
-/* BPF's verifier looks at these on their own: at its callers' it then sees one number instead of one path for each result. */
+/*
+ * BPF's verifier looks at these on their own: at its callers' it then sees one number instead of one path for each result. Weak,
+ * or clang concludes from the body what that number can be, and leaves out masks that the verifier needs.
+ */
 #ifdef __bpf__
-#define CO_ALONE __attribute__((noinline))
+#define CO_ALONE __attribute__((noinline, weak))
 #else
 #define CO_ALONE static inline
 #endif

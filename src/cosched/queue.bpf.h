@@ -18,9 +18,9 @@
 #define BPF_STRUCT(name, args...) SEC("struct_ops/" #name) BPF_PROG(on_##name, ##args)
 /*
  * A function that the verifier looks at once, on its own, with any arguments; others at each call, in each state of the
- * caller, which multiplies.
+ * caller, which multiplies. Weak as in core.h: compilers are to know no more of it than the verifier does.
  */
-#define BPF_ALONE __attribute__((noinline))
+#define BPF_ALONE __attribute__((noinline, weak))
 #define BPF_STRUCT_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(on_##name, ##args)
 
 #define DSQ_FAIR (SCHED_LISTS * CO_CPUS_MAX)
