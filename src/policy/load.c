@@ -145,17 +145,17 @@ int policy_sources_copy(const struct policy_source *s, size_t n, struct policy_s
 {
 	struct policy_source *copy = calloc(n + 1, sizeof(*copy));
 
-	for (size_t i = 0; copy && i < n; i++) {
+	if (!copy)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
 		copy[i] = (struct policy_source){ .name = strdup(s[i].name), .overlay = s[i].overlay };
 		if (s[i].text)
 			copy[i].text = strdup(s[i].text);
 		if (copy[i].name && (copy[i].text || !s[i].text))
 			continue;
 		policy_sources_free(copy, i + 1);
-		copy = NULL;
-	}
-	if (!copy)
 		return -ENOMEM;
+	}
 	*ret = copy;
 	return 0;
 }
