@@ -41,7 +41,7 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
 	CO_UNROLL
-	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
+	for (i = CO_STATE_BOOST; i <= CO_STATE_LAST; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
@@ -59,12 +59,12 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {
 	__u32 i, there, cpu = CO_READ(m->cpu), state = CO_READ(m->list);
 
-	if (!m->displaces || state == CO_STATE_PARKED)
+	if (state == CO_STATE_PARKED)
 		return CO_NONE;
-	if (state < CO_READ(co_cpu_of(w, cpu)->state))
+	if (state < CO_READ(co_cpu_of(w, cpu)->state) && (m->displaces || CO_READ(co_cpu_of(w, cpu)->state) >= CO_STATE_DEEP))
 		return cpu;
-	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
-		if (i <= state)
+	for (i = CO_STATE_LAST; i >= CO_STATE_BOOST; i--) {
+		if (i <= state || (i < CO_STATE_DEEP && !m->displaces))
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);
 		if (there >= w->params.n_cpus)
@@ -88,7 +88,7 @@ CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 accoun
 	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
 		return CO_NONE;
 	/* Pooled: who is owed that much is not made to wait for somebody else's debts. */
-	if (CO_READ(c->state) == CO_STATE_BOOST)
+	if (CO_READ(c->state) <= CO_STATE_BOOST)
 		return CO_NONE;
 	if (!CO_CLAIM(c->request, 0, account + 1))
 		return CO_NONE;

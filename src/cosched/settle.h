@@ -159,6 +159,27 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	return ran;
 }
 
+/* Account `i` claims what it was due at every instant of the period. */
+CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
+{
+	struct co_account *a = co_account_of(w, i);
+	struct co_claim *c = co_claim_of(w, i);
+
+	a->owed_ns = c->demand_ns;
+	c->demand_ns = co_fluid_due(w, a, now_ns);
+	co_fluid_weigh(w, a, c->weight, now_ns);
+}
+
+/* What is left is for those that waited: of the bank, that is, but for what rounding makes. */
+CO_INLINE void co_settle_wait(struct co_world *w, __u32 i)
+{
+	struct co_claim *c = co_claim_of(w, i);
+	__u64 wanted = co_account_of(w, i)->owed_ns;
+
+	co_account_of(w, i)->owed_ns = c->due_ns;
+	co_claim_set(c, c->weight, wanted > c->due_ns ? wanted - c->due_ns : 0);
+}
+
 /* Pooled: account `i` is paid what it is due. One that left leaves its purse to the bank, debts as well. */
 CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 {
@@ -170,7 +191,7 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 		w->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
 		return;
 	}
-	if (!claim->demand_ns)
+	if (!claim->demand_ns && !claim->due_ns)
 		return;
 	a->total_entitled_ns += claim->due_ns;
 	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
@@ -309,7 +330,14 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 		beyond = supply - CO_SUPPLY_MAX;
 		supply = CO_SUPPLY_MAX;
 	}
+	CO_FOR(i, co_n_accounts(w))
+		co_settle_due(w, i, now_ns);
 	rest = co_fill(w, supply);
+	CO_FOR(i, co_n_accounts(w))
+		co_settle_wait(w, i);
+	rest = co_fill(w, rest);
+	CO_FOR(i, co_n_accounts(w))
+		co_claim_of(w, i)->due_ns += co_account_of(w, i)->owed_ns;
 	if (pooled)
 		w->bank_ns = rest + beyond;
 	CO_FOR(i, co_n_accounts(w))

@@ -517,7 +517,7 @@ static inline void sim_settle(void)
 		co_params_set(&sim.w, &sim.next_params);
 	sim.next_params.n_cpus = 0;
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
-		if (sim.cpu[c].running == CO_NONE)
+		if (sim.cpu[c].running == CO_NONE || (sim.w.cpu[c].state >= CO_STATE_DEEP && sim.w.cpu[c].state <= CO_STATE_LAST))
 			sim.cpu[c].kicked = true;
 	sim.settle_at_ns += sim.w.params.period_ns;
 }
