@@ -42,7 +42,8 @@ CO_INLINE __u32 co_level(__u64 n, __u64 weight)
 
 	if (exponent < CO_EXPONENT_MIN)
 		return 0;
-	level = (exponent - CO_EXPONENT_MIN) << CO_MANTISSA_BITS | ((__u32)(ratio >> (exponent - CO_MANTISSA_BITS)) & ((1u << CO_MANTISSA_BITS) - 1));
+	level = (exponent - CO_EXPONENT_MIN) << CO_MANTISSA_BITS;
+	level |= (__u32)(ratio >> (exponent - CO_MANTISSA_BITS)) & ((1u << CO_MANTISSA_BITS) - 1);
 	return level < CO_LEVELS - 2 ? level : CO_LEVELS - 2;
 }
 
@@ -157,29 +158,47 @@ CO_INLINE void co_share_set(struct co_fluid *f, struct co_share *share, __u64 n,
 	share->due = due;
 }
 
-/* Member `m` is one of the runnable from now on, or not; so many CPUs more (or fewer) run members. */
-CO_INLINE void co_fluid_count(struct co_world *w, struct co_member *m, bool runnable, __s32 running, __u64 now_ns)
+/* Member `m` is one of the runnable members of account `counted` - 1, of none if that is 0. Under the lock, until now. */
+CO_INLINE void co_fluid_put(struct co_world *w, struct co_member *m, __u32 counted)
 {
 	struct co_vm *vm = co_vm_of(w, m->vm);
 	struct co_account *a;
-	__u32 counted;
 
+	if (m->counted == counted)
+		return;
+	if (m->counted) {
+		a = co_account_of(w, m->counted - 1);
+		co_share_set(&w->fluid, &a->share, a->share.n - 1, a->share.weight);
+	}
+	m->counted = counted;
+	if (!counted)
+		return;
+	a = co_account_of(w, counted - 1);
+	co_share_set(&w->fluid, &a->share, a->share.n + 1, a->share.weight + (vm->awake ? 0 : vm->weight));
+	vm->awake = vm->awake ? vm->awake : CO_AWAKE;
+}
+
+/* `m` is runnable from now on, or not; so many CPUs more (or fewer) run members. */
+CO_INLINE void co_fluid_count(struct co_world *w, struct co_member *m, bool runnable, __s32 running, __u64 now_ns)
+{
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
 	w->fluid.running += (__u64)(__s64)running;
-	counted = runnable ? vm->account + 1 : 0;
-	if (m->counted != counted) {
-		if (m->counted) {
-			a = co_account_of(w, m->counted - 1);
-			co_share_set(&w->fluid, &a->share, a->share.n - 1, a->share.weight);
-		}
-		if (counted) {
-			a = co_account_of(w, counted - 1);
-			co_share_set(&w->fluid, &a->share, a->share.n + 1, a->share.weight + (vm->awake ? 0 : vm->weight));
-			vm->awake = vm->awake ? vm->awake : CO_AWAKE;
-		}
-		m->counted = counted;
-	}
+	co_fluid_put(w, m, runnable ? co_vm_of(w, m->vm)->account + 1 : 0);
+	CO_UNLOCK(w);
+}
+
+/* After a change, which holds no lock: `m` is counted where its VM is now, or nowhere if it is gone. */
+CO_INLINE void co_fluid_follow(struct co_world *w, struct co_member *m, __u64 now_ns)
+{
+	__u32 vm = CO_READ(m->vm), counted = vm == CO_NONE ? 0 : CO_READ(co_vm_of(w, vm)->account) + 1;
+
+	if (!CO_READ(m->counted) || CO_READ(m->counted) == counted)
+		return;
+	CO_LOCK(w);
+	co_fluid_advance(&w->fluid, now_ns);
+	if (m->counted)
+		co_fluid_put(w, m, counted);
 	CO_UNLOCK(w);
 }
 

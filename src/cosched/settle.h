@@ -119,6 +119,7 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 	struct co_member *m = co_member_of(w, i);
 	__u32 where = CO_READ(m->where);
 
+	co_fluid_follow(w, m, now_ns);
 	if (CO_READ(m->vm) == CO_NONE)
 		return;
 	if (where == CO_QUEUED && CO_READ(m->queued_at_ns))
@@ -159,14 +160,15 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	return ran;
 }
 
-/* Account `i` claims what it was due at every instant of the period. */
+/* Account `i` claims what it was due at every instant of the period, but for what a cap forbids. */
 CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
 {
 	struct co_account *a = co_account_of(w, i);
 	struct co_claim *c = co_claim_of(w, i);
+	__u64 due = co_fluid_due(w, a, now_ns);
 
 	a->owed_ns = c->demand_ns;
-	c->demand_ns = co_fluid_due(w, a, now_ns);
+	c->demand_ns = due < c->demand_ns ? due : c->demand_ns;
 	co_fluid_weigh(w, a, c->weight, now_ns);
 }
 
