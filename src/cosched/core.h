@@ -19,15 +19,17 @@
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
  * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
- * purses drift apart, so pooled has two more states: BOOST is for accounts that are owed more than half a slice or two
- * periods' due, DEEP for those that owe more than their limit. What a purse holds is divided among the account's VMs, too: each
- * has a *part*, and in state PART a VM that lacks some of it goes before its partners (co_state_part).
+ * purses drift apart, so pooled has four more states: BOOST is for accounts that are owed more than half a slice or two
+ * periods' due, DEEP for those that owe more than their limit, FIRST and LAST for twice as much. What a purse holds is divided
+ * among the account's VMs, too: each has a *part*, and in state PART a VM that lacks some of it goes before its partners
+ * (co_state_part).
  *
- * The files. Here: types, states, what members do, charging. flags.h: who asks whom. settle.h: credits at the end of a period.
- * pick.h: the schedule step over a driver's lists. change.h: VMs, accounts and members come, change and go.
+ * The files. world.h: types. fluid.h: what accounts are due, at every instant. Here: states, what members do, charging.
+ * flags.h: who asks whom. settle.h: credits at the end of a period. pick.h: the schedule step over a driver's lists. change.h:
+ * VMs, accounts and members come, change and go.
  *
  * On whose thread: charge, pick and the flags on the CPU concerned; settle on one CPU at a time, changes on one thread.
- * Fields that several CPUs write are changed with atomics only and are marked "many writers" below.
+ * Fields that several CPUs write are changed with atomics only, or under the lock of fluid.h, and are marked "many writers".
  */
 #pragma once
 
@@ -46,7 +48,7 @@ CO_INLINE bool co_asks(const struct co_world *w)
 
 /*
  * How much an account may owe and still be asked for, and what a turn of it may cost: what it is due in eight periods, so
- * that the error stays far below 1 % of a minute whatever its weight, and no more than debt_limit_ns. But a slice at least,
+ * that the error stays far below 1 % of a minute whatever its weight, and no more than debt_limit_ns. But half a slice at least,
  * or nobody small would ever run, and what it is due in a period, or somebody large would owe too much all the time.
  */
 CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_account *a)
@@ -140,7 +142,7 @@ CO_INLINE __u64 co_part_ns(__s64 ns, __u32 among)
 
 /*
  * The longest that `m` may run now. What is left of a cap, and of what a pooled account may spend, is divided by those who
- * may spend it at the same time. Who is DEEP runs because nobody else wants to.
+ * may spend it at the same time. Who is DEEP or LAST runs because nobody else wants to.
  */
 CO_INLINE __u64 co_slice_ns(struct co_world *w, struct co_member *m)
 {
@@ -187,7 +189,7 @@ CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
 	co_list_count(w, CO_READ(m->cpu), list, 1);
 	co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 	if ((CO_READ(m->list) == CO_STATE_PARKED) != (list == CO_STATE_PARKED))
-		co_fluid_count(w, m, list != CO_STATE_PARKED, 0, w->fluid.at_ns);
+		co_fluid_count(w, m, list != CO_STATE_PARKED, 0, CO_READ(w->fluid.at_ns));
 	CO_WRITE(m->list, list);
 }
 

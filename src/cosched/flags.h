@@ -51,9 +51,9 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 
 /*
  * The CPU to be kicked for `m`, just queued on `m->cpu`, when no CPU that it may use is idle: its own if that runs somebody
- * worse, or else one that runs the worst; CO_NONE: it waits. So does one that was displaced itself after a short time:
- * otherwise two could displace each other without end, the one because it is in a better state, the other because it is
- * asked for.
+ * worse, or else one that runs the worst; CO_NONE: it waits. One that was displaced itself after a short time displaces only who
+ * is DEEP or LAST: otherwise two could displace each other without end, the one because it is in a better state, the other
+ * because it is asked for, which who owes that much is not.
  */
 CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: six FIFO lists of waiting members per
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: FIFO lists of waiting members on each
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
- * The order: the member that is asked for, even if OVER; then BOOST, PART, UNDER, OVER, DEEP, each first from its own list, then the
- * one that ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a
- * CPU idles only when nobody waits anywhere but those whose cap is used up.
+ * The order: the member that is asked for, even if OVER; then state by state, each first from its own list, then the one that
+ * ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a CPU idles
+ * only when nobody waits anywhere but those whose cap is used up.
  *
  * Cost. States change while members wait, lists do not: so a list is a guess. It is put right from both sides, each paid for
  * by what caused it: who is found at a list's head in a worse state is moved (once for each time that it ran), and who may

@@ -7,11 +7,12 @@
  * wants 30, B (1) wants 60, C (1) wants 60. Level 120 / 4 = 30 a weight: A could have 60 but wants 30, so it is satisfied.
  * Level of the rest: 90 / 2 = 45. B and C want more than that: 45 each, done.
  *
- * Entitlement, in every mode: S is the time that was used in the period, and an account wants what it ran and what it waited.
- * Its weight is that of those of its VMs that ran or waited in the last second (CO_AWAKE). Pooled, that is what is paid (with
- * the bank added to S): so the sum of all purses and the bank never changes, idle time earns nothing, and what one leaves is due
- * to those that waited. Nothing is forgiven; what an account could not use for so long that it exceeds credit_limit_ns goes to
- * the bank and from there to the others. What a purse holds is divided once more, among the account's VMs: their parts.
+ * Entitlement, in every mode: at every instant the CPUs that run members are divided among the accounts with runnable members
+ * (fluid.h); the weight of an account is that of those of its VMs that ran or waited in the last second (CO_AWAKE). What a cap
+ * forbids of that goes to others that waited. Pooled, that is what is paid: S is the time that was used in the period, and the
+ * bank, so the sum of all purses and the bank never changes and idle time earns nothing. Nothing is forgiven; what an account
+ * could not use for so long that it exceeds credit_limit_ns goes to the bank, and from there to those that waited. What a purse
+ * holds is divided once more, among the account's VMs: their parts.
  *
  * Xen's modes pay otherwise: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its
  * cap; what it is due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as
@@ -172,7 +173,7 @@ CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
 	co_fluid_weigh(w, a, c->weight, now_ns);
 }
 
-/* What is left is for those that waited: of the bank, that is, but for what rounding makes. */
+/* What is left is for those that waited: of the bank, of what caps forbid, and of what rounding makes. */
 CO_INLINE void co_settle_wait(struct co_world *w, __u32 i)
 {
 	struct co_claim *c = co_claim_of(w, i);
