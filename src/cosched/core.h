@@ -109,7 +109,7 @@ CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_
 		return state;
 	if (part > 0)
 		return CO_STATE_UNDER;
-	return part < -lag ? CO_STATE_DEEP : state;
+	return part < -lag && state < CO_STATE_DEEP ? CO_STATE_DEEP : state;
 }
 
 CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
