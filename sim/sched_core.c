@@ -17,6 +17,7 @@ struct core {
 	struct {
 		uint32_t next, previous;
 	} link[CO_MEMBERS_MAX];
+	uint64_t now_ns; /* of the schedule step */
 };
 
 static struct core *core_of(struct co_world *w)
@@ -80,7 +81,7 @@ static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u
 static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
 {
 	list_remove(core_of(w), cpu, list, member);
-	co_relist(w, co_member_of(w, member), to);
+	co_relist(w, co_member_of(w, member), to, core_of(w)->now_ns);
 	list_append(core_of(w), cpu, to, member);
 	return true;
 }
@@ -156,6 +157,7 @@ uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t
 {
 	struct co_pick p;
 
+	core_of(w)->now_ns = now_ns;
 	co_pick(w, cpu, previous, now_ns, &p);
 	return p.member;
 }
@@ -178,6 +180,7 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 {
 	struct co_pick p;
 
+	core_of(s->world)->now_ns = s->now_ns;
 	co_pick(s->world, cpu, previous, s->now_ns, &p);
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);

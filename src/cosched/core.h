@@ -184,12 +184,12 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 }
 
 /* It is being moved from its list to another of the same CPU. */
-CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list)
+CO_INLINE void co_relist(struct co_world *w, struct co_member *m, __u32 list, __u64 now_ns)
 {
 	co_list_count(w, CO_READ(m->cpu), list, 1);
 	co_list_count(w, CO_READ(m->cpu), CO_READ(m->list), -1);
 	if ((CO_READ(m->list) == CO_STATE_PARKED) != (list == CO_STATE_PARKED))
-		co_fluid_count(w, m, list != CO_STATE_PARKED, 0, CO_READ(w->fluid.at_ns));
+		co_fluid_count(w, m, list != CO_STATE_PARKED, 0, now_ns);
 	CO_WRITE(m->list, list);
 }
 

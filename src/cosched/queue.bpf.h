@@ -290,7 +290,7 @@ static void list_record(__u32 slot, __u32 cpu, __u32 to)
 
 	slot_lock(slot);
 	if (m->where == CO_QUEUED && m->cpu == cpu)
-		co_relist(&world, m, to);
+		co_relist(&world, m, to, bpf_ktime_get_ns());
 	slot_unlock(slot);
 }
 

@@ -135,7 +135,7 @@ static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u
 static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
 {
 	sim_list_remove(cpu, list, member);
-	co_relist(w, co_member_of(w, member), to);
+	co_relist(w, co_member_of(w, member), to, sim.now_ns);
 	sim_list_add(cpu, to, member);
 	return true;
 }
