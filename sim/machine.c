@@ -284,6 +284,7 @@ void machine_run(struct sim *s, uint64_t until_ns)
 	struct sim_event e = { 0 };
 
 	while (!s->no_memory && heap_take(&s->heap, &e)) {
+		measure_pass(s, e.time_ns);
 		s->now_ns = e.time_ns;
 		handle(s, &e);
 		if (e.kind == SIM_EVENT_SETTLE && e.time_ns >= end_ns)
