@@ -177,6 +177,7 @@ static void step(struct sim *s, uint32_t cpu, bool asked)
 		previous = CO_NONE;
 	}
 	advance_all(s);
+	measure_change(s);
 	next = s->sched->pick(s, cpu, previous, &flags);
 	if (previous != CO_NONE && next != previous)
 		stop(s, cpu, previous, CO_EVENT_STOP);
@@ -226,6 +227,7 @@ static void on_kick(struct sim *s, uint32_t cpu)
 static void on_settle(struct sim *s)
 {
 	advance_all(s);
+	measure_change(s);
 	s->sched->settle(s);
 	machine_emit(s, CO_EVENT_SETTLED, 0, CO_NONE, s->world->settlements, 0);
 	measure_settle(s);
@@ -240,6 +242,7 @@ void machine_wake(struct sim *s, uint32_t m)
 	if (co_member_of(s->world, m)->where != CO_ASLEEP)
 		return;
 	advance_all(s);
+	measure_change(s);
 	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, CO_EVENT_WAKE, co_member_of(s->world, m)->home, m, 0, 0);
 	s->sched->enqueue(s, m, true);

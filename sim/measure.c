@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#define SECOND_NS 1e9
+
 struct samples {
 	uint64_t *ns;
 	size_t n, room;
@@ -27,14 +29,19 @@ struct totals {
 	uint64_t co_ran_ns[SIM_VMS_MAX];
 };
 
+struct claim {
+	double weight, wants, due;
+};
+
 struct sim_measure {
-	bool begun;
+	bool begun, changed;
 	struct totals first;
 	unsigned n_accounts, account_of[SIM_VMS_MAX];
 	struct {
 		uint64_t ran_ns, waited_ns; /* as of the last settlement */
 	} last[SIM_VMS_MAX];
 	double entitled_ns[SIM_VMS_MAX];
+	struct claim instant[SIM_VMS_MAX]; /* each account's on a second, as things are; anew when they have changed */
 	double due_ns[SIM_VMS_MAX]; /* at every instant of this period, added up */
 	double cap_left_ns[SIM_VMS_MAX]; /* of a VM with a cap: what it did not want of it */
 	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its account's weight */
@@ -87,10 +94,6 @@ static void take_totals(const struct sim *s, struct totals *t)
 }
 
 /* --- entitlement --- */
-
-struct claim {
-	double weight, wants, due;
-};
 
 /* Raises the level until all is handed out or nobody wants more: beyond what is due already. */
 static void fill(struct claim *claim, unsigned n, double supply)
@@ -146,8 +149,8 @@ static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 	return ran;
 }
 
-/* What VM `vm` wants while nothing changes; returns how many of its members run. */
-static double claim_instant(struct sim *s, unsigned vm, double elapsed_ns, struct claim *claim)
+/* What VM `vm` wants of each second while nothing changes; returns how many of its members run. */
+static unsigned claim_instant(struct sim *s, unsigned vm, struct claim *claim)
 {
 	const struct co_vm *v = &s->world->vm[vm];
 	bool parked = v->cap_ns && v->cap_left_ns <= 0;
@@ -160,24 +163,38 @@ static double claim_instant(struct sim *s, unsigned vm, double elapsed_ns, struc
 	if (runs + waits)
 		s->measure->awake[vm] = CO_AWAKE;
 	claim->weight += s->measure->awake[vm] ? v->weight : 0;
-	claim->wants += elapsed_ns * (runs + (parked ? 0 : waits));
+	claim->wants += SECOND_NS * (runs + (parked ? 0 : waits));
 	return runs;
+}
+
+static void claim_instants(struct sim *s)
+{
+	struct sim_measure *m = s->measure;
+	unsigned runs = 0;
+
+	memset(m->instant, 0, m->n_accounts * sizeof(*m->instant));
+	for (unsigned i = 0; i < s->spec->n_vms; i++)
+		runs += claim_instant(s, i, &m->instant[m->account_of[i]]);
+	fill(m->instant, m->n_accounts, SECOND_NS * runs);
+	m->changed = false;
+}
+
+void measure_change(struct sim *s)
+{
+	s->measure->changed = true;
 }
 
 void measure_pass(struct sim *s, uint64_t until_ns)
 {
 	struct sim_measure *m = s->measure;
-	struct claim claim[SIM_VMS_MAX];
-	double elapsed_ns = (double)(until_ns - s->now_ns), runs = 0;
+	double seconds = (double)(until_ns - s->now_ns) / SECOND_NS;
 
 	if (until_ns == s->now_ns)
 		return;
-	memset(claim, 0, m->n_accounts * sizeof(*claim));
-	for (unsigned i = 0; i < s->spec->n_vms; i++)
-		runs += claim_instant(s, i, elapsed_ns, &claim[m->account_of[i]]);
-	fill(claim, m->n_accounts, elapsed_ns * runs);
+	if (m->changed)
+		claim_instants(s);
 	for (unsigned i = 0; i < m->n_accounts; i++)
-		m->due_ns[i] += claim[i].due;
+		m->due_ns[i] += seconds * m->instant[i].due;
 }
 
 static int64_t credit_of(const struct sim *s, unsigned account)
