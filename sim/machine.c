@@ -38,9 +38,11 @@ static void keep_event(struct sim *s, struct co_event e)
 
 static void tell(struct sim *s, enum co_event_kind kind, uint32_t m)
 {
-	keep_event(s, (struct co_event){ .time_ns = s->now_ns, .kind = (__u8)kind, .member = m,
-					 .cpu = (__u16)co_member_of(s->world, m)->home,
-					 .value = co_event_told(s->world, kind, m, s->now_ns) });
+	struct co_event e = { .time_ns = s->now_ns, .kind = (__u8)kind, .member = m,
+			      .cpu = (__u16)co_member_of(s->world, m)->home };
+
+	co_event_tell(s->world, &e);
+	keep_event(s, e);
 }
 
 /* As the real one's recordings: who is there when it begins has come just then. */
