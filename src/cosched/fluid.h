@@ -212,7 +212,10 @@ CO_INLINE void co_fluid_weigh(struct co_world *w, struct co_account *a, __u64 we
 	CO_UNLOCK(w);
 }
 
-/* What `a` is due since this was asked last. */
+/*
+ * What `a` is due since this was asked last, in whole nanoseconds: the settlement hands what is less to those who waited. So nothing
+ * is carried from one period to the next that a recording would have to tell.
+ */
 CO_INLINE __u64 co_fluid_due(struct co_world *w, struct co_account *a, __u64 now_ns)
 {
 	__u64 due;
@@ -221,7 +224,7 @@ CO_INLINE __u64 co_fluid_due(struct co_world *w, struct co_account *a, __u64 now
 	co_fluid_advance(&w->fluid, now_ns);
 	co_share_take(&w->fluid, &a->share);
 	due = a->share.due >> CO_FLUID_BITS;
-	a->share.due -= due << CO_FLUID_BITS;
+	a->share.due = w->fluid.rest = 0;
 	CO_UNLOCK(w);
 	return due;
 }
