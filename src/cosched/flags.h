@@ -75,6 +75,30 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 	return CO_NONE;
 }
 
+/* The best state in which anybody waits. A settlement may ask: it looks at all members. */
+CO_INLINE __u32 co_best_waiting(struct co_world *w)
+{
+	__u32 i, best = CO_STATE_PARKED, state;
+
+	CO_FOR(i, co_n_members(w)) {
+		struct co_member *m = co_member_of(w, i);
+
+		if (CO_READ(m->where) != CO_QUEUED)
+			continue;
+		state = co_state(w, m);
+		best = state < best ? state : best;
+	}
+	return best;
+}
+
+/* After a settlement: whether `cpu`, which runs somebody for want of better, is to look again. `best`: who waits. */
+CO_INLINE bool co_looks_again(struct co_world *w, __u32 cpu, __u32 best)
+{
+	__u32 state = CO_READ(co_cpu_of(w, cpu)->state);
+
+	return state >= CO_STATE_DEEP && state <= CO_STATE_LAST && best < state;
+}
+
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */
 CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 account, __u32 cpu, __u64 now_ns)
 {

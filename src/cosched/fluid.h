@@ -74,9 +74,11 @@ CO_INLINE void co_level_add(struct co_fluid *f, __u32 level, __u64 n, __u64 weig
 CO_INLINE __u32 co_levels_saturated(struct co_fluid *f, __u64 *ret_cpus, __u64 *ret_weight)
 {
 	__u64 cpus = f->running, weight = f->weight;
-	__u32 end = 0, step = CO_LEVELS / 2, k;
+	__u32 end = 0, k;
 
 	CO_FOR(k, CO_LEVEL_BITS) {
+		/* Reckoned from k, or each step would be another number to the verifier, and each end. */
+		__u32 step = CO_LEVELS / 2 >> k;
 		const struct co_level *cell = co_cell(f, end + step - 1);
 		__u64 n = cell->n, more = weight - cell->weight;
 
@@ -85,7 +87,6 @@ CO_INLINE __u32 co_levels_saturated(struct co_fluid *f, __u64 *ret_cpus, __u64 *
 			cpus -= n;
 			weight = more;
 		}
-		step /= 2;
 	}
 	*ret_cpus = cpus;
 	*ret_weight = weight;
@@ -179,44 +180,47 @@ CO_INLINE void co_fluid_put(struct co_world *w, struct co_member *m, __u32 count
 }
 
 /* `m` is runnable from now on, or not; so many CPUs more (or fewer) run members. */
-CO_INLINE void co_fluid_count(struct co_world *w, struct co_member *m, bool runnable, __s32 running, __u64 now_ns)
+CO_ALONE int co_fluid_count(struct co_world *w CO_GIVEN, struct co_member *m CO_GIVEN, bool runnable, __s32 running, __u64 now_ns)
 {
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
 	w->fluid.running += (__u64)(__s64)running;
 	co_fluid_put(w, m, runnable ? co_vm_of(w, m->vm)->account + 1 : 0);
 	CO_UNLOCK(w);
+	return 0;
 }
 
 /* After a change, which holds no lock: `m` is counted where its VM is now, or nowhere if it is gone. */
-CO_INLINE void co_fluid_follow(struct co_world *w, struct co_member *m, __u64 now_ns)
+CO_ALONE int co_fluid_follow(struct co_world *w CO_GIVEN, struct co_member *m CO_GIVEN, __u64 now_ns)
 {
 	__u32 vm = CO_READ(m->vm), counted = vm == CO_NONE ? 0 : CO_READ(co_vm_of(w, vm)->account) + 1;
 
 	if (!CO_READ(m->counted) || CO_READ(m->counted) == counted)
-		return;
+		return 0;
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
 	if (m->counted)
 		co_fluid_put(w, m, counted);
 	CO_UNLOCK(w);
+	return 0;
 }
 
 /* The weight of `a` is another one. */
-CO_INLINE void co_fluid_weigh(struct co_world *w, struct co_account *a, __u64 weight, __u64 now_ns)
+CO_ALONE int co_fluid_weigh(struct co_world *w CO_GIVEN, struct co_account *a CO_GIVEN, __u64 weight, __u64 now_ns)
 {
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
 	if (a->share.weight != weight)
 		co_share_set(&w->fluid, &a->share, a->share.n, weight);
 	CO_UNLOCK(w);
+	return 0;
 }
 
 /*
  * What `a` is due since this was asked last, in whole nanoseconds: the settlement hands what is less to those who waited. So nothing
  * is carried from one period to the next that a recording would have to tell.
  */
-CO_INLINE __u64 co_fluid_due(struct co_world *w, struct co_account *a, __u64 now_ns)
+CO_ALONE __u64 co_fluid_due(struct co_world *w CO_GIVEN, struct co_account *a CO_GIVEN, __u64 now_ns)
 {
 	__u64 due;
 

@@ -11,6 +11,11 @@
 
 #include "cosched/kernel.bpf.h"
 
+/* The core's lock. Of this program alone, in a section of its own: the loader may not map a map that holds one. */
+static struct bpf_spin_lock core_lock SEC(".bss.lock");
+#define CO_LOCK(w) bpf_spin_lock(&core_lock)
+#define CO_UNLOCK(w) bpf_spin_unlock(&core_lock)
+
 #include "cosched/pick.h"
 #include "cosched/settle.h"
 #include "cosched/shared.h"
