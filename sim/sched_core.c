@@ -185,7 +185,7 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
 	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		     (p.state <= CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
+		     (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
 		     (p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0);
 	return p.member;
 }

@@ -19,10 +19,9 @@
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
  * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
  * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
- * purses drift apart, so pooled has four more states: BOOST is for accounts that are owed more than half a slice or two
- * periods' due, DEEP for those that owe more than their limit, FIRST and LAST for twice as much. What a purse holds is divided
- * among the account's VMs, too: each has a *part*, and in state PART a VM that lacks some of it goes before its partners
- * (co_state_part).
+ * purses drift apart, so pooled has three more states: BOOST is for accounts that are owed more than half a slice or two
+ * periods' due, DEEP for those that owe more than their limit, LAST for twice as much. What a purse holds is divided among the
+ * account's VMs, too: each has a *part*, and in state PART a VM that lacks some of it goes before its partners (co_state_part).
  *
  * The files. world.h: types. fluid.h: what accounts are due, at every instant. Here: states, what members do, charging.
  * flags.h: who asks whom. settle.h: credits at the end of a period. pick.h: the schedule step over a driver's lists. change.h:
@@ -76,9 +75,7 @@ CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct c
 	__s64 credit = CO_READ(a->purse.credit_ns);
 
 	if (credit >= 0)
-		return credit > 2 * co_lag_limit_ns(w, a) ? CO_STATE_FIRST :
-		       credit > co_lag_limit_ns(w, a)	  ? CO_STATE_BOOST :
-							    CO_STATE_UNDER;
+		return credit > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
 	return credit > -co_debt_limit_ns(w, a)	    ? CO_STATE_OVER :
 	       credit > -2 * co_debt_limit_ns(w, a) ? CO_STATE_DEEP :
 						      CO_STATE_LAST;

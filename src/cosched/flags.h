@@ -41,12 +41,18 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
 	CO_UNROLL
-	for (i = CO_STATE_BOOST; i <= CO_STATE_LAST; i++) {
+	for (i = CO_STATE_PART; i <= CO_STATE_LAST; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
 			co_cpu_clear(w->runs[i], cpu);
 	}
+}
+
+/* Whoever runs in such a state runs for want of better. */
+CO_INLINE bool co_owes_most(__u32 state)
+{
+	return state == CO_STATE_DEEP || state == CO_STATE_LAST;
 }
 
 /*
@@ -61,10 +67,11 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 
 	if (state == CO_STATE_PARKED)
 		return CO_NONE;
-	if (state < CO_READ(co_cpu_of(w, cpu)->state) && (m->displaces || CO_READ(co_cpu_of(w, cpu)->state) >= CO_STATE_DEEP))
+	there = CO_READ(co_cpu_of(w, cpu)->state);
+	if (state < there && (m->displaces || co_owes_most(there)))
 		return cpu;
-	for (i = CO_STATE_LAST; i >= CO_STATE_BOOST; i--) {
-		if (i <= state || (i < CO_STATE_DEEP && !m->displaces))
+	for (i = CO_STATE_LAST; i >= CO_STATE_PART; i--) {
+		if (i <= state || (!m->displaces && !co_owes_most(i)))
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);
 		if (there >= w->params.n_cpus)
@@ -96,7 +103,7 @@ CO_INLINE bool co_looks_again(struct co_world *w, __u32 cpu, __u32 best)
 {
 	__u32 state = CO_READ(co_cpu_of(w, cpu)->state);
 
-	return state >= CO_STATE_DEEP && state <= CO_STATE_LAST && best < state;
+	return co_owes_most(state) && best < state;
 }
 
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */
@@ -112,7 +119,7 @@ CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 accoun
 	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
 		return CO_NONE;
 	/* Pooled: who is owed that much is not made to wait for somebody else's debts. */
-	if (CO_READ(c->state) <= CO_STATE_BOOST)
+	if (CO_READ(c->state) == CO_STATE_BOOST)
 		return CO_NONE;
 	if (!CO_CLAIM(c->request, 0, account + 1))
 		return CO_NONE;

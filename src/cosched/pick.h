@@ -46,7 +46,6 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 
 	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
 		return;
-	co_list_sift(w, cpu, CO_STATE_BOOST);
 	co_list_sift(w, cpu, CO_STATE_PART);
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
@@ -201,7 +200,7 @@ CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct 
 	c->steals += p->stolen;
 	if (p->member == CO_NONE)
 		c->idles++;
-	else if (p->state <= CO_STATE_BOOST)
+	else if (p->state == CO_STATE_BOOST)
 		c->picks_boost++;
 	else if (p->state == CO_STATE_PART)
 		c->picks_part++;
@@ -232,7 +231,7 @@ CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns,
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
 	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
 		CO_UNROLL
-		for (state = CO_STATE_FIRST; state <= CO_STATE_LAST; state++)
+		for (state = CO_STATE_BOOST; state <= CO_STATE_LAST; state++)
 			if (co_pick_state(w, here, prev, state, p))
 				break;
 	}

@@ -240,7 +240,7 @@ BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
 		trace(CO_EVENT_REFUSED, CO_NONE, cpu, 0, p.request, now);
 	flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
 		(p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0) |
-		(p.state <= CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) | (p.kept ? KEPT : 0);
+		(p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) | (p.kept ? KEPT : 0);
 	return flags << 32 | p.member;
 }
 

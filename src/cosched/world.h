@@ -76,7 +76,6 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
-	CO_STATE_FIRST,	 /* POOLED: is owed twice as much as BOOST */
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
 	CO_STATE_PART,	 /* POOLED: its VM lacks more than half a slice of its part of what its group is due */
 	CO_STATE_UNDER,	 /* not in debt */
