@@ -298,22 +298,10 @@ static inline void sim_check(void)
 
 /* --- time --- */
 
-/* Whether `cpu` is to look again after a settlement: it runs somebody DEEP or LAST, and somebody in a better state waits. */
-static inline bool sim_looks_again(uint32_t cpu)
-{
-	uint32_t state = sim.w.cpu[cpu].state;
-
-	if (state != CO_STATE_DEEP && state != CO_STATE_LAST)
-		return false;
-	for (uint32_t i = 0; i < sim.w.n_members; i++)
-		if (sim.w.member[i].vm != CO_NONE && sim.w.member[i].where == CO_QUEUED && (sim.member[i].affinity >> cpu & 1) &&
-		    co_state(&sim.w, &sim.w.member[i]) < state)
-			return true;
-	return false;
-}
-
 static inline void sim_settle(void)
 {
+	uint32_t best;
+
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
 		sim_charge(c);
 	for (uint32_t i = 0; i < sim.w.n_members; i++)
@@ -324,15 +312,15 @@ static inline void sim_settle(void)
 	sim_check_due();
 	sim_pay();
 	co_settle(&sim.w, sim.now_ns);
-	sim.due = sim_due();
 	sim.changed = false;
 	sim_check_counted();
 	sim_check_conservation();
 	if (sim.next_params.n_cpus)
 		co_params_set(&sim.w, &sim.next_params);
 	sim.next_params.n_cpus = 0;
+	best = co_best_waiting(&sim.w);
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
-		if (sim.cpu[c].running == CO_NONE || sim_looks_again(c))
+		if (sim.cpu[c].running == CO_NONE || co_looks_again(&sim.w, c, best))
 			sim.cpu[c].kicked = true;
 	sim.settle_at_ns += sim.w.params.period_ns;
 }

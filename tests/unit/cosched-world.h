@@ -72,7 +72,6 @@ static struct sim {
 	uint32_t order[CO_ACCOUNTS_MAX];
 	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
 	double cap_claim[CO_VMS_MAX];	  /* what a cap lets it claim */
-	uint64_t due; /* in co_share's unit: what the core had reckoned and not yet handed out after the last settlement */
 	bool changed; /* in this period, accounts or VMs: what they ran may be gone, or somewhere else */
 	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
 	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
