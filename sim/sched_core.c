@@ -230,30 +230,15 @@ static uint64_t core_slice(struct sim *s, uint32_t m)
 	return co_slice_ns(s->world, member_of(s, m));
 }
 
-/* The best state in which a member waits anywhere. */
-static uint32_t best_waiting(struct sim *s)
-{
-	uint32_t best = CO_STATE_PARKED;
-
-	for (uint32_t m = 0; m < s->n_members; m++)
-		if (member_of(s, m)->where == CO_QUEUED)
-			best = (uint32_t)min_u64(best, co_state(s->world, member_of(s, m)));
-	return best;
-}
-
-/* Who runs because nobody better was there may have become worse than somebody who waits: that CPU looks again. */
 static void core_settle(struct sim *s)
 {
 	uint32_t best;
 
 	co_settle(s->world, s->now_ns);
-	best = best_waiting(s);
-	for (uint32_t i = 0; i < s->spec->cpus; i++) {
-		uint32_t state = co_cpu_of(s->world, i)->state;
-
-		if (s->cpu[i].running != CO_NONE && state >= CO_STATE_DEEP && best < state)
+	best = co_best_waiting(s->world);
+	for (uint32_t i = 0; i < s->spec->cpus; i++)
+		if (s->cpu[i].running != CO_NONE && co_looks_again(s->world, i, best))
 			machine_kick(s, i);
-	}
 }
 
 const struct sim_sched sim_sched_core = {
