@@ -111,7 +111,7 @@ CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_
 	return part < -lag && state < CO_STATE_DEEP ? CO_STATE_DEEP : state;
 }
 
-CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
+CO_ALONE enum co_state co_state(struct co_world *w CO_GIVEN, struct co_member *m CO_GIVEN)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 
