@@ -111,7 +111,7 @@ CO_INLINE enum co_state co_state_part(const struct co_world *w, const struct co_
 	return part < -lag && state < CO_STATE_DEEP ? CO_STATE_DEEP : state;
 }
 
-CO_INLINE enum co_state co_state(struct co_world *w, struct co_member *m)
+CO_ALONE enum co_state co_state(struct co_world *w CO_GIVEN, struct co_member *m CO_GIVEN)
 {
 	const struct co_vm *vm = co_vm_of(w, m->vm);
 
@@ -286,8 +286,7 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 		m->boosted = 0;
 }
 
-/* It stops running or leaves its list: asleep, or co_queue() follows. Charge first. */
-CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
+CO_INLINE void co_leave(struct co_world *w, struct co_member *m, bool runnable, __u64 now_ns)
 {
 	struct co_account *a = co_account_of(w, m->account);
 	__u32 where = CO_READ(m->where);
@@ -298,6 +297,19 @@ CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
 	} else if (where == CO_RUNNING && CO_ADD(a->running, -1) == 2) {
 		CO_ADD(a->co_ran_ns, now_ns - CO_READ(a->co_since_ns));
 	}
-	co_fluid_count(w, m, false, where == CO_RUNNING ? -1 : 0, now_ns);
+	if (where == CO_RUNNING || !runnable)
+		co_fluid_count(w, m, runnable, where == CO_RUNNING ? -1 : 0, now_ns);
 	CO_WRITE(m->where, CO_ASLEEP);
+}
+
+/* It stops running or leaves its list, and sleeps; or co_queue() follows. Charge first. */
+CO_INLINE void co_stop(struct co_world *w, struct co_member *m, __u64 now_ns)
+{
+	co_leave(w, m, false, now_ns);
+}
+
+/* The same, but it is runnable still, which makes it cheaper: co_queue() or co_run() follows, or else co_stop(). */
+CO_INLINE void co_yield(struct co_world *w, struct co_member *m, __u64 now_ns)
+{
+	co_leave(w, m, true, now_ns);
 }

@@ -182,10 +182,14 @@ CO_INLINE void co_fluid_put(struct co_world *w, struct co_member *m, __u32 count
 /* `m` is runnable from now on, or not; so many CPUs more (or fewer) run members. */
 CO_ALONE int co_fluid_count(struct co_world *w CO_GIVEN, struct co_member *m CO_GIVEN, bool runnable, __s32 running, __u64 now_ns)
 {
+	__u32 counted = runnable ? CO_READ(co_vm_of(w, m->vm)->account) + 1 : 0;
+
+	if (!running && CO_READ(m->counted) == counted)
+		return 0;
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
 	w->fluid.running += (__u64)(__s64)running;
-	co_fluid_put(w, m, runnable ? co_vm_of(w, m->vm)->account + 1 : 0);
+	co_fluid_put(w, m, counted);
 	CO_UNLOCK(w);
 	return 0;
 }

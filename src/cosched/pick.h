@@ -76,15 +76,10 @@ CO_INLINE bool co_pick_first(struct co_world *w, __u32 cpu, __u32 list, __u32 he
 	return false;
 }
 
-/* The member that ran, `prev`, may run on: as if it stood at the tail of its list. */
-CO_INLINE bool co_pick_keep(struct co_world *w, __u32 here, __u32 prev, __u32 worst, struct co_pick *p)
+/* The member that ran, `prev`, which is in `state`, may run on: as if it stood at the tail of its list. */
+CO_INLINE bool co_pick_keep(__u32 here, __u32 prev, __u32 state, __u32 worst, struct co_pick *p)
 {
-	__u32 state;
-
-	if (prev == CO_NONE)
-		return false;
-	state = co_state(w, co_member_of(w, prev));
-	if (state > worst)
+	if (prev == CO_NONE || state > worst)
 		return false;
 	p->member = prev;
 	p->from = here;
@@ -212,11 +207,13 @@ CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct 
 		c->picks_deep++;
 }
 
-/* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. */
-CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 state, struct co_pick *p)
+/* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. Most often nobody waits in it: that is cheap. */
+CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 prev_state, __u32 state, struct co_pick *p)
 {
-	return co_pick_from(w, here, state, here, p) || co_pick_keep(w, here, prev, state, p) ||
-	       co_pick_steal(w, here, state, p);
+	if (co_cpu_isset(w->waits[state], here) && co_pick_from(w, here, state, here, p))
+		return true;
+	return co_pick_keep(here, prev, prev_state, state, p) ||
+	       (co_cpu_any(w->waits[state]) && co_pick_steal(w, here, state, p));
 }
 
 /*
@@ -226,13 +223,13 @@ CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 s
 CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, here);
-	__u32 state;
+	__u32 state, prev_state = prev == CO_NONE ? CO_STATES : co_state(w, co_member_of(w, prev));
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
 	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
 		CO_UNROLL
 		for (state = CO_STATE_BOOST; state <= CO_STATE_LAST; state++)
-			if (co_pick_state(w, here, prev, state, p))
+			if (co_pick_state(w, here, prev, prev_state, state, p))
 				break;
 	}
 	co_pick_count(w, c, p, now_ns);

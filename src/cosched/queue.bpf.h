@@ -217,16 +217,18 @@ BPF_ALONE int charge(__u32 cpu, __u64 now)
 	return 0;
 }
 
-/* It is neither queued nor runs: asleep, on its way to another list, or gone. */
-BPF_ALONE int member_stop(__u32 slot, __u64 now)
+/* It is neither queued nor runs: asleep, or gone; or `runnable`: on its way to another list, or to run again. */
+BPF_ALONE int member_stop(__u32 slot, bool runnable, __u64 now)
 {
 	struct co_member *m = co_member_of(&world, slot);
 
 	slot_lock(slot);
 	if (CO_READ(m->where) == CO_RUNNING)
 		co_charge(&world, m, now);
-	if (CO_READ(m->where) != CO_ASLEEP)
+	if (!runnable)
 		co_stop(&world, m, now);
+	else if (CO_READ(m->where) != CO_ASLEEP)
+		co_yield(&world, m, now);
 	slot_unlock(slot);
 	return 0;
 }
@@ -307,7 +309,7 @@ BPF_ALONE __u32 list_rerecord(__u32 slot, __u32 cpu, __u32 to_cpu, __u64 now)
 
 	slot_lock(slot);
 	if (m->where == CO_QUEUED && m->cpu == cpu) {
-		co_stop(&world, m, now);
+		co_yield(&world, m, now);
 		to = co_queue(&world, m, to_cpu, false, now);
 	}
 	slot_unlock(slot);

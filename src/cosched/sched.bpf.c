@@ -133,7 +133,7 @@ void BPF_STRUCT(enqueue, struct task_struct *p, __u64 enq_flags)
 	cpu = list_cpu(p, slot - 1, cpu_of(p));
 	sched_slot_of(slot - 1)->tid = p->pid;
 	sched_slot_of(slot - 1)->queued_ns = now;
-	member_stop(slot - 1, now);
+	member_stop(slot - 1, true, now);
 	list = queue(slot - 1, cpu, woken, now);
 	if (woken)
 		trace(CO_EVENT_WAKE, slot - 1, cpu, 0, 0, now);
@@ -147,7 +147,7 @@ void BPF_STRUCT(quiescent, struct task_struct *p, __u64 deq_flags)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_stop(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, false, bpf_ktime_get_ns());
 }
 
 /* --- the schedule step --- */
@@ -351,7 +351,7 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 		return;
 	m = co_member_of(&world, slot - 1);
 	trace(runnable ? CO_EVENT_STOP : CO_EVENT_SLEEP, slot - 1, cpu, 0, now - c->ran_since_ns, now);
-	member_stop(slot - 1, now);
+	member_stop(slot - 1, runnable, now);
 	/* It may be put back before all others without being queued here again: it waits all the same. */
 	if (runnable) {
 		CO_WRITE(m->queued_at_ns, now);
@@ -408,7 +408,7 @@ void BPF_STRUCT(disable, struct task_struct *p)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_stop(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, false, bpf_ktime_get_ns());
 }
 
 void BPF_STRUCT(cpu_online, __s32 number)

@@ -288,6 +288,16 @@ CO_INLINE bool co_cpu_isset(const __u64 *set, __u32 cpu)
 {
 	return CO_READ(set[(cpu / 64) & (CO_CPU_WORDS - 1)]) >> (cpu & 63) & 1;
 }
+CO_INLINE bool co_cpu_any(const __u64 *set)
+{
+	__u64 any = 0;
+	__u32 k;
+
+	CO_UNROLL
+	for (k = 0; k < CO_CPU_WORDS; k++)
+		any |= CO_READ(set[k]);
+	return any;
+}
 
 /* The lowest bit of a word that is not 0: BPF has no instruction for it. */
 CO_ALONE __u32 co_lowest(__u64 bits)
