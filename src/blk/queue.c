@@ -46,6 +46,8 @@ void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(st
 	assert(q->state == BLK_QUEUE_SERVING);
 	q->state = BLK_QUEUE_QUIESCING;
 	blk_flush_recall(q);
+	if (held == BLK_HELD_RETURNS)
+		blk_queue_recall_rest(q);
 	q->quiet_arg = arg;
 	if (q->port) {
 		q->quiet = NULL;
@@ -247,6 +249,8 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 	q->state = BLK_QUEUE_DETACHED;
 	take_returned(q);
 	blk_flush_init(q);
+	blk_list_init(&q->rest);
+	q->turn_left = 0;
 	q->outstanding = q->dispatched = 0;
 	/* The first publish calls the driver if whoever served the ring before us died owing it that. */
 	q->unpublished = true;

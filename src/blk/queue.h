@@ -46,6 +46,11 @@ struct blk_pool {
 	struct blk_channel on[BLK_WORKERS_MAX];
 };
 
+/* By their `next`. */
+struct blk_list {
+	struct blk_request *first, **last;
+};
+
 struct blk_port;
 
 struct blk_queue {
@@ -72,10 +77,10 @@ struct blk_queue {
 	unsigned dispatched;  /* of these, at the store */
 	struct {
 		struct blk_request *running, *covered; /* the one that goes, and those that end with it */
-		struct blk_flush_list {
-			struct blk_request *first, **last;
-		} waiting; /* for its end */
+		struct blk_list waiting; /* for its end */
 	} flush; /* flush.c */
+	struct blk_list rest; /* transfers that go on in the next turn; counted as dispatched */
+	uint32_t turn_left;   /* bytes that this turn may still move */
 	bool unpublished;
 	bool told_broken;
 	struct blk_request *returned, **returned_tail; /* recalled from the gate, oldest first */
