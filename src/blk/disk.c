@@ -103,6 +103,7 @@ struct disk_wait {
 	struct blk_disk *disk;
 	struct blk_slot *slot;
 	struct vhost_done done;
+	struct worker *to; /* moves */
 };
 
 static void place(struct blk_disk *d, struct blk_slot *s, unsigned member)
@@ -168,7 +169,7 @@ static struct blk_op *op_waited_for(struct blk_disk *d, struct blk_slot *s, enum
 
 	if (!w)
 		return NULL;
-	*w = (struct disk_wait){ d, s, done };
+	*w = (struct disk_wait){ .disk = d, .slot = s, .done = done };
 	op = blk_op_new(kind, (struct vhost_done){ then, w });
 	if (!op)
 		free(w);
@@ -373,33 +374,39 @@ static const struct vhost_device_ops disk_ops = {
 
 /* --- moving --- */
 
+static void recount(struct blk_team *t, const struct worker *from, const struct worker *to)
+{
+	t->member[member_of(t, from)].queues--;
+	t->member[member_of(t, to)].queues++;
+}
+
 static void queue_moved(void *arg, int result, uint32_t value)
 {
-	/* A queue that could not be served there has stopped; its place is given up when the session stops it. */
-	(void)result;
+	struct disk_wait *w = arg;
+
 	(void)value;
-	free(arg);
+	/* It could not be served there, and stayed. */
+	if (result < 0)
+		recount(w->disk->team, w->to, w->slot->worker);
+	free(w);
 }
 
 int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker)
 {
 	struct blk_slot *s = queue < d->queues_max ? d->slot[queue] : NULL;
 	struct blk_op *op;
-	unsigned from;
 
 	if (!s || !s->running || !blk_slot_calm(s))
 		return -EBUSY;
 	if (worker >= d->team->n)
 		return -EINVAL;
-	from = member_of(d->team, s->worker);
-	if (from == worker)
+	if (member_of(d->team, s->worker) == worker)
 		return -EALREADY;
 	op = op_waited_for(d, s, BLK_OP_MOVE, (struct vhost_done){ 0 }, queue_moved);
 	if (!op)
 		return -ENOMEM;
-	d->team->member[from].queues--;
-	d->team->member[worker].queues++;
-	op->to = d->team->member[worker].worker;
+	op->to = ((struct disk_wait *)op->done.arg)->to = d->team->member[worker].worker;
+	recount(d->team, s->worker, op->to);
 	blk_slot_do(s, op);
 	return 0;
 }

@@ -104,8 +104,14 @@ void blk_queue_fini(struct blk_queue *q);
 
 /* --- the worker --- */
 
-/* DETACHED -> SERVING. Opens the pool's channel if it is the first user here; -errno when that fails. */
+/*
+ * DETACHED -> SERVING. Opens the pool's channel if it is the first user here; -errno when that fails, which it cannot while a
+ * reservation holds the channel.
+ */
 int blk_queue_attach(struct blk_queue *q, struct worker *w);
+/* In any state, also on a worker that is not the queue's: opens the pool's channel there and keeps it, until it is released. */
+int blk_queue_reserve(const struct blk_queue *q, struct worker *w);
+void blk_queue_release(const struct blk_queue *q, struct worker *w);
 
 enum blk_held {
 	BLK_HELD_RETURNS, /* comes back to `returned`, undispatched */
