@@ -3,6 +3,7 @@
  * Description: a policy that uses every key is read as written, with its defaults; every kind of mistake is found, at
  * its line and column, all in one go.
  */
+#include "policy/overlay.h"
 #include "policy/policy.h"
 #include "policy/units.h"
 
@@ -11,6 +12,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static struct policy *load(const char *text, const char *overlay, struct policy_diagnostics *diag)
@@ -529,6 +534,51 @@ static void aliases_do_not_multiply(void **state)
 	}
 }
 
+/* Nothing that would have to be waited for, in the folder that a daemon reads at any time. */
+static void only_plain_files_are_read(void **state)
+{
+	char folder[] = "/tmp/policy-load-XXXXXX", path[64], main_file[64], command[64];
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct policy_diagnostics diag = { 0 };
+	struct policy_overlay *o = NULL;
+	struct policy_source *s;
+	struct policy *p = NULL;
+	int sock = socket(AF_UNIX, SOCK_STREAM, 0);
+	size_t n;
+
+	(void)state;
+	alarm(120); /* instead of waiting for ever */
+	assert_non_null(mkdtemp(folder));
+	snprintf(main_file, sizeof(main_file), "%s/main.yaml", folder);
+	fclose(fopen(main_file, "w"));
+	snprintf(path, sizeof(path), "%s/conf.d", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/a-fifo.yaml", folder);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/conf.d/b-socket.yaml", folder);
+	assert_int_equal(bind(sock, (struct sockaddr *)&address, sizeof(address)), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/c-folder.yaml", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/d-device.yaml", folder);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/%s", folder, POLICY_OVERLAY_NAME);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(policy_sources_find(main_file, &s, &n), 0);
+	assert_int_equal(n, 6);
+	policy_sources_read(s, n);
+	assert_int_equal(policy_load_sources(s, n, &p, &diag), -EINVAL);
+	assert_int_equal(diag.n, 5);
+	for (size_t i = 0; i < diag.n; i++)
+		assert_string_equal(diag.d[i].message, "cannot be read: not a plain file");
+	assert_int_equal(policy_overlay_load(path, &o), -ENXIO);
+	policy_diagnostics_fini(&diag);
+	policy_sources_free(s, n);
+	close(sock);
+	alarm(0);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -542,6 +592,7 @@ int main(void)
 		cmocka_unit_test(files_are_joined),
 		cmocka_unit_test(quantities_go_both_ways),
 		cmocka_unit_test(aliases_do_not_multiply),
+		cmocka_unit_test(only_plain_files_are_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
