@@ -534,6 +534,67 @@ static void aliases_do_not_multiply(void **state)
 	}
 }
 
+/* What there may be many of is small, and what is compared with each other is not many. */
+static void lists_and_values_are_bounded(void **state)
+{
+	static const struct {
+		const char *head, *item, *tail;
+		unsigned most;
+		const char *message;
+	} list[] = {
+		{ "pools: {", "p%u: {type: ram},", "}", 1024, "pools: more than 1024 of them" },
+		{ "classes: {", "c%u: {},", "}", 4096, "classes: more than 4096 of them" },
+		{ "pools: {r: {type: ram}}\nvms: {", "v%u: {},", "}", 8192, "vms: more than 8192 of them" },
+		{ "vms: {a: {}}\ncosched: {mode: all}\ncogroups: {", "g%u: {vms: [a]},", "}", 256, "cogroups: more than 256 of them" },
+		{ "cogroups: {g: {vms: [", "v%u,", "]}}", 256, "vms: more than 256 of them" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(list); i++) {
+		char *text, *said;
+		size_t size;
+		FILE *f;
+
+		for (unsigned over = 0; over < 2; over++) {
+			f = open_memstream(&text, &size);
+			fputs(list[i].head, f);
+			for (unsigned k = 0; k < list[i].most + over; k++)
+				fprintf(f, list[i].item, k);
+			fputs(list[i].tail, f);
+			assert_int_equal(fclose(f), 0);
+			said = messages(text, NULL);
+			assert_true(!strstr(said, list[i].message) == !over);
+			free(said);
+			free(text);
+		}
+	}
+}
+
+/* One long value, and a thousand that refer to it. */
+static void a_value_is_short(void **state)
+{
+	for (unsigned over = 0; over < 2; over++) {
+		unsigned length = 4095 + over;
+		char *text, *said;
+		size_t size;
+		FILE *f = open_memstream(&text, &size);
+
+		(void)state;
+		fputs("pools: {r: {type: ram}}\nvms: {v: {disks: [{name: d, pool: r, size: &a ", f);
+		for (unsigned i = 0; i < length; i++)
+			fputc('A', f);
+		for (unsigned i = 0; i < 1000; i++)
+			fprintf(f, "}, {name: d%u, pool: r, size: *a", i);
+		fputs("}]}}", f);
+		assert_int_equal(fclose(f), 0);
+		said = messages(text, NULL);
+		assert_true(!strstr(said, "a value of more than 4095 bytes") == !over);
+		assert_true(strlen(said) < 1001 * 8192);
+		free(said);
+		free(text);
+	}
+}
+
 /* Nothing that would have to be waited for, in the folder that a daemon reads at any time. */
 static void only_plain_files_are_read(void **state)
 {
@@ -592,6 +653,8 @@ int main(void)
 		cmocka_unit_test(files_are_joined),
 		cmocka_unit_test(quantities_go_both_ways),
 		cmocka_unit_test(aliases_do_not_multiply),
+		cmocka_unit_test(lists_and_values_are_bounded),
+		cmocka_unit_test(a_value_is_short),
 		cmocka_unit_test(only_plain_files_are_read),
 	};
 
