@@ -369,6 +369,16 @@ static void all_are_found_in_one_go(void **state)
 	free(found);
 }
 
+/* What a file says is told on terminals and in logs, a line each. */
+static void messages_are_plain_text(void **state)
+{
+	char *found = messages("pools: { \"a\\e[2J\\nb\\x7f\\u009bc\\tä\": {} }\n", NULL);
+
+	(void)state;
+	assert_non_null(strstr(found, "'a?[2J?b???c?ä' is no name for a pool"));
+	free(found);
+}
+
 static void an_overlay_wins_and_may_be_stale(void **state)
 {
 	static const char base[] = POOLS
@@ -649,6 +659,7 @@ int main(void)
 		cmocka_unit_test(mistakes_are_found_where_they_are),
 		cmocka_unit_test(broken_yaml_is_told_by_its_place),
 		cmocka_unit_test(all_are_found_in_one_go),
+		cmocka_unit_test(messages_are_plain_text),
 		cmocka_unit_test(an_overlay_wins_and_may_be_stale),
 		cmocka_unit_test(files_are_joined),
 		cmocka_unit_test(quantities_go_both_ways),
