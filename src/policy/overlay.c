@@ -59,7 +59,8 @@ char *policy_overlay_path(const char *main_file)
 	const char *slash = strrchr(main_file, '/');
 	char *path;
 
-	if (asprintf(&path, "%.*s/conf.d/%s", slash ? (int)(slash - main_file) : 1, slash ? main_file : ".", POLICY_OVERLAY_NAME) < 0)
+	/* As policy_sources_find() names it. */
+	if (asprintf(&path, "%.*sconf.d/%s", slash ? (int)(slash - main_file) + 1 : 0, main_file, POLICY_OVERLAY_NAME) < 0)
 		return NULL;
 	return path;
 }
