@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 int file_read_fd(int fd, size_t most, char **ret, size_t *ret_length)
 {
@@ -48,4 +49,15 @@ int file_read(const char *path, size_t most, char **ret, size_t *ret_length)
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 
 	return fd < 0 ? -errno : file_read_fd(fd, most, ret, ret_length);
+}
+
+int file_read_plain(const char *path, size_t most, char **ret, size_t *ret_length)
+{
+	/* Opening a FIFO, too, would wait. */
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) ? file_read_fd(fd, most, ret, ret_length) : -ENXIO;
 }

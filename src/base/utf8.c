@@ -39,3 +39,17 @@ void utf8_clean(char *text)
 		left -= n;
 	}
 }
+
+void utf8_clean_line(char *text)
+{
+	utf8_clean(text);
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p < ' ') {
+			*p = '?';
+		} else if (*p == 0xc2 && p[1] < 0xa0) {
+			/* U+0080 to U+009F, which some terminals obey. */
+			p[0] = p[1] = '?';
+			p++;
+		}
+	}
+}

@@ -11,3 +11,5 @@ size_t utf8_character(const char *p, size_t left);
 
 /* Puts '?' in the place of every byte that belongs to no such character: of one cut in two, for instance. */
 void utf8_clean(char *text);
+/* For a line on a terminal or in a log: of any other control character, and of line ends, too. */
+void utf8_clean_line(char *text);

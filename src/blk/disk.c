@@ -103,6 +103,7 @@ struct disk_wait {
 	struct blk_disk *disk;
 	struct blk_slot *slot;
 	struct vhost_done done;
+	struct worker *to; /* moves */
 };
 
 static void place(struct blk_disk *d, struct blk_slot *s, unsigned member)
@@ -123,13 +124,24 @@ static void unplace(struct blk_disk *d, struct blk_slot *s)
 		store_disk_unlock(d->store);
 }
 
+/* One that was not carried out. */
+static void op_forget(struct blk_op *op)
+{
+	if (op)
+		free(op->done.arg);
+	free(op);
+}
+
 static void queue_started(void *arg, int result, uint32_t value)
 {
 	struct disk_wait *w = arg;
 	struct vhost_done done = w->done;
 
-	if (result < 0)
+	if (result < 0) {
 		unplace(w->disk, w->slot);
+		op_forget(w->slot->stop);
+		w->slot->stop = NULL;
+	}
 	free(w);
 	done.fn(done.arg, result, value);
 }
@@ -168,7 +180,7 @@ static struct blk_op *op_waited_for(struct blk_disk *d, struct blk_slot *s, enum
 
 	if (!w)
 		return NULL;
-	*w = (struct disk_wait){ d, s, done };
+	*w = (struct disk_wait){ .disk = d, .slot = s, .done = done };
 	op = blk_op_new(kind, (struct vhost_done){ then, w });
 	if (!op)
 		free(w);
@@ -190,7 +202,8 @@ static void disk_queue_start(struct vhost_device *v, unsigned queue, const struc
 	struct blk_disk *d = disk_of(v);
 	struct blk_slot *s = slot_for(d, queue);
 	struct blk_op *op = s ? op_waited_for(d, s, BLK_OP_START, done, queue_started) : NULL;
-	int err = op ? 0 : -ENOMEM;
+	struct blk_op *stop = s ? op_waited_for(d, s, BLK_OP_STOP, done, queue_stopped) : NULL;
+	int err = op && stop ? 0 : -ENOMEM;
 
 	/*
 	 * The image's lock also proves that a daemon that died has nothing in flight any more: the kernel drops the lock only
@@ -199,14 +212,14 @@ static void disk_queue_start(struct vhost_device *v, unsigned queue, const struc
 	if (!err && d->running == 0)
 		err = store_disk_lock(d->store);
 	if (err) {
-		if (op)
-			free(op->done.arg);
-		free(op);
+		op_forget(op);
+		op_forget(stop);
 		close_all(kick_fd, call_fd, err_fd);
 		fail(done, err);
 		return;
 	}
 	place(d, s, blk_place(d, queue));
+	s->stop = stop;
 	op->setup = *setup;
 	op->setup.log = d->log;
 	op->map = map;
@@ -220,12 +233,10 @@ static void disk_queue_stop(struct vhost_device *v, unsigned queue, bool keep_in
 {
 	struct blk_disk *d = disk_of(v);
 	struct blk_slot *s = d->slot[queue];
-	struct blk_op *op = s ? op_waited_for(d, s, BLK_OP_STOP, done, queue_stopped) : NULL;
+	struct blk_op *op = s->stop;
 
-	if (!op) {
-		fail(done, s ? -ENOMEM : 0);
-		return;
-	}
+	s->stop = NULL;
+	((struct disk_wait *)op->done.arg)->done = done;
 	op->keep_inflight = keep_inflight;
 	blk_slot_do(s, op);
 }
@@ -272,7 +283,6 @@ static void disk_queue_err_fd(struct vhost_device *v, unsigned queue, int fd)
 
 struct all_wait {
 	unsigned left;
-	int result;
 	struct vhost_done done;
 };
 
@@ -285,54 +295,76 @@ static void one_of_all(void *arg, int result, uint32_t value)
 	(void)result; /* a queue that cannot follow is broken and told so through its own error fd */
 	if (--w->left > 0)
 		return;
-	result = w->result;
 	free(w);
-	done.fn(done.arg, result, 0);
+	done.fn(done.arg, 0, 0);
 }
 
-static void on_all(struct blk_disk *d, const struct blk_op *like, struct vhost_done done)
+/* All or nothing: -ENOMEM, and nothing will be done. */
+static int ops_for_all(const struct blk_disk *d, const struct blk_op *like, struct all_wait *w, struct blk_op **ret)
 {
-	struct all_wait *w = calloc(1, sizeof(*w));
-
-	if (!w) {
-		fail(done, -ENOMEM);
-		return;
-	}
-	w->left = 1; /* ours, so that it does not end before all have begun */
-	w->done = done;
 	for (unsigned i = 0; i < d->queues_max; i++) {
-		struct blk_op *op;
-
 		if (!d->slot[i])
 			continue;
-		op = blk_op_new(like->kind, (struct vhost_done){ one_of_all, w });
-		if (!op) {
-			w->result = -ENOMEM;
-			break;
-		}
+		ret[i] = blk_op_new(like->kind, (struct vhost_done){ one_of_all, w });
+		if (!ret[i])
+			return -ENOMEM;
+		ret[i]->map = like->map;
+		ret[i]->log = like->log;
+		ret[i]->drain_ns = like->drain_ns;
 		w->left++;
-		op->map = like->map;
-		op->log = like->log;
-		op->drain_ns = like->drain_ns;
-		blk_slot_do(d->slot[i], op);
 	}
+	return 0;
+}
+
+static int on_all(struct blk_disk *d, const struct blk_op *like, struct vhost_done done)
+{
+	struct all_wait *w = calloc(1, sizeof(*w));
+	struct blk_op *op[BLK_QUEUES_MAX] = { NULL };
+	int err = w ? ops_for_all(d, like, w, op) : -ENOMEM;
+
+	if (err < 0) {
+		for (unsigned i = 0; i < d->queues_max; i++)
+			free(op[i]);
+		free(w);
+		return err;
+	}
+	w->left++; /* ours, so that it does not end before all have begun */
+	w->done = done;
+	for (unsigned i = 0; i < d->queues_max; i++)
+		if (op[i])
+			blk_slot_do(d->slot[i], op[i]);
 	one_of_all(w, 0, 0);
+	return 0;
 }
 
 static void disk_memory_set(struct vhost_device *v, struct memmap *map, struct vhost_done done)
 {
-	on_all(disk_of(v), &(struct blk_op){ .kind = BLK_OP_REMAP, .map = map }, done);
+	int err = on_all(disk_of(v), &(struct blk_op){ .kind = BLK_OP_REMAP, .map = map }, done);
+
+	if (err < 0)
+		fail(done, err);
 }
 
 static void disk_log_set(struct vhost_device *v, struct dirty_log *log, struct vhost_done done)
 {
-	disk_of(v)->log = log;
-	on_all(disk_of(v), &(struct blk_op){ .kind = BLK_OP_LOG, .log = log }, done);
+	struct blk_disk *d = disk_of(v);
+	struct dirty_log *old = d->log;
+	int err;
+
+	d->log = log; /* queues may start before all have it */
+	err = on_all(d, &(struct blk_op){ .kind = BLK_OP_LOG, .log = log }, done);
+	if (err < 0) {
+		d->log = old;
+		fail(done, err);
+	}
 }
 
 void blk_disk_drain(struct blk_disk *d, uint64_t for_ns, struct vhost_done done)
 {
-	on_all(d, &(struct blk_op){ .kind = BLK_OP_DRAIN, .drain_ns = for_ns }, done);
+	int err = on_all(d, &(struct blk_op){ .kind = BLK_OP_DRAIN, .drain_ns = for_ns }, done);
+
+	if (err < 0)
+		fail(done, err);
 }
 
 static void disk_session_began(struct vhost_device *v, struct vhost_session *session)
@@ -373,33 +405,39 @@ static const struct vhost_device_ops disk_ops = {
 
 /* --- moving --- */
 
+static void recount(struct blk_team *t, const struct worker *from, const struct worker *to)
+{
+	t->member[member_of(t, from)].queues--;
+	t->member[member_of(t, to)].queues++;
+}
+
 static void queue_moved(void *arg, int result, uint32_t value)
 {
-	/* A queue that could not be served there has stopped; its place is given up when the session stops it. */
-	(void)result;
+	struct disk_wait *w = arg;
+
 	(void)value;
-	free(arg);
+	/* It could not be served there, and stayed. */
+	if (result < 0)
+		recount(w->disk->team, w->to, w->slot->worker);
+	free(w);
 }
 
 int blk_disk_move_queue(struct blk_disk *d, unsigned queue, unsigned worker)
 {
 	struct blk_slot *s = queue < d->queues_max ? d->slot[queue] : NULL;
 	struct blk_op *op;
-	unsigned from;
 
 	if (!s || !s->running || !blk_slot_calm(s))
 		return -EBUSY;
 	if (worker >= d->team->n)
 		return -EINVAL;
-	from = member_of(d->team, s->worker);
-	if (from == worker)
+	if (member_of(d->team, s->worker) == worker)
 		return -EALREADY;
 	op = op_waited_for(d, s, BLK_OP_MOVE, (struct vhost_done){ 0 }, queue_moved);
 	if (!op)
 		return -ENOMEM;
-	d->team->member[from].queues--;
-	d->team->member[worker].queues++;
-	op->to = d->team->member[worker].worker;
+	op->to = ((struct disk_wait *)op->done.arg)->to = d->team->member[worker].worker;
+	recount(d->team, s->worker, op->to);
 	blk_slot_do(s, op);
 	return 0;
 }

@@ -13,31 +13,23 @@
  */
 #include "blk/queue_internal.h"
 
-static void list_start(struct blk_flush_list *l)
-{
-	l->first = NULL;
-	l->last = &l->first;
-}
-
 void blk_flush_init(struct blk_queue *q)
 {
 	q->flush.running = NULL;
 	q->flush.covered = NULL;
-	list_start(&q->flush.waiting);
+	blk_list_init(&q->flush.waiting);
 }
 
 bool blk_flush_begin(struct blk_queue *q, struct blk_request *r)
 {
-	struct blk_flush_list *waiting = &q->flush.waiting;
+	struct blk_list *waiting = &q->flush.waiting;
 
 	/* Nobody goes before those that wait. */
 	if (!q->flush.running && !waiting->first) {
 		q->flush.running = r;
 		return true;
 	}
-	r->next = NULL;
-	*waiting->last = r;
-	waiting->last = &r->next;
+	blk_list_append(waiting, r);
 	return false;
 }
 
@@ -57,7 +49,7 @@ struct blk_request *blk_flush_next(struct blk_queue *q)
 		return NULL;
 	q->flush.running = r;
 	q->flush.covered = r->next;
-	list_start(&q->flush.waiting);
+	blk_list_init(&q->flush.waiting);
 	return r;
 }
 
@@ -84,7 +76,7 @@ void blk_flush_recall(struct blk_queue *q)
 {
 	struct blk_request *first = q->flush.waiting.first;
 
-	list_start(&q->flush.waiting);
+	blk_list_init(&q->flush.waiting);
 	take_back(q, first);
 }
 

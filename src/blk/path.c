@@ -9,6 +9,10 @@
  * and mark the queue; the next turn makes them visible in one store. The call eventfd is written at most once a turn: a busy queue
  * costs the driver one interrupt per batch, and none when it polls.
  *
+ * A turn is bounded in bytes, too, because a store in memory copies them while other queues of the worker wait: what a turn has not
+ * moved of a transfer goes on in the next one. Large requests are not refused: firmware knows no size_max and may read a kernel at
+ * one go, and a chain may show the same page often enough to ask for 4 GiB.
+ *
  * Nearly all requests are plain transfers for a store that answers at once or keeps them, and nobody waits at the gate: those go
  * through accept_plain() from descriptors to used entry, and are counted together once the driver can see them. Everything else
  * takes the long way (request.c, port.c), which decides the same.
@@ -22,6 +26,8 @@
  * portions of less move it more often, of more overlap less.
  */
 #define PORTION 8u
+/* What a turn moves, and so the most that one request has at the store at once: half a millisecond of copying or so. */
+#define TURN_BYTES (2u << 20)
 
 /* --- completion --- */
 
@@ -144,9 +150,22 @@ static int next_step(struct blk_queue *q, struct blk_request *r)
 	return 0;
 }
 
-/* A step of a request dispatched whole is done: the next range of a discard, or the end. */
+/* A queue that quiesces waits for it as for what the store has. */
+static void put_off(struct blk_queue *q, struct blk_request *r)
+{
+	blk_list_append(&q->rest, r);
+	sent(q);
+	worker_source_wake(&q->source);
+}
+
+/* A step of a request dispatched whole is done: the next bytes of a transfer, the next range of a discard, or the end. */
 static inline void whole_done(struct blk_queue *q, struct blk_request *r, int result)
 {
+	if (unlikely(r->io.length_bytes < r->undone_bytes) && result == 0 && r->type <= VIRTIO_BLK_T_OUT) {
+		r->undone_bytes -= (uint32_t)r->io.length_bytes;
+		put_off(q, r);
+		return;
+	}
 	while (unlikely(r->ranges) && result == 0) {
 		result = next_step(q, r);
 		if (result > 0)
@@ -182,19 +201,68 @@ static void slice_done(struct store_io *io, int result)
 
 /* --- dispatch --- */
 
-void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
+/* The next step of a request dispatched whole. Transfers are cut at fixed places, which leaves them as aligned as they were. */
+static void step(struct blk_queue *q, struct blk_request *r)
 {
-	int result;
+	uint32_t bytes = (uint32_t)min_u64(r->undone_bytes, TURN_BYTES);
+	int result = translate(q, r, &r->io, r->data_bytes - r->undone_bytes, bytes);
 
-	r->part = part;
-	r->undone_bytes = r->data_bytes - r->given_bytes;
-	result = translate(q, r, &r->io, r->given_bytes, r->undone_bytes);
+	q->turn_left -= (uint32_t)min_u64(q->turn_left, bytes);
 	if (likely(result == 0))
 		result = store_start(q->channel, &r->io);
 	if (result == STORE_LATER)
 		sent(q);
 	else
 		whole_done(q, r, result);
+}
+
+void blk_queue_dispatch(struct blk_queue *q, struct blk_request *r, struct blk_part *part)
+{
+	r->part = part;
+	r->undone_bytes = r->data_bytes - r->given_bytes;
+	/* The gate bounds by itself what it lets go. */
+	if (part || q->turn_left || r->type > VIRTIO_BLK_T_OUT)
+		step(q, r);
+	else
+		put_off(q, r);
+}
+
+static struct blk_request *rest_pop(struct blk_queue *q)
+{
+	struct blk_request *r = q->rest.first;
+
+	q->rest.first = r->next;
+	if (!r->next)
+		blk_list_init(&q->rest);
+	came_back(q);
+	return r;
+}
+
+/* Returns how many went on. */
+static unsigned go_on(struct blk_queue *q)
+{
+	unsigned n = 0;
+
+	for (; q->rest.first && q->turn_left; n++)
+		step(q, rest_pop(q));
+	store_flush_batch(q->channel);
+	return n;
+}
+
+void blk_queue_recall_rest(struct blk_queue *q)
+{
+	struct blk_request *next, *r = q->rest.first;
+
+	blk_list_init(&q->rest);
+	for (; r; r = next) {
+		next = r->next;
+		if (r->part) {
+			blk_list_append(&q->rest, r);
+			continue;
+		}
+		came_back(q);
+		blk_queue_take_back(q, r, r->data_bytes - r->undone_bytes - r->given_bytes);
+	}
 }
 
 void blk_queue_dispatch_slice(struct blk_queue *q, struct blk_request *r, struct blk_slice *s, uint32_t start, uint32_t bytes)
@@ -287,10 +355,11 @@ static inline bool accept_plain(struct blk_queue *q, struct virtq_chain *chain, 
 	struct blk_plain p;
 	int result;
 
-	if (!blk_plain_read(chain, q->map, q->geometry, &p))
+	if (!blk_plain_read(chain, q->map, q->geometry, &p) || unlikely(p.bytes > q->turn_left))
 		return false;
 	if (q->port && !blk_lane_pass(&q->lane, q->port, p.ioprio, p.type, p.sector * STORE_SECTOR, p.bytes))
 		return false;
+	q->turn_left -= p.bytes;
 	r->io.op = (enum store_op)p.type; /* STORE_READ, STORE_WRITE */
 	r->io.flags = p.type && load_relaxed(q->write_through) ? STORE_FUA : 0;
 	r->io.iov[0] = (struct iovec){ .iov_base = p.data, .iov_len = p.bytes };
@@ -397,17 +466,22 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 	struct blk_queue *q = container_of(s, struct blk_queue, source);
 	struct virtq_chain *chain[BATCH];
 	struct instant done = { 0 };
-	unsigned n, published = q->unpublished;
+	unsigned n, found = q->unpublished;
 
 	counter_add(&q->counters.polls, 1);
 	if (q->unpublished)
 		blk_queue_publish(q);
+	q->turn_left = TURN_BYTES;
+	if (unlikely(q->rest.first))
+		found += go_on(q);
 	if (q->port)
 		blk_port_flush(q->port);
 	if (unlikely(q->state != BLK_QUEUE_SERVING)) {
 		blk_queue_check_quiet(q);
-		return published;
+		return found;
 	}
+	if (unlikely(q->rest.first))
+		return found;
 	if (unlikely(q->flush.waiting.first))
 		send_waiting_flush(q);
 	n = virtqueue_take(&q->vq, chain, q->port ? blk_port_room(q->port, BATCH) : BATCH);
@@ -415,7 +489,7 @@ static unsigned queue_poll(struct worker_source *s, uint64_t now_ns)
 		counter_add(&q->counters.polls_empty, 1);
 		if (unlikely(q->vq.broken && !q->told_broken))
 			found_broken(q);
-		return published;
+		return found;
 	}
 	if (unlikely(memmap_faulted(q->map)))
 		virtqueue_break(&q->vq, VIRTQUEUE_UNMAPPED);
@@ -438,7 +512,7 @@ static bool queue_arm(struct worker_source *s)
 {
 	struct blk_queue *q = container_of(s, struct blk_queue, source);
 
-	if (q->unpublished)
+	if (q->unpublished || q->rest.first)
 		return true;
 	if (q->state != BLK_QUEUE_SERVING)
 		return false;

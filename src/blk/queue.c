@@ -46,6 +46,8 @@ void blk_queue_quiesce(struct blk_queue *q, enum blk_held held, void (*quiet)(st
 	assert(q->state == BLK_QUEUE_SERVING);
 	q->state = BLK_QUEUE_QUIESCING;
 	blk_flush_recall(q);
+	if (held == BLK_HELD_RETURNS)
+		blk_queue_recall_rest(q);
 	q->quiet_arg = arg;
 	if (q->port) {
 		q->quiet = NULL;
@@ -121,26 +123,24 @@ void blk_queue_flush_returned(struct blk_queue *q, void (*quiet)(struct blk_queu
 
 /* --- attaching and detaching --- */
 
-static int channel_get(struct blk_queue *q)
+int blk_queue_reserve(const struct blk_queue *q, struct worker *w)
 {
-	struct blk_channel *c = &q->pool->on[worker_index(q->worker)];
+	struct blk_channel *c = &q->pool->on[worker_index(w)];
 	int err;
 
 	if (!c->channel) {
-		err = store_channel_open(q->pool->store, q->worker, &c->counters, &c->channel);
+		err = store_channel_open(q->pool->store, w, &c->counters, &c->channel);
 		if (err < 0)
 			return err;
 	}
 	c->users++;
-	q->channel = c->channel;
 	return 0;
 }
 
-static void channel_put(struct blk_queue *q)
+void blk_queue_release(const struct blk_queue *q, struct worker *w)
 {
-	struct blk_channel *c = &q->pool->on[worker_index(q->worker)];
+	struct blk_channel *c = &q->pool->on[worker_index(w)];
 
-	q->channel = NULL;
 	if (--c->users == 0) {
 		store_channel_close(c->channel);
 		c->channel = NULL;
@@ -153,9 +153,10 @@ int blk_queue_attach(struct blk_queue *q, struct worker *w)
 
 	assert(q->state == BLK_QUEUE_DETACHED);
 	q->worker = w;
-	err = channel_get(q);
+	err = blk_queue_reserve(q, w);
 	if (err < 0)
 		return err;
+	q->channel = q->pool->on[worker_index(w)].channel;
 	q->source.ops = &blk_queue_source;
 	worker_source_add(w, &q->source);
 	virtqueue_kicks_off(&q->vq);
@@ -179,7 +180,8 @@ static void watch_gone(struct worker_watch *watch)
 void blk_queue_left(struct blk_queue *q)
 {
 	worker_source_remove(&q->source);
-	channel_put(q);
+	q->channel = NULL;
+	blk_queue_release(q, q->worker);
 	/* Kicks are left on: whoever serves it next looks at the ring first. */
 	if (!q->vq.broken)
 		virtqueue_kicks_on(&q->vq);
@@ -247,6 +249,8 @@ int blk_queue_init(struct blk_queue *q, uint16_t size)
 	q->state = BLK_QUEUE_DETACHED;
 	take_returned(q);
 	blk_flush_init(q);
+	blk_list_init(&q->rest);
+	q->turn_left = 0;
 	q->outstanding = q->dispatched = 0;
 	/* The first publish calls the driver if whoever served the ring before us died owing it that. */
 	q->unpublished = true;

@@ -46,6 +46,11 @@ struct blk_pool {
 	struct blk_channel on[BLK_WORKERS_MAX];
 };
 
+/* By their `next`. */
+struct blk_list {
+	struct blk_request *first, **last;
+};
+
 struct blk_port;
 
 struct blk_queue {
@@ -72,10 +77,10 @@ struct blk_queue {
 	unsigned dispatched;  /* of these, at the store */
 	struct {
 		struct blk_request *running, *covered; /* the one that goes, and those that end with it */
-		struct blk_flush_list {
-			struct blk_request *first, **last;
-		} waiting; /* for its end */
+		struct blk_list waiting; /* for its end */
 	} flush; /* flush.c */
+	struct blk_list rest; /* transfers that go on in the next turn; counted as dispatched */
+	uint32_t turn_left;   /* bytes that this turn may still move */
 	bool unpublished;
 	bool told_broken;
 	struct blk_request *returned, **returned_tail; /* recalled from the gate, oldest first */
@@ -99,8 +104,14 @@ void blk_queue_fini(struct blk_queue *q);
 
 /* --- the worker --- */
 
-/* DETACHED -> SERVING. Opens the pool's channel if it is the first user here; -errno when that fails. */
+/*
+ * DETACHED -> SERVING. Opens the pool's channel if it is the first user here; -errno when that fails, which it cannot while a
+ * reservation holds the channel.
+ */
 int blk_queue_attach(struct blk_queue *q, struct worker *w);
+/* In any state, also on a worker that is not the queue's: opens the pool's channel there and keeps it, until it is released. */
+int blk_queue_reserve(const struct blk_queue *q, struct worker *w);
+void blk_queue_release(const struct blk_queue *q, struct worker *w);
 
 enum blk_held {
 	BLK_HELD_RETURNS, /* comes back to `returned`, undispatched */

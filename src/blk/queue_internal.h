@@ -6,11 +6,26 @@
 
 #include "blk/queue.h"
 
+static inline void blk_list_init(struct blk_list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+static inline void blk_list_append(struct blk_list *l, struct blk_request *r)
+{
+	r->next = NULL;
+	*l->last = r;
+	l->last = &r->next;
+}
+
 /* path.c */
 extern const struct worker_source_ops blk_queue_source;
 /* To the gate or to the store; end_batch follows. */
 void blk_queue_send_on(struct blk_queue *q, struct blk_request *r);
 void blk_queue_end_batch(struct blk_queue *q);
+/* What waits for the next turn comes back by blk_queue_take_back(), if the gate does not know it as dispatched. */
+void blk_queue_recall_rest(struct blk_queue *q);
 /* Shows the driver what is pushed, and calls it if it wants that. */
 void blk_queue_publish(struct blk_queue *q);
 /* The front-end's error eventfd, once; the control thread sees the virtqueue's `broken` and says it to people. */

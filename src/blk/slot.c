@@ -2,12 +2,12 @@
 /*
  * Operations in terms of the worker's primitives (queue.h):
  *
- *   START  attach                          STOP  quiesce, [flush what came back], detach
- *   MOVE   quiesce, detach | attach there  REMAP quiesce, new map, resume
- *   KICK   quiesce, detach | attach here   DRAIN  quiesce (what is held goes), resume
+ *   START  attach                                    STOP  quiesce, [flush what came back], detach
+ *   MOVE   reserve there | quiesce, detach | attach  REMAP quiesce, new map, resume
+ *   KICK   reserve here | quiesce, detach | attach   DRAIN  quiesce (what is held goes), resume
  *   LOG, CALL, ERR  at once
  *
- * The bar is a return to the control thread between two messages.
+ * The bar is a return to the control thread between two messages. A queue leaves its worker only when another is sure to have it.
  */
 #include "blk/slot.h"
 
@@ -65,6 +65,17 @@ static void run_attach(struct worker_msg *m, struct worker *w)
 	struct blk_op *op = op_of(m);
 
 	op->result = blk_queue_attach(&op->slot->queue, w);
+}
+
+static void run_reserve(struct worker_msg *m, struct worker *w)
+{
+	op_of(m)->result = blk_queue_reserve(&op_of(m)->slot->queue, w);
+}
+
+static void run_attach_reserved(struct worker_msg *m, struct worker *w)
+{
+	run_attach(m, w);
+	blk_queue_release(&op_of(m)->slot->queue, w);
 }
 
 static void then_detach(struct blk_queue *q, void *arg)
@@ -157,12 +168,18 @@ static void run_err(struct worker_msg *m, struct worker *w)
 
 /* --- back on the control thread --- */
 
-static void post(struct blk_op *op, void (*run)(struct worker_msg *, struct worker *), void (*done)(struct worker_msg *))
+static void post_to(struct worker *w, struct blk_op *op, void (*run)(struct worker_msg *, struct worker *),
+		    void (*done)(struct worker_msg *))
 {
 	op->msg.run = run;
 	op->msg.done = done;
 	op->msg.keep = false;
-	worker_post(op->slot->worker, &op->msg);
+	worker_post(w, &op->msg);
+}
+
+static void post(struct blk_op *op, void (*run)(struct worker_msg *, struct worker *), void (*done)(struct worker_msg *))
+{
+	post_to(op->slot->worker, op, run, done);
 }
 
 static uint32_t unstart(struct blk_slot *s)
@@ -200,16 +217,6 @@ static void replied(struct worker_msg *m)
 	finish(op_of(m), op_of(m)->result);
 }
 
-/* No other worker serves it now, and the one that should cannot: broken, but it stays stoppable. */
-static void reattached(struct worker_msg *m)
-{
-	struct blk_op *op = op_of(m);
-
-	if (op->result < 0)
-		unstart(op->slot);
-	finish(op, op->result);
-}
-
 static void left(struct worker_msg *m)
 {
 	struct blk_op *op = op_of(m);
@@ -225,7 +232,18 @@ static void left(struct worker_msg *m)
 		if (old >= 0)
 			close(old);
 	}
-	post(op, run_attach, reattached);
+	post(op, run_attach_reserved, replied);
+}
+
+/* Or not, and it stays where it is. */
+static void reserved(struct worker_msg *m)
+{
+	struct blk_op *op = op_of(m);
+
+	if (op->result < 0)
+		finish(op, op->result);
+	else
+		post(op, run_leave, left);
 }
 
 static int prepare_start(struct blk_op *op)
@@ -297,7 +315,7 @@ static void begin_first(struct blk_slot *s)
 		post(op, run_err, replied);
 		break;
 	default:
-		post(op, run_leave, left);
+		post_to(op->kind == BLK_OP_MOVE ? op->to : s->worker, op, run_reserve, reserved);
 		break;
 	}
 }

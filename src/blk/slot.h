@@ -18,6 +18,7 @@ struct blk_slot {
 	bool fault_seen;     /* blk_slot_fault() has told of it */
 	struct worker *worker; /* that serves it, or that will */
 	struct list ops;     /* waiting; the first one is under way */
+	struct blk_op *stop; /* made with the start, because a stop may not fail; NULL: stopping or stopped */
 };
 
 enum blk_op_kind { BLK_OP_START, BLK_OP_STOP, BLK_OP_REMAP, BLK_OP_LOG, BLK_OP_MOVE, BLK_OP_DRAIN, BLK_OP_KICK, BLK_OP_CALL, BLK_OP_ERR };

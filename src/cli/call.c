@@ -62,9 +62,11 @@ static void print_diagnostics(const json_t *list)
 	size_t i;
 
 	json_array_foreach (list, i, d) {
-		if (cli_text(d, "file")[0])
+		if (cli_integer(d, "line"))
 			fprintf(stderr, "%s:%d:%d: ", cli_text(d, "file"), (int)cli_integer(d, "line"),
 				(int)cli_integer(d, "column"));
+		else if (cli_text(d, "file")[0])
+			fprintf(stderr, "%s: ", cli_text(d, "file"));
 		fprintf(stderr, "%s: %s\n", cli_text(d, "severity"), cli_text(d, "message"));
 	}
 }

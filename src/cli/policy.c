@@ -238,9 +238,9 @@ static json_t *sources_json(int argc, char **argv, int *status)
 		/* That is the daemon's own business. */
 		if (s[i].overlay)
 			continue;
-		r = file_read(s[i].name, FILE_BYTES_MAX, &text, &length);
+		r = policy_source_read(&s[i], &text, &length);
 		if (r < 0) {
-			cli_error("%s: %s", s[i].name, strerror(-r));
+			cli_error("%s: %s", s[i].name, policy_source_why(r));
 			*status = EX_NOINPUT;
 		} else if (strlen(text) < length ||
 			   json_array_append_new(list, json_pack("{s:s, s:s}", "name", s[i].name, "text", text)) < 0) {

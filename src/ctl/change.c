@@ -156,6 +156,9 @@ static int load(struct change *ch, struct policy **ret, struct policy_diagnostic
 		ch->n_sources = err == 0 ? c->n_sources : 0;
 	} else if (!ch->sources) {
 		err = c->config ? policy_sources_find(c->config, &ch->sources, &ch->n_sources) : -EOPNOTSUPP;
+		/* What a daemon was started with may have been a pipe. It cannot wait for one now. */
+		if (err == 0)
+			ch->sources[0].plain = true;
 	}
 	policy_sources_read(ch->sources, ch->n_sources);
 	if (err == 0)

@@ -114,8 +114,11 @@ int cosched_reload(struct cosched_context *c, struct cohost_error *error)
 	size_t n = 0;
 	int err = policy_sources_find(c->loading.config, &s, &n);
 
-	if (err == 0)
+	if (err == 0) {
+		/* What it was started with may have been a pipe. */
+		s[0].plain = c->host->policy;
 		err = policy_load_sources(s, n, &p, &diag);
+	}
 	policy_sources_free(s, n);
 	log_diagnostics(&diag);
 	policy_diagnostics_fini(&diag);

@@ -29,6 +29,12 @@ int ctl_sources_of(struct ctl_call *call, json_t *params, struct policy_source *
 		}
 		s[i].name = strdup(name);
 		s[i].text = strdup(text);
+		/* Without the text, a file of that name would be read. */
+		if (s[i].name && s[i].text)
+			continue;
+		ctl_fail(call, CTL_ERROR_INTERNAL, NULL, "out of memory");
+		policy_sources_free(s, i + 1);
+		return -ENOMEM;
 	}
 	*ret = s;
 	*ret_n = i;

@@ -204,6 +204,16 @@ static int set_group(const char *path, const char *group)
 	return lchown(path, (uid_t)-1, found->gr_gid) < 0 ? -errno : 0;
 }
 
+/* 0: nothing is there, or a socket, which nobody misses. */
+static int check_free(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return S_ISSOCK(st.st_mode) ? 0 : -EEXIST;
+}
+
 /* Under another name first: the name that clients wait for appears when everything is set. */
 static int bind_and_listen(const char *path, mode_t mode, const char *group, int *ret_fd)
 {
@@ -217,7 +227,12 @@ static int bind_and_listen(const char *path, mode_t mode, const char *group, int
 	if (snprintf(temporary, sizeof(temporary), "%s.new", path) >= (int)sizeof(temporary))
 		return -ENAMETOOLONG;
 	r = fill_address(temporary, &address);
-	unlink(temporary);
+	if (r == 0)
+		r = check_free(path);
+	if (r == 0)
+		r = check_free(temporary);
+	if (r == 0)
+		unlink(temporary);
 	if (r == 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		r = -errno;
 	if (r < 0)

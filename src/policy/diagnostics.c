@@ -4,6 +4,8 @@
  */
 #include "policy/loader.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,6 +66,7 @@ void loader_report(struct loader *l, enum policy_severity severity, struct polic
 		l->no_memory = true;
 		return;
 	}
+	utf8_clean_line(next->message);
 	d->n++;
 }
 

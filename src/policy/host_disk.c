@@ -112,6 +112,7 @@ fail:
 	host_error_set(e, err, "disk %s/%s: %s%s%s", vm->name, spec->name, spec->image ? spec->image : "",
 		       spec->image ? ": " : "", strerror(-err));
 	if (d) {
+		store_disk_unmake(d->store);
 		store_disk_close(d->store);
 		free(d->socket);
 		free(d);
@@ -165,6 +166,9 @@ int host_disk_serve(struct host_disk *d, const struct policy *policy, const stru
 static void free_disk(struct host_disk *d)
 {
 	blk_disk_destroy(d->blk);
+	/* Only a change that has failed ends a disk of its own. */
+	if (d->fresh)
+		store_disk_unmake(d->store);
 	store_disk_close(d->store);
 	d->pool->disks--;
 	list_remove(&d->node);

@@ -36,7 +36,7 @@ int host_state_load(const struct policy *policy, const char *pool, struct slo_co
 		return -ENOMEM;
 	if (path_of(policy, pool, "", path) < 0)
 		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, text, TEXT_BYTES - 1);
@@ -63,7 +63,7 @@ static void look(struct blk_core *core, struct slo_sched *s, void *arg)
 
 static int write_file(const char *path, const char *text, size_t n)
 {
-	cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
 
 	if (fd < 0)
 		return -errno;

@@ -43,6 +43,17 @@ static bool goes_on(const struct loader *l)
 	return !l->no_memory && !l->too_large;
 }
 
+int policy_source_read(const struct policy_source *s, char **ret, size_t *ret_length)
+{
+	return s->plain ? file_read_plain(s->name, FILE_BYTES_MAX, ret, ret_length) :
+			  file_read(s->name, FILE_BYTES_MAX, ret, ret_length);
+}
+
+const char *policy_source_why(int error)
+{
+	return error == -ENXIO ? "not a plain file" : strerror(-error);
+}
+
 static void read_source(struct loader *l, const struct policy_source *s)
 {
 	cleanup_free char *text = NULL;
@@ -58,9 +69,9 @@ static void read_source(struct loader *l, const struct policy_source *s)
 	if (s->overlay)
 		l->overlay_file = l->file;
 	if (!s->text)
-		r = file_read(s->name, FILE_BYTES_MAX, &text, &length);
+		r = policy_source_read(s, &text, &length);
 	if (r < 0)
-		loader_error(l, ((struct policy_at){ .file = l->file }), "cannot be read: %s", strerror(-r));
+		loader_error(l, ((struct policy_at){ .file = l->file }), "cannot be read: %s", policy_source_why(r));
 	else
 		loader_read(l, s->text ? s->text : text, length);
 }
@@ -131,7 +142,7 @@ void policy_sources_read(struct policy_source *s, size_t n)
 		size_t length;
 		char *text;
 
-		if (s[i].text || file_read(s[i].name, FILE_BYTES_MAX, &text, &length) < 0)
+		if (s[i].text || policy_source_read(&s[i], &text, &length) < 0)
 			continue;
 		/* With a NUL in it, it is no text. */
 		if (strlen(text) == length)
@@ -148,7 +159,7 @@ int policy_sources_copy(const struct policy_source *s, size_t n, struct policy_s
 	if (!copy)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		copy[i] = (struct policy_source){ .name = strdup(s[i].name), .overlay = s[i].overlay };
+		copy[i] = (struct policy_source){ .name = strdup(s[i].name), .overlay = s[i].overlay, .plain = s[i].plain };
 		if (s[i].text)
 			copy[i].text = strdup(s[i].text);
 		if (copy[i].name && (copy[i].text || !s[i].text))
@@ -192,6 +203,7 @@ int policy_sources_find(const char *main_file, struct policy_source **ret, size_
 			if (asprintf(&s[i + 1].name, "%s/%s", folder, entries[i]->d_name) < 0)
 				s[i + 1].name = NULL;
 			s[i + 1].overlay = is_overlay(entries[i]->d_name);
+			s[i + 1].plain = true;
 		}
 	}
 	for (int i = 0; i < found; i++)

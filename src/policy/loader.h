@@ -62,6 +62,8 @@ struct policy_at loader_at(struct loader *l, struct policy_at otherwise, const c
 void loader_read(struct loader *l, const char *text, size_t length);
 
 /* values.c: one value, or one item of a list of values, into its member. Reports what is wrong with it. */
+/* Before one more is put into a list of objects or names: false, and reported, if it may have no more. */
+bool loader_list_has_room(struct loader *l, const struct schema_field *f, const void *object, struct policy_at at);
 void loader_value_read(struct loader *l, const struct schema_field *f, void *object, const char *text,
 		       struct policy_at at);
 /* Forgets what a list holds, before a source that wins over others writes it anew. */

@@ -4,6 +4,8 @@
  * members found by name.
  */
 #include "policy/overlay.h"
+
+#include "base/file.h"
 #include "policy/policy.h"
 
 #include <errno.h>
@@ -32,19 +34,20 @@ static struct policy_overlay *overlay_create(json_t *root)
 	return o;
 }
 
-/* jansson does not know comments; the heading is the only one. */
-static json_t *load_tree(FILE *f)
+/* jansson does not know comments; the heading is the only one. NULL: it is no map. */
+static json_t *load_tree(const char *text, size_t length)
 {
+	const char *end = text + length;
 	json_t *root;
-	int c;
 
-	while ((c = getc(f)) == '#')
-		while (c != '\n' && c != EOF)
-			c = getc(f);
-	if (c == EOF)
+	while (text < end && *text == '#') {
+		const char *line_end = memchr(text, '\n', (size_t)(end - text));
+
+		text = line_end ? line_end + 1 : end;
+	}
+	if (text == end)
 		return json_object();
-	ungetc(c, f);
-	root = json_loadf(f, JSON_REJECT_DUPLICATES, NULL);
+	root = json_loadb(text, (size_t)(end - text), JSON_REJECT_DUPLICATES, NULL);
 	if (json_is_object(root))
 		return root;
 	json_decref(root);
@@ -56,22 +59,23 @@ char *policy_overlay_path(const char *main_file)
 	const char *slash = strrchr(main_file, '/');
 	char *path;
 
-	if (asprintf(&path, "%.*s/conf.d/%s", slash ? (int)(slash - main_file) : 1, slash ? main_file : ".", POLICY_OVERLAY_NAME) < 0)
+	/* As policy_sources_find() names it. */
+	if (asprintf(&path, "%.*sconf.d/%s", slash ? (int)(slash - main_file) + 1 : 0, main_file, POLICY_OVERLAY_NAME) < 0)
 		return NULL;
 	return path;
 }
 
 int policy_overlay_load(const char *path, struct policy_overlay **ret)
 {
-	FILE *f = fopen(path, "re");
+	cleanup_free char *text = NULL;
 	struct policy_overlay *o;
+	size_t length = 0;
 	json_t *root;
+	int r = file_read_plain(path, FILE_BYTES_MAX, &text, &length);
 
-	if (!f && errno != ENOENT)
-		return -errno;
-	root = f ? load_tree(f) : json_object();
-	if (f)
-		fclose(f);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	root = load_tree(text ? text : "", length);
 	if (!root)
 		return -EINVAL;
 	o = overlay_create(root);
@@ -355,7 +359,7 @@ int policy_overlay_write(const struct policy_overlay *o, const char *path)
 	if (!text || asprintf(&temporary, "%s.new", path) < 0)
 		return -ENOMEM;
 	/* One left behind by a kill is simply written over; its name does not end in .yaml, so nobody reads it. */
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, text);

@@ -244,12 +244,18 @@ struct policy_source {
 	 * are no longer there is dropped with a warning. policy_load() knows it by its file name, POLICY_OVERLAY_NAME.
 	 */
 	bool overlay;
+	/* Only a plain file is read: a daemon that reads it at any time cannot wait for whoever might write into a FIFO. */
+	bool plain;
 };
 
 #define POLICY_OVERLAY_NAME "fairleadd.yaml"
 
-/* The main file and conf.d/ *.yaml beside it, by name. 0 or -errno; a missing conf.d is none. */
+/* The main file and conf.d/ *.yaml beside it, which have to be plain, by name. 0 or -errno; a missing conf.d is none. */
 int policy_sources_find(const char *main_file, struct policy_source **ret, size_t *ret_n);
+/* The file's text, whatever s->text is. */
+int policy_source_read(const struct policy_source *s, char **ret, size_t *ret_length);
+/* Why it cannot be read. */
+const char *policy_source_why(int error);
 void policy_sources_free(struct policy_source *s, size_t n);
 /* Fills in the texts of files, to stay as they are now. One that cannot be read stays a file, for loading to say why. */
 void policy_sources_read(struct policy_source *s, size_t n);

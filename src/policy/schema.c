@@ -37,6 +37,14 @@ NAMED(struct policy_cogroup);
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 /* Thousandths of a request, or bytes, a second: slo_promise_valid() takes a little more. */
 #define RATE_MOST UINT64_C(1000000000000000)
+/*
+ * Many times what a host can have; what compares each with each, or looks one up among all, takes no longer than a fraction of a
+ * second, in which a daemon does nothing else. CPUs are shared among 256 VMs (CO_VMS_MAX).
+ */
+#define POOLS_MOST 1024
+#define CLASSES_MOST 4096
+#define VMS_MOST 8192
+#define COGROUPS_MOST 256
 /* What the schedulers of disks take. */
 #define SHARES_MOST SLO_SHARES_MAX
 
@@ -181,7 +189,7 @@ static const struct schema_field nic_fields[] = {
 static const struct schema_object nic_object = OBJECT("nic", struct policy_nic, nic_fields);
 
 static const struct schema_field vm_fields[] = {
-	OBJECTS(struct policy_vm, "classes", classes, &class_object, .listed = true, .bare_name = true),
+	OBJECTS(struct policy_vm, "classes", classes, &class_object, .listed = true, .bare_name = true, .most = CLASSES_MOST),
 	FIELD(struct policy_vm, "default_class", default_class_name, SCHEMA_NAME),
 	DISK_PROMISE(struct policy_vm),
 	FIELD(struct policy_vm, "cpu", cpu, SCHEMA_MAP, .object = &cpu),
@@ -219,7 +227,7 @@ static const struct schema_object cosched_object = {
 };
 
 static const struct schema_field cogroup_fields[] = {
-	{ .key = "vms", .kind = SCHEMA_NAMES, .offset = offsetof(struct policy_cogroup, vm_names),
+	{ .key = "vms", .kind = SCHEMA_NAMES, .most = COGROUPS_MOST, .offset = offsetof(struct policy_cogroup, vm_names),
 	  .count_offset = offsetof(struct policy_cogroup, n_vms) },
 	FIELD(struct policy_cogroup, "workers", workers, SCHEMA_BOOL),
 	{ NULL },
@@ -228,12 +236,12 @@ static const struct schema_object cogroup_object = OBJECT("co-group", struct pol
 
 static const struct schema_field policy_fields[] = {
 	FIELD(struct policy, "daemon", daemon, SCHEMA_MAP, .object = &daemon_object),
-	OBJECTS(struct policy, "pools", pools, &pool_object),
-	OBJECTS(struct policy, "classes", classes, &class_object),
-	OBJECTS(struct policy, "vms", vms, &vm_object),
-	OBJECTS(struct policy, "uplinks", uplinks, &uplink_object),
+	OBJECTS(struct policy, "pools", pools, &pool_object, .most = POOLS_MOST),
+	OBJECTS(struct policy, "classes", classes, &class_object, .most = CLASSES_MOST),
+	OBJECTS(struct policy, "vms", vms, &vm_object, .most = VMS_MOST),
+	OBJECTS(struct policy, "uplinks", uplinks, &uplink_object, .most = POOLS_MOST),
 	FIELD(struct policy, "cosched", cosched, SCHEMA_MAP, .object = &cosched_object),
-	OBJECTS(struct policy, "cogroups", cogroups, &cogroup_object),
+	OBJECTS(struct policy, "cogroups", cogroups, &cogroup_object, .most = COGROUPS_MOST),
 	{ NULL },
 };
 const struct schema_object schema_policy = {

@@ -32,7 +32,7 @@ struct schema_field {
 	size_t offset, count_offset;
 	enum units units;
 	const char *zero_word; /* stands for 0: "none", "auto"; NULL: nothing does */
-	uint64_t least, most; /* most 0: no bound */
+	uint64_t least, most; /* most 0: no bound. SCHEMA_OBJECTS, SCHEMA_NAMES: of how many */
 	uint64_t initial;
 	const char *const *words; /* NULL-ended */
 	const struct schema_object *object;

@@ -8,6 +8,7 @@
 #include "base/cpus.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -235,6 +236,16 @@ static void read_selector(struct loader *l, const struct schema_field *f, void *
 	(*n)++;
 }
 
+bool loader_list_has_room(struct loader *l, const struct schema_field *f, const void *object, struct policy_at at)
+{
+	if (!f->most || *schema_count(f, object) < f->most)
+		return true;
+	if (!l->too_large)
+		loader_error(l, at, "%s: more than %" PRIu64 " of them", f->key, f->most);
+	l->too_large = true; /* the rest would only take time */
+	return false;
+}
+
 static void read_list_name(struct loader *l, const struct schema_field *f, void *object, const char *text,
 			   struct policy_at at)
 {
@@ -247,6 +258,8 @@ static void read_list_name(struct loader *l, const struct schema_field *f, void 
 		loader_error(l, at, "%s: '%s' is listed twice", f->key, text);
 		return;
 	}
+	if (!loader_list_has_room(l, f, object, at))
+		return;
 	grown = reallocarray(*names, *n + 1, sizeof(*grown));
 	if (grown)
 		*names = grown;

@@ -4,7 +4,8 @@
  * document alone is reported here; what depends on several objects comes later (resolve.c, check.c).
  *
  * The text is foreign (files of the administrator, but also what a client sends with policy.apply): depth is bounded by
- * the schema, aliases are followed without copying, so that nested ones cannot blow up, and libfyaml never prints.
+ * the schema, aliases are followed without copying, so that nested ones cannot blow up, a value that many refer to is short, and
+ * libfyaml never prints.
  */
 #include "policy/loader.h"
 
@@ -40,6 +41,9 @@ static struct fy_node *follow(struct fy_node *node)
 	return node && fy_node_is_alias(node) ? fy_node_resolve_alias(node) : node;
 }
 
+/* Longer than any path. Each that refers to a value has it, and each mistake in it is told with it. */
+#define TEXT_MOST 4095u
+
 /* A scalar as a new string; NULL, and reported, if it is none. */
 static char *text_of(struct loader *l, struct fy_node *node, struct policy_at at)
 {
@@ -55,6 +59,10 @@ static char *text_of(struct loader *l, struct fy_node *node, struct policy_at at
 	text = fy_node_get_scalar(target, &length);
 	if (length && memchr(text, '\0', length)) {
 		loader_error(l, at, "a NUL character is not allowed");
+		return NULL;
+	}
+	if (length > TEXT_MOST) {
+		loader_error(l, at, "a value of more than %u bytes", TEXT_MOST);
 		return NULL;
 	}
 	copy = text ? strndup(text, length) : strdup("");
@@ -128,7 +136,7 @@ static void read_values(struct loader *l, const struct schema_field *f, void *ob
 
 	loader_value_clear(f, object);
 	if (list && fy_node_is_sequence(list))
-		while ((item = fy_node_sequence_iterate(list, &next)) && loader_has_room(l, 1, at))
+		while ((item = fy_node_sequence_iterate(list, &next)) && !l->too_large && loader_has_room(l, 1, at))
 			read_value(l, f, object, item, at);
 	else
 		read_value(l, f, object, node, at);
@@ -159,7 +167,7 @@ static void *enter_object(struct loader *l, const struct schema_field *f, void *
 	}
 	/* One whose place is not known is new. */
 	i = place ? schema_objects_find(f, parent, name) : -1;
-	if (i < 0 && !loader_has_room(l, 1, at))
+	if (i < 0 && (!loader_list_has_room(l, f, parent, at) || !loader_has_room(l, 1, at)))
 		return NULL;
 	loader_place_note(l, name, at);
 	if (i >= 0)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 
 static int file_pool_open(struct store_pool *p, const struct store_pool_options *options)
 {
@@ -45,12 +46,23 @@ static int file_disk_open(struct store_disk *d, const struct store_disk_options 
 		r = -EINVAL;
 	if (r < 0)
 		return r;
+	/* Without the memory for its name what was made stays. */
+	if (fd->image.made != IMAGE_FOUND)
+		fd->made_path = strdup(options->image);
 	slots_key_new(&p->slots, &fd->key);
 	d->size_bytes = fd->image.size_bytes;
 	d->limits = (struct store_limits){ .block_size = fd->image.block_size,
 					   .physical_block_size = fd->image.physical_block_size,
 					   .discard = true, .write_zeroes = true, .buffered = fd->image.buffered };
 	return 0;
+}
+
+static void file_disk_unmake(struct store_disk *d)
+{
+	struct file_disk *fd = container_of(d, struct file_disk, base);
+
+	if (fd->made_path)
+		image_unmake(&fd->image, container_of(d->pool, struct file_pool, base)->dir_fd, fd->made_path);
 }
 
 static void file_disk_close(struct store_disk *d)
@@ -61,6 +73,7 @@ static void file_disk_close(struct store_disk *d)
 	image_unlock(&fd->image);
 	slots_key_drop(&container_of(d->pool, struct file_pool, base)->slots, &fd->key);
 	image_close(&fd->image);
+	free(fd->made_path);
 }
 
 static int file_disk_resize(struct store_disk *d, uint64_t size_bytes)
@@ -94,6 +107,7 @@ const struct store_ops store_file_ops = {
 	.pool_open = file_pool_open,
 	.pool_close = file_pool_close,
 	.disk_open = file_disk_open,
+	.disk_unmake = file_disk_unmake,
 	.disk_close = file_disk_close,
 	.disk_resize = file_disk_resize,
 	.disk_lock = file_disk_lock,

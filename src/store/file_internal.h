@@ -20,6 +20,7 @@ struct file_pool {
 struct file_disk {
 	struct store_disk base;
 	struct image image;
+	char *made_path; /* NULL: opening made nothing */
 	struct slots_key key;
 	bool no_punch, no_zero; /* learned by workers; any of them writes the same */
 };

@@ -16,6 +16,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,31 +43,60 @@ static int open_beneath(int dir_fd, const char *path, uint64_t flags)
 }
 
 /* An empty file gets its size as well: its maker was interrupted between the two. */
-static int make_size(int fd, uint64_t size_bytes)
+static int make_size(struct image *i, uint64_t size_bytes)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(i->fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_size)
 		return 0;
-	return ftruncate(fd, (off_t)size_bytes) < 0 ? -errno : 0;
+	if (i->made == IMAGE_FOUND)
+		i->made = IMAGE_SIZED;
+	return ftruncate(i->fd, (off_t)size_bytes) < 0 ? -errno : 0;
 }
 
-static int open_or_create(int dir_fd, const char *path, uint64_t size_bytes, bool read_only)
+static int open_or_create(struct image *i, int dir_fd, const char *path, uint64_t size_bytes)
 {
-	bool may_create = size_bytes && !read_only;
-	int fd, r;
-
-	fd = open_beneath(dir_fd, path, read_only ? O_RDONLY : may_create ? O_RDWR | O_CREAT : O_RDWR);
-	if (fd < 0 || !may_create)
-		return fd;
-	r = make_size(fd, size_bytes);
-	if (r < 0) {
-		close(fd);
-		return r;
+	if (i->read_only || !size_bytes) {
+		i->fd = open_beneath(dir_fd, path, i->read_only ? O_RDONLY : O_RDWR);
+		return i->fd < 0 ? i->fd : 0;
 	}
-	return fd;
+	i->fd = open_beneath(dir_fd, path, O_RDWR | O_CREAT | O_EXCL);
+	if (i->fd >= 0)
+		i->made = IMAGE_CREATED;
+	else if (i->fd == -EEXIST)
+		i->fd = open_beneath(dir_fd, path, O_RDWR | O_CREAT);
+	return i->fd < 0 ? i->fd : make_size(i, size_bytes);
+}
+
+/* Is it still what `path` names? Then ret_folder is where, and the name in there is returned. */
+static const char *name_of(const struct image *i, int dir_fd, const char *path, int *ret_folder)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	cleanup_free char *folder = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+	struct stat ours, there;
+
+	*ret_folder = folder ? open_beneath(dir_fd, folder, O_RDONLY | O_DIRECTORY) : -ENOMEM;
+	if (*ret_folder < 0 || fstat(i->fd, &ours) < 0 || fstatat(*ret_folder, name, &there, AT_SYMLINK_NOFOLLOW) < 0)
+		return NULL;
+	return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino ? name : NULL;
+}
+
+void image_unmake(const struct image *i, int dir_fd, const char *path)
+{
+	cleanup_close int folder = -1;
+	const char *name;
+
+	if (i->made == IMAGE_FOUND || lseek(i->fd, 0, SEEK_DATA) >= 0 || errno != ENXIO || image_lock(i) < 0)
+		return;
+	if (i->made == IMAGE_SIZED) {
+		(void)!ftruncate(i->fd, 0);
+		return;
+	}
+	name = name_of(i, dir_fd, path, &folder);
+	if (name)
+		(void)unlinkat(folder, name, 0);
 }
 
 /* --- what it asks for --- */
@@ -174,34 +204,37 @@ static int probe(struct image *i)
 	return i->size_bytes ? 0 : -EINVAL;
 }
 
-static int take(struct image *i, int fd, bool read_only)
+int image_open(struct image *i, int dir_fd, const char *path, uint64_t size_bytes, bool read_only)
 {
 	int r;
 
-	*i = (struct image){ .fd = fd, .read_only = read_only };
-	r = probe(i);
-	if (r < 0)
+	*i = (struct image){ .fd = -1, .read_only = read_only };
+	r = open_or_create(i, dir_fd, path, size_bytes);
+	if (r == 0)
+		r = probe(i);
+	if (r < 0 && i->fd >= 0) {
+		image_unmake(i, dir_fd, path);
 		image_close(i);
+	}
 	return r;
-}
-
-int image_open(struct image *i, int dir_fd, const char *path, uint64_t size_bytes, bool read_only)
-{
-	int fd = open_or_create(dir_fd, path, size_bytes, read_only);
-
-	return fd < 0 ? fd : take(i, fd, read_only);
 }
 
 int image_adopt(struct image *i, int fd, bool read_only)
 {
-	int flags = fcntl(fd, F_GETFL), own;
+	int flags = fcntl(fd, F_GETFL), own, r;
 
 	if (flags < 0)
 		return -errno;
 	if ((flags & O_ACCMODE) == O_WRONLY || (!read_only && (flags & O_ACCMODE) != O_RDWR))
 		return -EACCES;
 	own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	return own < 0 ? -errno : take(i, own, read_only);
+	if (own < 0)
+		return -errno;
+	*i = (struct image){ .fd = own, .read_only = read_only };
+	r = probe(i);
+	if (r < 0)
+		image_close(i);
+	return r;
 }
 
 void image_close(struct image *i)

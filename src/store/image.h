@@ -7,8 +7,11 @@
 
 #include "base/util.h"
 
+enum image_made { IMAGE_FOUND, IMAGE_SIZED, IMAGE_CREATED };
+
 struct image {
 	int fd;
+	enum image_made made;	  /* what opening did: nothing, gave an empty file its size, made the file */
 	bool block_device, read_only;
 	bool buffered;		  /* O_DIRECT is impossible here */
 	uint32_t memory_align;	  /* of buffers, for O_DIRECT; 1 when buffered */
@@ -23,7 +26,12 @@ struct image {
  * image that exists keeps its own size. -EINVAL: neither file nor block device.
  */
 int image_open(struct image *i, int dir_fd, const char *path, uint64_t size_bytes, bool read_only);
-/* The same for an open file, which stays the caller's. */
+/*
+ * Takes back what opening has made, unless somebody has written to it or uses it; a failed image_open() has done so. Still to be
+ * closed.
+ */
+void image_unmake(const struct image *i, int dir_fd, const char *path);
+/* image_open() for an open file, which stays the caller's. */
 int image_adopt(struct image *i, int fd, bool read_only);
 void image_close(struct image *i);
 int image_resize(struct image *i, uint64_t size_bytes);

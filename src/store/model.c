@@ -26,8 +26,9 @@
 #include <errno.h>
 
 #define LANES_MAX 4096u
-/* Completions in one poll: each may copy a megabyte, and other sources wait. */
+/* Completions in one poll, and bytes after which there is no other: they are copied, and other sources wait. */
 #define MODEL_BATCH 32u
+#define MODEL_BATCH_BYTES (2u << 20)
 
 struct model_pool {
 	struct memory_pool memory;
@@ -124,11 +125,13 @@ static int model_submit(struct store_channel *c, struct store_io *io)
 static unsigned model_poll(struct worker_source *s, uint64_t now_ns)
 {
 	struct model_channel *mc = container_of(s, struct model_channel, source);
+	uint64_t bytes = 0;
 	unsigned n = 0;
 
-	while (n < MODEL_BATCH && due_heap_first_ns(&mc->waiting) <= now_ns) {
+	while (n < MODEL_BATCH && bytes < MODEL_BATCH_BYTES && due_heap_first_ns(&mc->waiting) <= now_ns) {
 		struct store_io *io = due_heap_pop(&mc->waiting);
 
+		bytes += io->length_bytes;
 		if (memory_execute(io) != STORE_LATER)
 			store_complete(io, 0);
 		n++;

@@ -95,6 +95,12 @@ int store_disk_open(struct store_pool *p, const struct store_disk_options *optio
 	return 0;
 }
 
+void store_disk_unmake(struct store_disk *d)
+{
+	if (d && d->pool->ops->disk_unmake)
+		d->pool->ops->disk_unmake(d);
+}
+
 void store_disk_close(struct store_disk *d)
 {
 	if (!d)

@@ -107,6 +107,8 @@ struct store_ops {
 	int (*pool_open)(struct store_pool *, const struct store_pool_options *);
 	void (*pool_close)(struct store_pool *);
 	int (*disk_open)(struct store_disk *, const struct store_disk_options *);
+	/* Takes back what disk_open has made and nobody has used; disk_close follows. Optional. */
+	void (*disk_unmake)(struct store_disk *);
 	void (*disk_close)(struct store_disk *);
 	int (*disk_resize)(struct store_disk *, uint64_t size_bytes);
 	/* Image lock, from first ring start to last ring stop; -EAGAIN: another process holds it. Optional. */
@@ -125,6 +127,8 @@ struct store_ops {
 int store_pool_create(const struct store_pool_options *options, struct store_pool **ret);
 void store_pool_destroy(struct store_pool *p);
 int store_disk_open(struct store_pool *p, const struct store_disk_options *options, struct store_disk **ret);
+/* Before closing a disk whose policy has failed: an image file that opening has made goes again, if nobody has written to it. */
+void store_disk_unmake(struct store_disk *d);
 void store_disk_close(struct store_disk *d);
 /* 0, or what keeps the disk from ever having that size: -EINVAL (its blocks), -EROFS, -EOPNOTSUPP. */
 int store_disk_may_resize(const struct store_disk *d, uint64_t size_bytes);

@@ -40,7 +40,7 @@ struct vhost_device_ops {
 			    int kick_fd, int call_fd, int err_fd, struct vhost_done done);
 	/*
 	 * Stops taking requests, finishes those dispatched (held ones are dispatched at once), then done(0, base).
-	 * keep_inflight: the front-end follows the inflight region, held requests may stay recorded there.
+	 * It cannot fail. keep_inflight: the front-end follows the inflight region, held requests may stay recorded there.
 	 */
 	void (*queue_stop)(struct vhost_device *, unsigned queue, bool keep_inflight, struct vhost_done done);
 	/*
@@ -51,11 +51,11 @@ struct vhost_device_ops {
 	void (*queue_kick_fd)(struct vhost_device *, unsigned queue, int fd);
 	/* Optional. */
 	void (*queue_err_fd)(struct vhost_device *, unsigned queue, int fd);
-	/* New memory for all running queues; done when no worker uses the old map any more. */
+	/* New memory for all running queues; done(0) when no worker uses the old map any more, done(-errno): nothing has changed. */
 	void (*memory_set)(struct vhost_device *, struct memmap *map, struct vhost_done done);
 	/*
-	 * Dirty log on (not NULL) or off for all queues; done when every worker writes to the new one and none to
-	 * the old.
+	 * Dirty log on (not NULL) or off for all queues; done(0) when every worker writes to the new one and none to
+	 * the old, done(-errno): nothing has changed.
 	 */
 	void (*log_set)(struct vhost_device *, struct dirty_log *log, struct vhost_done done);
 	/* The session began or ended (front-end gone: queues have been stopped by then). */

@@ -4,7 +4,8 @@
  * the session on the control thread.
  *
  * Each is replaced in the same three steps: map the new one, let the device go over to it, and only when its
- * continuation says that no worker uses the old one any more, unmap that and acknowledge.
+ * continuation says that no worker uses the old one any more, unmap that and acknowledge. Where the device could not
+ * go over, the old one stays and the front-end hears of it.
  */
 #include "vhost/session_internal.h"
 
@@ -15,13 +16,17 @@
 
 static void map_used(struct vhost_session *s, int result)
 {
-	memmap_put(s->map);
-	s->map = s->map_next;
+	struct memmap *next = s->map_next;
+
 	s->map_next = NULL;
-	if (result < 0)
+	if (result < 0) {
+		memmap_put(next);
 		vhost_session_answer(s, result);
-	else
-		vhost_vrings_start_and_answer(s);
+		return;
+	}
+	memmap_put(s->map);
+	s->map = next;
+	vhost_vrings_start_and_answer(s);
 }
 
 static int map_replace(struct vhost_session *s, struct memmap *map)
@@ -131,6 +136,11 @@ static void log_used(struct vhost_session *s, int result)
 {
 	const uint64_t reply = 0;
 
+	/* Workers use the old one until the session's end, which follows. */
+	if (result < 0) {
+		vhost_session_answer(s, result);
+		return;
+	}
 	vhost_log_free(s->log_old);
 	s->log_old = NULL;
 	/* The reply belongs to the message, whether or not an acknowledgement is asked for; it stands for that too. */

@@ -42,10 +42,10 @@ int vhost_get_features(struct vhost_session *s, struct vhost_message *m)
 
 static void features_logged(struct vhost_session *s, int result)
 {
+	/* A migration without its log would lose data; the front-end comes back and asks again. */
 	if (result < 0)
-		vhost_session_answer(s, result);
-	else
-		vhost_vrings_start_and_answer(s);
+		vhost_session_end(s, "the dirty log cannot be turned on or off");
+	vhost_vrings_start_and_answer(s);
 }
 
 /* While queues run only the dirty log may be turned on or off, which is how live migration begins and ends. */

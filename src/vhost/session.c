@@ -129,6 +129,7 @@ static int session_last(sd_event_source *source, void *arg)
 	vhost_channel_close(&s->channel);
 	vhost_message_reset(&s->message);
 	vhost_log_free(s->log);
+	vhost_log_free(s->log_old);
 	vhost_inflight_free(s->inflight);
 	memmap_put(s->map);
 	sources_remove(s);

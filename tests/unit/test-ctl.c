@@ -209,6 +209,12 @@ static void the_socket_is_what_was_asked_for(void **state)
 	snprintf(other, sizeof(other), "%s/other", folder);
 	assert_int_equal(ctl_server_listen(second, other, 0600, "no-such-group-here"), -ESRCH);
 	assert_int_equal(stat(other, &st), -1);
+	/* Somebody's file, whose name was given by mistake, stays. */
+	fclose(fopen(other, "w"));
+	assert_int_equal(ctl_server_listen(second, other, 0600, NULL), -EEXIST);
+	assert_int_equal(stat(other, &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	unlink(other);
 	/* What a killed daemon leaves behind. */
 	strcpy(address.sun_path, other);
 	fd = socket(AF_UNIX, SOCK_STREAM, 0);

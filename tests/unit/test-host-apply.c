@@ -192,6 +192,50 @@ static void a_disk_made_anew_has_its_new_size(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static off_t size_of(const char *folder, const char *name)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return stat(path, &st) < 0 ? -1 : st.st_size;
+}
+
+/* Images that it made are gone again, one that it gave a size is empty again, what somebody has is as it was. */
+static void what_fails_leaves_no_images(void **state)
+{
+	char folder[] = "/tmp/fairlead-test-XXXXXX", policy[512], command[160];
+	static const char *const wrong[] = { "missing/c.raw", "folder" };
+	struct host_run run;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(command, sizeof(command), "cd %s && mkdir folder && : >empty.raw && head -c 2097152 /dev/zero >has.raw", folder);
+	assert_int_equal(system(command), 0);
+	host_run_start(&run, "pools: { ram: { type: ram } }");
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		snprintf(policy, sizeof(policy), "pools: { files: { type: file, directory: %s } }\n"
+			 "vms: { a: { disks: [ { name: a, pool: files, image: folder/new.raw, size: 1MiB },\n"
+			 "  { name: b, pool: files, image: empty.raw, size: 1MiB }, { name: c, pool: files, image: has.raw, size: 4MiB },\n"
+			 "  { name: d, pool: files, image: %s, size: 1MiB } ] } }\n",
+			 folder, wrong[i]);
+		host_run_apply(&run, policy);
+		assert_int_not_equal(run.error.err, 0);
+		assert_int_equal(size_of(folder, "folder/new.raw"), -1);
+		assert_int_equal(size_of(folder, "empty.raw"), 0);
+		assert_int_equal(size_of(folder, "has.raw"), 2 * MIB);
+	}
+	*strstr(policy, ", { name: c") = '\0';
+	strcat(policy, " ] } }\n");
+	host_run_apply(&run, policy);
+	assert_int_equal(run.error.err, 0);
+	host_run_stop(&run);
+	assert_int_equal(size_of(folder, "folder/new.raw"), MIB);
+	assert_int_equal(size_of(folder, "empty.raw"), MIB);
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
 /* --- promises --- */
 
 static void shares_now(struct host_run *r, void *arg)
@@ -285,6 +329,7 @@ int main(void)
 		cmocka_unit_test(a_disk_made_anew_has_its_new_size),
 		cmocka_unit_test(promises_that_are_refused_change_nothing),
 		cmocka_unit_test(an_image_is_not_cut_unasked),
+		cmocka_unit_test(what_fails_leaves_no_images),
 		cmocka_unit_test(a_disk_in_memory_says_what_cannot_change),
 	};
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static struct policy *load(const char *text, const char *overlay)
@@ -251,6 +252,37 @@ static void what_is_no_overlay_is_refused(void **state)
 	}
 }
 
+/* It is known by its name, whichever way the main file is named. */
+static void an_overlay_has_one_name(void **state)
+{
+	char here[256], *overlay;
+	struct policy_source *s;
+	FILE *f;
+	size_t n;
+
+	(void)state;
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(chdir(folder), 0);
+	assert_int_equal(mkdir("conf.d", 0700), 0);
+	f = fopen("conf.d/" POLICY_OVERLAY_NAME, "w");
+	assert_int_equal(fclose(f), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		char absolute[80];
+		const char *mains[] = { "main.yaml", "./main.yaml", absolute };
+
+		snprintf(absolute, sizeof(absolute), "%s/main.yaml", folder);
+		assert_int_equal(policy_sources_find(mains[i], &s, &n), 0);
+		assert_int_equal(n, 2);
+		overlay = policy_overlay_path(mains[i]);
+		assert_string_equal(s[1].name, overlay);
+		free(overlay);
+		policy_sources_free(s, n);
+	}
+	unlink("conf.d/" POLICY_OVERLAY_NAME);
+	rmdir("conf.d");
+	assert_int_equal(chdir(here), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -259,6 +291,7 @@ int main(void)
 		cmocka_unit_test(disks_come_and_go),
 		cmocka_unit_test(promises_are_set_and_unset),
 		cmocka_unit_test(what_is_no_overlay_is_refused),
+		cmocka_unit_test(an_overlay_has_one_name),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -3,6 +3,7 @@
  * Description: a policy that uses every key is read as written, with its defaults; every kind of mistake is found, at
  * its line and column, all in one go.
  */
+#include "policy/overlay.h"
 #include "policy/policy.h"
 #include "policy/units.h"
 
@@ -11,6 +12,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static struct policy *load(const char *text, const char *overlay, struct policy_diagnostics *diag)
@@ -364,6 +369,16 @@ static void all_are_found_in_one_go(void **state)
 	free(found);
 }
 
+/* What a file says is told on terminals and in logs, a line each. */
+static void messages_are_plain_text(void **state)
+{
+	char *found = messages("pools: { \"a\\e[2J\\nb\\x7f\\u009bc\\tä\": {} }\n", NULL);
+
+	(void)state;
+	assert_non_null(strstr(found, "'a?[2J?b???c?ä' is no name for a pool"));
+	free(found);
+}
+
 static void an_overlay_wins_and_may_be_stale(void **state)
 {
 	static const char base[] = POOLS
@@ -529,6 +544,112 @@ static void aliases_do_not_multiply(void **state)
 	}
 }
 
+/* What there may be many of is small, and what is compared with each other is not many. */
+static void lists_and_values_are_bounded(void **state)
+{
+	static const struct {
+		const char *head, *item, *tail;
+		unsigned most;
+		const char *message;
+	} list[] = {
+		{ "pools: {", "p%u: {type: ram},", "}", 1024, "pools: more than 1024 of them" },
+		{ "classes: {", "c%u: {},", "}", 4096, "classes: more than 4096 of them" },
+		{ "pools: {r: {type: ram}}\nvms: {", "v%u: {},", "}", 8192, "vms: more than 8192 of them" },
+		{ "vms: {a: {}}\ncosched: {mode: all}\ncogroups: {", "g%u: {vms: [a]},", "}", 256, "cogroups: more than 256 of them" },
+		{ "cogroups: {g: {vms: [", "v%u,", "]}}", 256, "vms: more than 256 of them" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(list); i++) {
+		char *text, *said;
+		size_t size;
+		FILE *f;
+
+		for (unsigned over = 0; over < 2; over++) {
+			f = open_memstream(&text, &size);
+			fputs(list[i].head, f);
+			for (unsigned k = 0; k < list[i].most + over; k++)
+				fprintf(f, list[i].item, k);
+			fputs(list[i].tail, f);
+			assert_int_equal(fclose(f), 0);
+			said = messages(text, NULL);
+			assert_true(!strstr(said, list[i].message) == !over);
+			free(said);
+			free(text);
+		}
+	}
+}
+
+/* One long value, and a thousand that refer to it. */
+static void a_value_is_short(void **state)
+{
+	for (unsigned over = 0; over < 2; over++) {
+		unsigned length = 4095 + over;
+		char *text, *said;
+		size_t size;
+		FILE *f = open_memstream(&text, &size);
+
+		(void)state;
+		fputs("pools: {r: {type: ram}}\nvms: {v: {disks: [{name: d, pool: r, size: &a ", f);
+		for (unsigned i = 0; i < length; i++)
+			fputc('A', f);
+		for (unsigned i = 0; i < 1000; i++)
+			fprintf(f, "}, {name: d%u, pool: r, size: *a", i);
+		fputs("}]}}", f);
+		assert_int_equal(fclose(f), 0);
+		said = messages(text, NULL);
+		assert_true(!strstr(said, "a value of more than 4095 bytes") == !over);
+		assert_true(strlen(said) < 1001 * 8192);
+		free(said);
+		free(text);
+	}
+}
+
+/* Nothing that would have to be waited for, in the folder that a daemon reads at any time. */
+static void only_plain_files_are_read(void **state)
+{
+	char folder[] = "/tmp/policy-load-XXXXXX", path[64], main_file[64], command[64];
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct policy_diagnostics diag = { 0 };
+	struct policy_overlay *o = NULL;
+	struct policy_source *s;
+	struct policy *p = NULL;
+	int sock = socket(AF_UNIX, SOCK_STREAM, 0);
+	size_t n;
+
+	(void)state;
+	alarm(120); /* instead of waiting for ever */
+	assert_non_null(mkdtemp(folder));
+	snprintf(main_file, sizeof(main_file), "%s/main.yaml", folder);
+	fclose(fopen(main_file, "w"));
+	snprintf(path, sizeof(path), "%s/conf.d", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/a-fifo.yaml", folder);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/conf.d/b-socket.yaml", folder);
+	assert_int_equal(bind(sock, (struct sockaddr *)&address, sizeof(address)), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/c-folder.yaml", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/d-device.yaml", folder);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	snprintf(path, sizeof(path), "%s/conf.d/%s", folder, POLICY_OVERLAY_NAME);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(policy_sources_find(main_file, &s, &n), 0);
+	assert_int_equal(n, 6);
+	policy_sources_read(s, n);
+	assert_int_equal(policy_load_sources(s, n, &p, &diag), -EINVAL);
+	assert_int_equal(diag.n, 5);
+	for (size_t i = 0; i < diag.n; i++)
+		assert_string_equal(diag.d[i].message, "cannot be read: not a plain file");
+	assert_int_equal(policy_overlay_load(path, &o), -ENXIO);
+	policy_diagnostics_fini(&diag);
+	policy_sources_free(s, n);
+	close(sock);
+	alarm(0);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -538,10 +659,14 @@ int main(void)
 		cmocka_unit_test(mistakes_are_found_where_they_are),
 		cmocka_unit_test(broken_yaml_is_told_by_its_place),
 		cmocka_unit_test(all_are_found_in_one_go),
+		cmocka_unit_test(messages_are_plain_text),
 		cmocka_unit_test(an_overlay_wins_and_may_be_stale),
 		cmocka_unit_test(files_are_joined),
 		cmocka_unit_test(quantities_go_both_ways),
 		cmocka_unit_test(aliases_do_not_multiply),
+		cmocka_unit_test(lists_and_values_are_bounded),
+		cmocka_unit_test(a_value_is_short),
+		cmocka_unit_test(only_plain_files_are_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

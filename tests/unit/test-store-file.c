@@ -87,6 +87,51 @@ static void images_are_made_sparse(void **state)
 	store_disk_close(d);
 }
 
+/* Taken back is only what opening has made, and nobody has written to, or uses. */
+static void images_are_unmade(void **state)
+{
+	struct store_disk *d;
+	struct stat st;
+	uint8_t *data = pages(4096);
+	int fd;
+
+	(void)state;
+	assert_int_equal(open_disk("unmade.raw", MIB, false, &d), 0);
+	store_disk_unmake(d);
+	store_disk_close(d);
+	assert_int_equal(access(in_dir("unmade.raw"), F_OK), -1);
+	/* It was there. */
+	assert_int_equal(open_disk("kept.raw", MIB, false, &d), 0);
+	store_disk_close(d);
+	assert_int_equal(open_disk("kept.raw", MIB, false, &d), 0);
+	store_disk_unmake(d);
+	store_disk_close(d);
+	assert_int_equal(access(in_dir("kept.raw"), F_OK), 0);
+	/* It has data. */
+	assert_int_equal(open_disk("written.raw", MIB, false, &d), 0);
+	assert_int_equal(one_io(w, d, STORE_WRITE, 0, data, 4096, 0, NULL), 0);
+	store_disk_unmake(d);
+	store_disk_close(d);
+	assert_int_equal(access(in_dir("written.raw"), F_OK), 0);
+	/* It is another one by now. */
+	assert_int_equal(open_disk("replaced.raw", MIB, false, &d), 0);
+	assert_int_equal(unlink(in_dir("replaced.raw")), 0);
+	make_file("replaced.raw", data, 4096);
+	store_disk_unmake(d);
+	store_disk_close(d);
+	assert_int_equal(stat(in_dir("replaced.raw"), &st), 0);
+	assert_int_equal(st.st_size, 4096);
+	/* Somebody else has it. */
+	assert_int_equal(open_disk("used.raw", MIB, false, &d), 0);
+	fd = open(in_dir("used.raw"), O_RDWR | O_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &(struct flock){ .l_type = F_RDLCK, .l_start = 201, .l_len = 1 }), 0);
+	store_disk_unmake(d);
+	store_disk_close(d);
+	assert_int_equal(access(in_dir("used.raw"), F_OK), 0);
+	close(fd);
+	free(data);
+}
+
 static void images_stay_beneath_their_folder(void **state)
 {
 	static const struct {
@@ -607,6 +652,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(images_are_made_sparse),
+		cmocka_unit_test(images_are_unmade),
 		cmocka_unit_test(images_stay_beneath_their_folder),
 		cmocka_unit_test(given_fds_are_checked),
 		cmocka_unit_test(locks_among_ourselves),
