@@ -7,6 +7,7 @@
  * gives in floating point without trees; nobody is more than 0.8 % off the exact division; and all of it together is the time
  * that CPUs ran, to the last bit. Prints its seed; FAIRLEAD_SEED and FAIRLEAD_RUNS choose others.
  */
+#include "base/util.h"
 #include "cosched/fluid.h"
 
 #include <math.h>
@@ -96,7 +97,7 @@ static void test_levels(void **context)
 		assert_true((double)co_level_top(level) <= (double)co_level_top(level - 1) * (1 + WIDTH) + 1);
 	}
 	for (uint64_t n = 1; n <= CO_MEMBERS_MAX; n++) {
-		for (size_t k = 0; k < sizeof(weights) / sizeof(*weights); k++)
+		for (size_t k = 0; k < ARRAY_SIZE(weights); k++)
 			check_level(n, weights[k]);
 		for (uint32_t k = 0; k < 1000 / FEWER; k++)
 			check_level(n, any_size(WEIGHT_MAX));
@@ -120,7 +121,9 @@ static uint32_t saturated_by_walking(const uint64_t *n, const uint64_t *weight, 
 
 	for (end = 0; end < CO_LEVELS - 1; end++) {
 		more = weights - weight[end];
-		if (n[end] > cpus || (more && (__uint128_t)co_level_top(end) * more > (__uint128_t)(cpus - n[end]) << CO_RATIO_BITS))
+		if (n[end] > cpus)
+			break;
+		if (more && (__uint128_t)co_level_top(end) * more > (__uint128_t)(cpus - n[end]) << CO_RATIO_BITS)
 			break;
 		cpus -= n[end];
 		weights = more;
@@ -151,7 +154,8 @@ static void test_sums(void **context)
 		memset(n, 0, sizeof(n));
 		memset(weight, 0, sizeof(weight));
 		for (uint32_t k = 0; k < 600; k++) {
-			uint64_t members = any_size(round % 2 ? 8 : CO_GROUP_MEMBERS_MAX), weighs = any_size(round % 3 ? 1000 : WEIGHT_MAX);
+			uint64_t members = any_size(round % 2 ? 8 : CO_GROUP_MEMBERS_MAX);
+			uint64_t weighs = any_size(round % 3 ? 1000 : WEIGHT_MAX);
 			uint32_t level = co_level(members, weighs);
 			bool leaves = n[level] >= members && weight[level] > weighs && between(0, 1);
 
@@ -181,7 +185,7 @@ static int by_ratio(const void *a, const void *b)
 static void reckon(double ns, double *ret_due, bool levels)
 {
 	uint32_t order[ACCOUNTS], count = 0, i, k;
-	double cpus = (double)fluid.running, weights = 0, level;
+	double cpus = (double)fluid.running, weights = 0, top, level;
 
 	for (i = 0; i < ACCOUNTS; i++)
 		if (share[i].is_in) {
@@ -196,10 +200,8 @@ static void reckon(double ns, double *ret_due, bool levels)
 			n += (double)share[order[k]].n;
 			weight += (double)share[order[k]].weight;
 		}
-		if (levels && (n > cpus || (weights > weight && ldexp((double)co_level_top(share[order[i]].level), -CO_RATIO_BITS) *
-								 (weights - weight) > cpus - n)))
-			break;
-		if (!levels && n * weights > cpus * weight)
+		top = levels ? ldexp((double)co_level_top(share[order[i]].level), -CO_RATIO_BITS) : n / weight;
+		if (n > cpus || top * (weights - weight) > cpus - n)
 			break;
 		cpus -= n;
 		weights -= weight;
@@ -250,9 +252,9 @@ static void take_all(uint32_t accounts)
 }
 
 /*
- * L lies within the level of most: 16 CPUs, 15 accounts of weight 10,000 with one member, and a slightly lighter one that could use
- * two. By the exact division that one has what the others leave, a CPU. Here they are due a little more than they can use, and it
- * is due so much less; a settlement pays it what they have too much (test-cosched-rules).
+ * L lies within the level of most: 16 CPUs, 15 accounts of weight 10,000 with one member, and a slightly lighter one that could
+ * use two. By the exact division that one has what the others leave, a CPU. Here they are due a little more than they can use,
+ * and it is due so much less; a settlement pays it what they have too much (test_due in test-cosched-settle).
  */
 static void test_within_a_level(void **context)
 {
@@ -306,7 +308,7 @@ static void test_crowds(void **context)
 	for (uint64_t k = seed; k < seed + runs; k++) {
 		run_crowd(k, &apart_ns, &off);
 		if (apart_ns > 1000 /* of rounding, with the greatest weights */ || off > WIDTH)
-			fail_msg("seed %llu: %.3f ns apart, %.4f %% off the exact division", (unsigned long long)k, apart_ns, off * 100);
+			fail_msg("seed %llu: %.3f ns apart, %.4f %% off", (unsigned long long)k, apart_ns, off * 100);
 	}
 	print_message("seeds %llu to %llu: at most %.3f ns apart, %.4f %% off the exact division\n", (unsigned long long)seed,
 		      (unsigned long long)(seed + runs - 1), apart_ns, off * 100);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: what must hold for every machine, load and change, tried on 10,000 random ones in virtual time and in every
- * mode. At every instant: no CPU is idle beside a member that may run; nobody runs, but on request, beside somebody in a
- * better state; flags, counters, bits and lists agree; requests are taken at once and come to an end; who is runnable is
- * counted among those that something is due to, also after VMs move and slots are used again. At every settlement:
- * the sum of all purses and the bank is what it was; what was due in the period is what ran in it; no cap is broken by more than a
- * slice; debts and credits stay within their bounds. In the end: nobody has waited for longer than the weights explain. Prints its seed; FAIRLEAD_SEED and
- * FAIRLEAD_RUNS choose others.
+ * Description: what must hold for every machine, load and change, tried on 10,000 random ones in virtual time and in
+ * every mode. At every instant: no CPU is idle beside a member that may run; nobody runs, but on request, beside
+ * somebody in a better state; flags, counters, bits and lists agree; requests are taken at once and come to an end; who
+ * is runnable is counted among those that something is due to, also after VMs move and slots are used again. At every
+ * settlement: the sum of all purses and the bank is what it was; what was due in the period is what ran in it; no cap
+ * is broken by more than a slice; debts and credits stay within their bounds. In the end: nobody has waited for longer
+ * than the weights explain. Prints its seed; FAIRLEAD_SEED and FAIRLEAD_RUNS choose others.
  */
 #include "cosched-sim.h"
 

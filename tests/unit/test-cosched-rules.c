@@ -288,8 +288,9 @@ static void test_who_looks_again(void **context)
 		enum co_state runs, waits;
 		bool looks;
 	} rows[] = {
-		{ CO_STATE_DEEP, CO_STATE_BOOST, true }, { CO_STATE_DEEP, CO_STATE_OVER, true }, { CO_STATE_DEEP, CO_STATE_DEEP, false },
-		{ CO_STATE_LAST, CO_STATE_DEEP, true },	 { CO_STATE_LAST, CO_STATE_LAST, false }, { CO_STATE_OVER, CO_STATE_BOOST, false },
+		{ CO_STATE_DEEP, CO_STATE_BOOST, true },  { CO_STATE_DEEP, CO_STATE_OVER, true },
+		{ CO_STATE_DEEP, CO_STATE_DEEP, false },  { CO_STATE_LAST, CO_STATE_DEEP, true },
+		{ CO_STATE_LAST, CO_STATE_LAST, false },  { CO_STATE_OVER, CO_STATE_BOOST, false },
 		{ CO_STATE_UNDER, CO_STATE_BOOST, false },
 	};
 
@@ -428,6 +429,7 @@ static void test_who_goes_on(void **context)
 /* Each state before the next, whoever came first. */
 static void test_order_of_states(void **context)
 {
+	static const enum co_state states[] = { [2] = CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
 	static const uint32_t order[] = { 2, 0, 3, 4, 5, 6, CO_NONE };
 	struct co_world *w = group(CO_MODE_POOLED, 1);
 	struct co_pick p;
@@ -435,11 +437,9 @@ static void test_order_of_states(void **context)
 	(void)context;
 	w->vm[0].part_ns = LAG + 1; /* of the group, which is UNDER */
 	for (uint32_t i = 2; i < 8; i++) {
-		static const enum co_state states[] = { CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
-
 		sim_vm_add(i, i, 100, i == 7 ? 5 * SIM_MS : 0, 0);
 		w->account[i].due_ns = DUE;
-		w->account[i].purse.credit_ns = i < 7 ? credit_of[states[i - 2]] : 0;
+		w->account[i].purse.credit_ns = i < 7 ? credit_of[states[i]] : 0;
 	}
 	w->vm[7].cap_left_ns = 0;
 	for (uint32_t i = 8; i-- > 0;)

@@ -236,7 +236,7 @@ static void test_parts(void **context)
 static void test_awake(void **context)
 {
 	struct co_world *w = group(CO_MODE_POOLED, 1);
-	uint64_t before;
+	uint64_t before, weight;
 
 	(void)context;
 	sim_vm_add(2, 1, 100, 0, 0);
@@ -248,7 +248,8 @@ static void test_awake(void **context)
 		did(2, 15 * MS, 15 * MS);
 		co_settle(w, k);
 		/* VM 0 has a quarter of the group's weight of 400; the neighbour has 100. */
-		assert_int_equal(w->account[0].total_entitled_ns - before, 30 * MS * (k < CO_AWAKE ? 400 : 300) / (k < CO_AWAKE ? 500 : 400));
+		weight = k < CO_AWAKE ? 400 : 300;
+		assert_int_equal(w->account[0].total_entitled_ns - before, 30 * MS * weight / (weight + 100));
 	}
 }
 

@@ -142,8 +142,8 @@ static struct worst {
 } worst;
 
 /*
- * The core sorts accounts into levels that are 0.8 % wide (fluid.h), and L lies within one account's level for a part of the time:
- * so it comes to the test's figures within 0.1 %, and a millisecond.
+ * The core sorts accounts into levels that are 0.8 % wide (fluid.h), and L lies within one account's level for a part of the
+ * time: so it comes to the test's figures within 0.1 %, and a millisecond.
  */
 static void check_reckoning(uint32_t i)
 {
@@ -218,8 +218,9 @@ static void test_worst(void **context)
 	worst = (struct worst){ 0 };
 	for (size_t k = 0; k < ARRAY_SIZE(seeds); k += SIM_FEWER)
 		run_shares(seeds[k], MIXED);
-	print_message("%zu seeds: at most %.0f %% of the error that is allowed; core and test are %.3f ms apart, %.0f %% of what they may be\n", ARRAY_SIZE(seeds),
-		      worst.share * 100, worst.apart_ns / 1e6, worst.reckoning * 100);
+	print_message("%zu seeds: at most %.0f %% of the error that is allowed; core and test are %.3f ms apart, %.0f %% of what they "
+		      "may be\n",
+		      ARRAY_SIZE(seeds), worst.share * 100, worst.apart_ns / 1e6, worst.reckoning * 100);
 }
 
 /* What a partner gets, 0, beside VM 1, which never sleeps, and others: grouped with it or not. */
