@@ -139,7 +139,7 @@ static inline void sim_schedule(uint32_t cpu)
 	sim_check_pick(cpu, &p);
 	if (prev != CO_NONE && !p.kept) {
 		c->running = CO_NONE;
-		co_stop(&sim.w, co_member_of(&sim.w, prev), sim.now_ns);
+		co_yield(&sim.w, co_member_of(&sim.w, prev), sim.now_ns);
 	}
 	c->running = p.member;
 	m = p.member == CO_NONE ? NULL : co_member_of(&sim.w, p.member);

@@ -327,7 +327,7 @@ static void do_schedule(struct co_world *w, uint32_t cpu, uint32_t prev)
 	co_pick(w, cpu, prev, 1, &p);
 	m = p.member == CO_NONE ? NULL : co_member_of(w, p.member);
 	if (prev != CO_NONE && !p.kept)
-		co_stop(w, co_member_of(w, prev), 1);
+		co_yield(w, co_member_of(w, prev), 1);
 	if (m)
 		co_run(w, m, cpu, 1);
 	co_working_set(w, cpu, m, p.requested);

@@ -53,6 +53,11 @@ static void test_counted(void **context)
 	co_run(w, m, 0, 3);
 	assert_share(0, 2, 100);
 	assert_int_equal(w->fluid.running, 1);
+	co_yield(w, m, 3); /* it waits again in a moment */
+	assert_share(0, 2, 100);
+	assert_int_equal(w->fluid.running, 0);
+	co_run(w, m, 0, 3);
+	assert_int_equal(w->fluid.running, 1);
 	co_stop(w, m, 4); /* it sleeps, its VM is awake still */
 	assert_share(0, 1, 100);
 	assert_int_equal(w->fluid.running, 0);
