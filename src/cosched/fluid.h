@@ -61,7 +61,7 @@ CO_INLINE void co_level_add(struct co_fluid *f, __u32 level, __u64 n, __u64 weig
 	__u32 i = level, k;
 
 	f->weight += weight;
-	CO_FOR(k, CO_LEVEL_BITS + 1) {
+	for (k = 0; k <= CO_LEVEL_BITS; k++) {
 		if (i >= CO_LEVELS)
 			break;
 		co_cell(f, i)->n += n;
@@ -109,7 +109,7 @@ CO_INLINE void co_fluid_advance(struct co_fluid *f, __u64 now_ns)
 		f->rest -= integral * weight;
 	}
 	f->integral += integral;
-	CO_FOR(k, CO_LEVEL_BITS + 1) {
+	for (k = 0; k <= CO_LEVEL_BITS; k++) {
 		if (!i)
 			break;
 		co_cell(f, i - 1)->saturated_ns += dt;
@@ -126,7 +126,7 @@ CO_INLINE void co_share_take(struct co_fluid *f, struct co_share *share)
 
 	if (!share->is_in)
 		return;
-	CO_FOR(k, CO_LEVEL_BITS + 1) {
+	for (k = 0; k <= CO_LEVEL_BITS; k++) {
 		if (i >= CO_LEVELS)
 			break;
 		saturated += co_cell(f, i)->saturated_ns;

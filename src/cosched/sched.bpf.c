@@ -463,8 +463,11 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u32 best, __u64 now)
 	return 0;
 }
 
+/* Who waits matters only to those that run for want of better: mostly nobody does. */
 BPF_ALONE __u32 best_waiting(void)
 {
+	if (!co_cpu_any(world.runs[CO_STATE_DEEP]) && !co_cpu_any(world.runs[CO_STATE_LAST]))
+		return CO_STATE_PARKED;
 	return co_best_waiting(&world);
 }
 
