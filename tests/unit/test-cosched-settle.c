@@ -97,6 +97,15 @@ static void test_due_at_every_instant(void **context)
 	assert_int_equal(co_fluid_due(w, &w->account[0], 30 * MS), (4 + 2 + 6 + 1) * MS);
 	assert_int_equal(co_fluid_due(w, &w->account[1], 30 * MS), (6 + 3) * MS);
 	assert_int_equal(co_fluid_due(w, &w->account[1], 40 * MS), 0);
+	/* A VM that moves is followed from that instant on. */
+	co_run(w, a, 0, 40 * MS);
+	assert_int_equal(co_account_set(w, 2, true, false), 0);
+	assert_int_equal(co_vm_set(w, 0, 2, 100, 0), 0);
+	co_fluid_follow(w, a, 48 * MS);
+	co_fluid_weigh(w, &w->account[2], 100, 48 * MS);
+	assert_int_equal(co_fluid_due(w, &w->account[0], 60 * MS), 2 * MS);
+	assert_int_equal(co_fluid_due(w, &w->account[2], 60 * MS), 3 * MS);
+	assert_int_equal(co_fluid_due(w, &w->account[1], 60 * MS), (6 + 9) * MS);
 }
 
 /* Accounts and VMs change: where members are counted follows with the next settlement, or when they stop before. */
