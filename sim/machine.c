@@ -143,7 +143,10 @@ static uint32_t find_idle(const struct sim *s)
 /* The member that ran stops. */
 static void stop(struct sim *s, uint32_t cpu, uint32_t m, enum co_event_kind how)
 {
-	co_stop(s->world, co_member_of(s->world, m), s->now_ns);
+	if (how == CO_EVENT_STOP)
+		co_yield(s->world, co_member_of(s->world, m), s->now_ns);
+	else
+		co_stop(s->world, co_member_of(s->world, m), s->now_ns);
 	s->cpu[cpu].running = CO_NONE;
 	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, how, cpu, m, s->now_ns - s->cpu[cpu].started_ns, 0);
