@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: what accounts are due at every instant (fluid.h), by itself. Levels: each ratio lies within its level, and a level
- * is less than 0.8 % wide, from one member for the heaviest group to more members than CPUs for the lightest VM. Sums: the end of
- * the saturated levels is the one that is found by walking up all of them. Then 300 random crowds of up to 256 accounts that
- * come, go and change while CPUs run and idle, for an hour now and then: what each is due is, to some nanoseconds, what the rule
- * gives in floating point without trees; nobody is more than 0.8 % off the exact division; and all of it together is the time
- * that CPUs ran, to the last bit. Prints its seed; FAIRLEAD_SEED and FAIRLEAD_RUNS choose others.
+ * Description: what accounts are due at every instant (fluid.h), by itself. Levels: each ratio lies within its level, and a
+ * level is less than 0.8 % wide, from one member for the heaviest group to more members than CPUs for the lightest VM. Sums:
+ * the end of the saturated levels is the one that is found by walking up all of them. An example in numbers. Then 300 random
+ * crowds of up to 256 accounts that come, go and change while CPUs run and idle, for an hour now and then: what each is due
+ * is, to some nanoseconds, what the rule gives in floating point without trees; nobody is more than 0.8 % off the exact
+ * division; and all of it together is the time that CPUs ran, to the last bit. Prints its seed; FAIRLEAD_SEED and
+ * FAIRLEAD_RUNS choose others.
  */
 #include "base/util.h"
 #include "cosched/fluid.h"
@@ -168,7 +169,7 @@ static void test_sums(void **context)
 	}
 }
 
-/* --- crowds --- */
+/* --- what is due --- */
 
 /* Ratios, the smallest first. */
 static int by_ratio(const void *a, const void *b)
@@ -221,24 +222,6 @@ static void pass(uint64_t ns)
 	co_fluid_advance(&fluid, fluid.at_ns + ns);
 }
 
-/* Alike: one level, or two, has them all, and L. */
-static uint64_t any_weight(uint64_t heaviest)
-{
-	return heaviest ? any_size(heaviest) : between(990, 1000);
-}
-
-/* Somebody has another number of runnable members, or another weight; then CPUs, which can only run those. */
-static void change(uint32_t accounts, uint64_t heaviest)
-{
-	uint32_t i = (uint32_t)between(0, accounts - 1);
-	uint64_t members = 0, n = between(0, 3) ? any_size(heaviest ? 16 : 2) : 0;
-
-	co_share_set(&fluid, &share[i], n, between(0, 2) || !share[i].weight ? any_weight(heaviest) : share[i].weight);
-	for (uint32_t k = 0; k < accounts; k++)
-		members += share[k].n;
-	fluid.running = between(0, 3) ? between(members ? 1 : 0, members < CO_CPUS_MAX ? members : CO_CPUS_MAX) : 0;
-}
-
 /* As a settlement does. */
 static void take_all(uint32_t accounts)
 {
@@ -250,6 +233,28 @@ static void take_all(uint32_t accounts)
 	}
 	assert_true(taken + fluid.rest == ran);
 }
+
+/* The example of doc/cosched.md: 4 CPUs, A (weight 2) with one runnable member, B and C (1) with two each; then A sleeps. */
+static void test_example(void **context)
+{
+	static const double first[] = { 1, 1.5, 1.5 }, then[] = { 1, 3.5, 3.5 };
+
+	(void)context;
+	start(1);
+	for (uint32_t i = 0; i < 3; i++)
+		co_share_set(&fluid, &share[i], i ? 2 : 1, i ? 1 : 2);
+	fluid.running = 4;
+	pass(SECOND);
+	take_all(3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_true(fabs(due[i] - first[i] * SECOND) < 1);
+	co_share_set(&fluid, &share[0], 0, 2);
+	pass(SECOND);
+	take_all(3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_true(fabs(due[i] - then[i] * SECOND) < 1);
+}
+
 
 /*
  * L lies within the level of most: 16 CPUs, 15 accounts of weight 10,000 with one member, and a slightly lighter one that could
@@ -275,6 +280,26 @@ static void test_within_a_level(void **context)
 		most = fmax(most, exact[15] - due[15]);
 	}
 	assert_true(most > 0.001 * SECOND && most < WIDTH * SECOND);
+}
+
+/* --- crowds --- */
+
+/* Alike: one level, or two, has them all, and L. */
+static uint64_t any_weight(uint64_t heaviest)
+{
+	return heaviest ? any_size(heaviest) : between(990, 1000);
+}
+
+/* Somebody has another number of runnable members, or another weight; then CPUs, which can only run those. */
+static void change(uint32_t accounts, uint64_t heaviest)
+{
+	uint32_t i = (uint32_t)between(0, accounts - 1);
+	uint64_t members = 0, n = between(0, 3) ? any_size(heaviest ? 16 : 2) : 0;
+
+	co_share_set(&fluid, &share[i], n, between(0, 2) || !share[i].weight ? any_weight(heaviest) : share[i].weight);
+	for (uint32_t k = 0; k < accounts; k++)
+		members += share[k].n;
+	fluid.running = between(0, 3) ? between(members ? 1 : 0, members < CO_CPUS_MAX ? members : CO_CPUS_MAX) : 0;
 }
 
 static void run_crowd(uint64_t seed, double *ret_apart_ns, double *ret_off)
@@ -316,7 +341,7 @@ static void test_crowds(void **context)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_levels), cmocka_unit_test(test_sums),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_levels), cmocka_unit_test(test_sums), cmocka_unit_test(test_example),
 					     cmocka_unit_test(test_within_a_level), cmocka_unit_test(test_crowds) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
