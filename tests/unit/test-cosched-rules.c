@@ -221,9 +221,9 @@ static void test_who_is_displaced_at_once(void **context)
 	runs(0, CO_STATE_OVER, false);
 	runs(1, CO_STATE_OVER, false);
 	assert_int_equal(co_displaces(w, m), CO_NONE);
-	runs(1, CO_STATE_DEEP, false); /* at home */
+	runs(1, CO_STATE_DEEP, false); /* at home, even if there is one elsewhere who owes more */
 	assert_int_equal(co_displaces(w, m), 1);
-	runs(1, CO_STATE_LAST, false);
+	runs(0, CO_STATE_LAST, false);
 	assert_int_equal(co_displaces(w, m), 1);
 	runs(1, CO_STATE_OVER, false);
 	runs(0, CO_STATE_DEEP, false); /* elsewhere */
