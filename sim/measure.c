@@ -5,7 +5,7 @@
  * Entitlement is reckoned here anew, with the same meaning under every algorithm and without its code: at every instant, the CPUs
  * that run members are divided by weighted max-min among the accounts (a group as one), of which each wants a CPU for each of its
  * members that runs or waits. So time in which an account sleeps is nobody's debt, and what an account leaves is due to who waits.
- * What a VM's cap forbids of that is handed, period by period, to those who waited.
+ * What a VM's cap forbids of that is handed, at the end of a period, to those who waited in it, or in one that follows.
  */
 #include "sim/machine.h"
 
@@ -43,6 +43,7 @@ struct sim_measure {
 	double entitled_ns[SIM_VMS_MAX];
 	struct claim instant[SIM_VMS_MAX]; /* each account's on a second, as things are; anew when they have changed */
 	double due_ns[SIM_VMS_MAX]; /* at every instant of this period, added up */
+	double rest_ns; /* what nobody wanted of what caps forbade, until somebody does */
 	double cap_left_ns[SIM_VMS_MAX]; /* of a VM with a cap: what it did not want of it */
 	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its account's weight */
 	int64_t deepest_ns[SIM_VMS_MAX];
@@ -95,8 +96,8 @@ static void take_totals(const struct sim *s, struct totals *t)
 
 /* --- entitlement --- */
 
-/* Raises the level until all is handed out or nobody wants more: beyond what is due already. */
-static void fill(struct claim *claim, unsigned n, double supply)
+/* Raises the level until all is handed out or nobody wants more: beyond what is due already. Returns what nobody wants. */
+static double fill(struct claim *claim, unsigned n, double supply)
 {
 	for (unsigned round = 0; round <= n; round++) {
 		double weights = 0, handed = 0;
@@ -104,7 +105,7 @@ static void fill(struct claim *claim, unsigned n, double supply)
 		for (unsigned i = 0; i < n; i++)
 			weights += claim[i].due < claim[i].wants ? claim[i].weight : 0;
 		if (weights <= 0 || supply < 1)
-			return;
+			break;
 		for (unsigned i = 0; i < n; i++) {
 			double more = supply * claim[i].weight / weights, room = claim[i].wants - claim[i].due;
 
@@ -116,6 +117,7 @@ static void fill(struct claim *claim, unsigned n, double supply)
 		}
 		supply -= handed;
 	}
+	return supply;
 }
 
 /*
@@ -213,15 +215,14 @@ void measure_settle(struct sim *s)
 {
 	struct sim_measure *m = s->measure;
 	struct claim claim[SIM_VMS_MAX] = { 0 };
-	double used = 0;
-
 	for (unsigned i = 0; i < s->spec->n_vms; i++)
-		used += claim_period(s, i, &claim[m->account_of[i]]);
+		m->rest_ns += claim_period(s, i, &claim[m->account_of[i]]);
 	for (unsigned i = 0; i < m->n_accounts; i++) {
 		claim[i].due = fmin(m->due_ns[i], claim[i].wants);
-		used -= claim[i].due;
+		m->rest_ns -= claim[i].due;
 		m->due_ns[i] = 0;
 	}
+	m->rest_ns = fill(claim, m->n_accounts, m->rest_ns);
 	if (!m->begun) {
 		if (s->now_ns >= s->spec->warmup_ns) {
 			m->begun = true;
@@ -229,7 +230,6 @@ void measure_settle(struct sim *s)
 		}
 		return;
 	}
-	fill(claim, m->n_accounts, used);
 	for (unsigned i = 0; i < m->n_accounts; i++) {
 		int64_t credit = credit_of(s, i);
 
