@@ -153,8 +153,10 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	a->total_ran_ns += ran;
 	a->total_waited_ns += waited;
 	if (vm->cap_ns) {
-		demand = demand < (__u64)vm->cap_claim_ns ? demand : (__u64)vm->cap_claim_ns;
-		vm->cap_claim_ns -= demand;
+		/* What it ran too long now, it may run less later. */
+		if ((__s64)demand > vm->cap_claim_ns)
+			demand = vm->cap_claim_ns > (__s64)ran ? (__u64)vm->cap_claim_ns : ran;
+		vm->cap_claim_ns -= (__s64)demand;
 	}
 	vm->wants_ns = demand;
 	claim->demand_ns += demand;
