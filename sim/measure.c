@@ -124,12 +124,12 @@ static double fill(struct claim *claim, unsigned n, double supply)
  * Of what a VM with a cap wants. Half a slice of what it did not want stays for the next period, as its turn may come late; a turn
  * may be longer than a small cap: what it runs too long in one period it runs too little in the next.
  */
-static double claim_capped(struct sim *s, unsigned vm, double wants)
+static double claim_capped(struct sim *s, unsigned vm, double ran, double wants)
 {
 	double *left = &s->measure->cap_left_ns[vm], kept = (double)s->spec->slice_ns / 2;
 
 	*left = (double)s->world->vm[vm].cap_ns + (*left < kept ? *left : kept);
-	wants = wants < *left ? wants : *left;
+	wants = fmax(fmin(wants, *left), ran);
 	*left -= wants;
 	return wants;
 }
@@ -146,7 +146,7 @@ static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 	m->awake[vm] = wants > 0 ? CO_AWAKE : m->awake[vm] - (m->awake[vm] > 0);
 	claim->weight += m->awake[vm] ? now->weight : 0;
 	if (now->cap_ns)
-		wants = claim_capped(s, vm, wants);
+		wants = claim_capped(s, vm, ran, wants);
 	claim->wants += wants;
 	return ran;
 }
