@@ -149,6 +149,7 @@ void core_unqueue(struct co_world *w, uint32_t m);
 void core_requeue(struct co_world *w, uint32_t m);
 /* Whom the core would have `cpu` run, off its list; or `previous`, or CO_NONE. */
 uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t now_ns);
+void core_settle_world(struct co_world *w, uint64_t now_ns);
 
 /* measure.c */
 int measure_start(struct sim *s);

@@ -230,11 +230,19 @@ static uint64_t core_slice(struct sim *s, uint32_t m)
 	return co_slice_ns(s->world, member_of(s, m));
 }
 
+void core_settle_world(struct co_world *w, uint64_t now_ns)
+{
+	core_of(w)->now_ns = now_ns;
+	co_settle(w, now_ns);
+	for (uint32_t cpu = 0; cpu < w->params.n_cpus; cpu++)
+		co_unpark(w, cpu);
+}
+
 static void core_settle(struct sim *s)
 {
 	uint32_t best;
 
-	co_settle(s->world, s->now_ns);
+	core_settle_world(s->world, s->now_ns);
 	best = co_best_waiting(s->world);
 	for (uint32_t i = 0; i < s->spec->cpus; i++)
 		if (s->cpu[i].running != CO_NONE && co_looks_again(s->world, i, best))

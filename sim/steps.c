@@ -347,7 +347,7 @@ static void take_event(struct steps *s, const struct co_event *e)
 
 	charge_all(s, e->time_ns);
 	if (e->kind == CO_EVENT_SETTLED)
-		co_settle(s->world, e->time_ns);
+		core_settle_world(s->world, e->time_ns);
 	else if (e->kind == CO_EVENT_ADD && e->member < s->t->header.n_members)
 		on_add(s, e);
 	else if (e->kind == CO_EVENT_GONE && is_there(s, e->member))

@@ -54,6 +54,16 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 	co_list_sift(w, cpu, CO_STATE_PARKED);
 }
 
+/*
+ * After a settlement: those on `cpu` whose cap has a new period leave the list of those that may not run. At once, and not when
+ * somebody looks at the list: they are due something from now on.
+ */
+CO_INLINE void co_unpark(struct co_world *w, __u32 cpu)
+{
+	if (CO_READ(co_cpu_of(w, cpu)->n_listed[CO_STATE_PARKED]))
+		co_list_sift(w, cpu, CO_STATE_PARKED);
+}
+
 /* The first on a list who still is what the list says, or better. */
 CO_INLINE bool co_pick_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here, struct co_pick *p)
 {

@@ -332,6 +332,7 @@ BPF_ALONE int list_sift(__u32 cpu, __u32 list)
 	struct task_struct *p;
 	__u32 slot, to;
 
+	bpf_rcu_read_lock(); /* see list_rescue() */
 	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
 		slot = slot_stored(p);
 		if (!slot)
@@ -342,6 +343,7 @@ BPF_ALONE int list_sift(__u32 cpu, __u32 list)
 		list_record(slot - 1, cpu, to);
 		scx_bpf_dsq_move(&___it, p, list_dsq(cpu, to), 0);
 	}
+	bpf_rcu_read_unlock();
 	return 0;
 }
 

@@ -444,6 +444,7 @@ BPF_ALONE int settle_lists(__u32 cpu, __u64 now)
 			list_leave(cpu, list, now);
 		return 0;
 	}
+	co_unpark(&world, cpu);
 	bpf_for(list, CO_STATE_OVER, CO_STATES)
 		list_rescue(cpu, list, now);
 	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_IDLE);

@@ -296,16 +296,6 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
-/* A new period of a cap has begun: who waits for it may run from now on, though it stands on the list of those that may not. */
-CO_INLINE void co_settle_unpark(struct co_world *w, __u32 i, __u64 now_ns)
-{
-	struct co_member *m = co_member_of(w, i);
-
-	if (CO_READ(m->vm) != CO_NONE && CO_READ(m->where) == CO_QUEUED && CO_READ(m->list) == CO_STATE_PARKED &&
-	    co_state(w, m) != CO_STATE_PARKED)
-		co_fluid_count(w, m, true, 0, now_ns);
-}
-
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
 CO_INLINE void co_restate(struct co_world *w)
 {
@@ -323,8 +313,8 @@ CO_INLINE void co_restate(struct co_world *w)
 }
 
 /*
- * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver looks for
- * work on each idle CPU: a VM that had used up its cap may run again.
+ * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver calls
+ * co_unpark() for each CPU (pick.h) and looks for work on the idle ones: a VM that had used up its cap may run again.
  */
 CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 {
@@ -378,10 +368,8 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	}
 	CO_FOR(i, co_n_vms(w))
 		co_settle_cap(w, i);
-	CO_FOR(i, co_n_members(w)) {
+	CO_FOR(i, co_n_members(w))
 		co_member_of(w, i)->active = 0;
-		co_settle_unpark(w, i, now_ns);
-	}
 	w->settlements++;
 	co_restate(w);
 }

@@ -7,6 +7,8 @@
 
 #include "cosched-world.h"
 
+#include <math.h>
+
 /* --- the test's own reckoning --- */
 
 /* Whether account a is satisfied before b when a level rises; who wants nothing comes first. */
@@ -91,7 +93,8 @@ static inline double sim_wants(uint32_t i)
 	if (!vm->cap_ns)
 		return wants;
 	sim.cap_claim[i] = (double)vm->cap_ns + (sim.cap_claim[i] < kept ? sim.cap_claim[i] : kept);
-	wants = wants < sim.cap_claim[i] ? wants : sim.cap_claim[i];
+	/* What it ran beyond its cap it may run less later. */
+	wants = fmin(wants, fmax(sim.cap_claim[i], (double)vm->ran_ns));
 	sim.cap_claim[i] -= wants;
 	return wants;
 }

@@ -312,6 +312,8 @@ static inline void sim_settle(void)
 	sim_check_due();
 	sim_pay();
 	co_settle(&sim.w, sim.now_ns);
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		co_unpark(&sim.w, c);
 	sim.changed = false;
 	sim_check_counted();
 	sim_check_conservation();

@@ -288,7 +288,7 @@ static void test_caps_keep(void **context)
 		did(1, i == 0 ? 5 * MS : 30 * MS, 30 * MS);
 		co_settle(w, 10 + i);
 		assert_int_equal(w->vm[0].cap_left_ns, (2 + 6 * (__s64)i) * MS);
-		assert_int_equal(w->account[0].total_entitled_ns, (15 + 6 * i) * MS);
+		assert_int_equal(w->account[0].total_entitled_ns, (15 + 2 * i) * MS);
 	}
 	/* With another cap, what was used of the old one stays used. */
 	assert_int_equal(co_vm_set(w, 0, 0, 100, 9 * SIM_MS), 0);
