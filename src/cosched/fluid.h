@@ -74,11 +74,10 @@ CO_INLINE void co_level_add(struct co_fluid *f, __u32 level, __u64 n, __u64 weig
 CO_INLINE __u32 co_levels_saturated(struct co_fluid *f, __u64 *ret_cpus, __u64 *ret_weight)
 {
 	__u64 cpus = f->running, weight = f->weight;
-	__u32 end = 0, k;
+	/* None; but were it known, each end would be another number to the verifier. */
+	__u32 end = cpus >> 32, step;
 
-	CO_FOR(k, CO_LEVEL_BITS) {
-		/* Reckoned from k, or each step would be another number to the verifier, and each end. */
-		__u32 step = CO_LEVELS / 2 >> k;
+	for (step = CO_LEVELS / 2; step; step /= 2) {
 		const struct co_level *cell = co_cell(f, end + step - 1);
 		__u64 n = cell->n, more = weight - cell->weight;
 
