@@ -3,7 +3,7 @@
  * Recording what the scheduler does. What was there when it began is told as if it had just come, so that a recording stands by
  * itself.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "base/clock.h"
 
