@@ -131,15 +131,20 @@ static void test_changes_are_followed(void **context)
 	assert_share(2, 1, 600);
 	assert_share(0, 0, 0);
 	assert_int_equal(w->fluid.running, 0);
-	/* A slot of a member that left, for one of another VM. */
+	/* A member leaves that had just been displaced, and its slot is one of another VM's: its old account keeps nothing of it. */
+	co_run(w, b, 1, 12);
+	co_yield(w, b, 12);
 	co_member_remove(w, 1, 12);
-	assert_share(2, 0, 600);
 	assert_int_equal(co_member_add(w, 1, 7, 0, 0), 0);
-	co_run(w, b, 0, 13);
 	co_settle(w, 20);
+	assert_share(2, 0, 500);
+	co_run(w, b, 0, 21);
 	assert_share(0, 1, 100);
 	assert_int_equal(b->counted, 1);
 	assert_int_equal(w->fluid.running, 1);
+	co_stop(w, b, 22);
+	assert_share(0, 0, 100);
+	assert_int_equal(w->fluid.running, 0);
 }
 
 /* --- what is paid --- */
