@@ -64,18 +64,15 @@ static struct sim {
 	struct sim_list list[CO_CPUS_MAX][CO_STATES];
 	struct sim_cpu cpu[SIM_CPUS_MAX];
 	uint64_t now_ns, settle_at_ns, seed, random;
-	uint64_t events, steps;
-	/* What tests look at afterwards. */
-	uint64_t idle_ns;
+	uint64_t events, steps; /* for tests to look at afterwards */
 	/* Own reckoning of what accounts are due, in floating point: see sim_fluid() and sim_pay(). */
 	double fluid[CO_ACCOUNTS_MAX], entitled[CO_ACCOUNTS_MAX], rest;
 	uint32_t order[CO_ACCOUNTS_MAX];
 	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
 	double cap_claim[CO_VMS_MAX];	  /* what a cap lets it claim */
-	bool changed; /* in this period, accounts or VMs: what they ran may be gone, or somewhere else */
-	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
-	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
-	uint64_t vm_runnable_ns[CO_VMS_MAX];
+	bool changed;			  /* in this period, accounts or VMs: what they ran may be gone, or elsewhere */
+	struct co_params next_params;	  /* from the next settlement on; n_cpus 0: none */
+	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX];
 } sim;
 
 static inline uint64_t sim_random(void)
