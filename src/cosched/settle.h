@@ -296,6 +296,16 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
+/* Whom co_park() took out may run in the period that begins. */
+CO_INLINE void co_settle_count(struct co_world *w, __u32 i, __u64 now_ns)
+{
+	struct co_member *m = co_member_of(w, i);
+	__u32 vm = CO_READ(m->vm);
+
+	if (vm != CO_NONE && co_vm_of(w, vm)->cap_ns && CO_READ(m->where) == CO_QUEUED)
+		co_fluid_count(w, m, co_state(w, m) != CO_STATE_PARKED, 0, now_ns);
+}
+
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
 CO_INLINE void co_restate(struct co_world *w)
 {
@@ -368,8 +378,10 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	}
 	CO_FOR(i, co_n_vms(w))
 		co_settle_cap(w, i);
-	CO_FOR(i, co_n_members(w))
+	CO_FOR(i, co_n_members(w)) {
 		co_member_of(w, i)->active = 0;
+		co_settle_count(w, i, now_ns);
+	}
 	w->settlements++;
 	co_restate(w);
 }
