@@ -127,6 +127,8 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 		co_wait(w, m, now_ns, now_ns);
 	if (where != CO_ASLEEP)
 		m->active = 1;
+	else if (!m->active && CO_READ(m->counted))
+		co_fluid_count(w, m, false, 0, now_ns); /* left so by CPUs that met, and nothing has happened since */
 	if (m->active)
 		co_vm_of(w, m->vm)->n_active++;
 }
@@ -296,7 +298,7 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
-/* Whom co_park() took out may run in the period that begins. */
+/* Whom a cap kept from running may run in the period that begins, wherever it stands. */
 CO_INLINE void co_settle_count(struct co_world *w, __u32 i, __u64 now_ns)
 {
 	struct co_member *m = co_member_of(w, i);
