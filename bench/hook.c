@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/cpus.h"
-#include "policy/host.h"
+#include "host/host.h"
 
 #include <argp.h>
 #include <errno.h>

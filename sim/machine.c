@@ -38,9 +38,11 @@ static void keep_event(struct sim *s, struct co_event e)
 
 static void tell(struct sim *s, enum co_event_kind kind, uint32_t m)
 {
-	keep_event(s, (struct co_event){ .time_ns = s->now_ns, .kind = (__u8)kind, .member = m,
-					 .cpu = (__u16)co_member_of(s->world, m)->home,
-					 .value = co_event_told(s->world, kind, m, s->now_ns) });
+	struct co_event e = { .time_ns = s->now_ns, .kind = (__u8)kind, .member = m,
+			      .cpu = (__u16)co_member_of(s->world, m)->home };
+
+	co_event_tell(s->world, &e);
+	keep_event(s, e);
 }
 
 /* As the real one's recordings: who is there when it begins has come just then. */
@@ -141,7 +143,10 @@ static uint32_t find_idle(const struct sim *s)
 /* The member that ran stops. */
 static void stop(struct sim *s, uint32_t cpu, uint32_t m, enum co_event_kind how)
 {
-	co_stop(s->world, co_member_of(s->world, m), s->now_ns);
+	if (how == CO_EVENT_STOP)
+		co_yield(s->world, co_member_of(s->world, m), s->now_ns);
+	else
+		co_stop(s->world, co_member_of(s->world, m), s->now_ns);
 	s->cpu[cpu].running = CO_NONE;
 	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, how, cpu, m, s->now_ns - s->cpu[cpu].started_ns, 0);
@@ -177,6 +182,7 @@ static void step(struct sim *s, uint32_t cpu, bool asked)
 		previous = CO_NONE;
 	}
 	advance_all(s);
+	measure_change(s);
 	next = s->sched->pick(s, cpu, previous, &flags);
 	if (previous != CO_NONE && next != previous)
 		stop(s, cpu, previous, CO_EVENT_STOP);
@@ -226,6 +232,7 @@ static void on_kick(struct sim *s, uint32_t cpu)
 static void on_settle(struct sim *s)
 {
 	advance_all(s);
+	measure_change(s);
 	s->sched->settle(s);
 	machine_emit(s, CO_EVENT_SETTLED, 0, CO_NONE, s->world->settlements, 0);
 	measure_settle(s);
@@ -240,6 +247,7 @@ void machine_wake(struct sim *s, uint32_t m)
 	if (co_member_of(s->world, m)->where != CO_ASLEEP)
 		return;
 	advance_all(s);
+	measure_change(s);
 	s->member[m].runnable_ns = s->now_ns;
 	machine_emit(s, CO_EVENT_WAKE, co_member_of(s->world, m)->home, m, 0, 0);
 	s->sched->enqueue(s, m, true);
@@ -284,6 +292,7 @@ void machine_run(struct sim *s, uint64_t until_ns)
 	struct sim_event e = { 0 };
 
 	while (!s->no_memory && heap_take(&s->heap, &e)) {
+		measure_pass(s, e.time_ns);
 		s->now_ns = e.time_ns;
 		handle(s, &e);
 		if (e.kind == SIM_EVENT_SETTLE && e.time_ns >= end_ns)

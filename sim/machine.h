@@ -149,10 +149,15 @@ void core_unqueue(struct co_world *w, uint32_t m);
 void core_requeue(struct co_world *w, uint32_t m);
 /* Whom the core would have `cpu` run, off its list; or `previous`, or CO_NONE. */
 uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t now_ns);
+void core_settle_world(struct co_world *w, uint64_t now_ns);
 
 /* measure.c */
 int measure_start(struct sim *s);
 void measure_stop(struct sim *s);
+/* Somebody runs, waits or sleeps from now on, or may be parked. */
+void measure_change(struct sim *s);
+/* Before the clock is set to `until_ns`: all was as it is since it was set last. */
+void measure_pass(struct sim *s, uint64_t until_ns);
 /* Behind each settlement: what was due in the period; the first one after the warm-up begins the measurement. */
 void measure_settle(struct sim *s);
 void measure_response(struct sim *s, uint32_t chain, uint64_t ns);

@@ -2,14 +2,18 @@
 /*
  * What a run is judged by. Called by machine.c and workload.c while it runs, by run.c at its end.
  *
- * Entitlement is reckoned here anew, with the same meaning under every algorithm and without its code: in each period, the
- * CPU time that was used is divided by weighted max-min among the accounts (a group as one), of which each wants what it ran
- * and what it waited. So time in which an account sleeps is nobody's debt, and what an account leaves is due to who waits.
+ * Entitlement is reckoned here anew, with the same meaning under every algorithm and without its code: at every instant, the CPUs
+ * that run members are divided by weighted max-min among the accounts (a group as one), of which each wants a CPU for each of its
+ * members that runs or waits. So time in which an account sleeps is nobody's debt, and what an account leaves is due to who waits.
+ * What a VM's cap forbids of that is handed, at the end of a period, to those who waited in it, or in one that follows.
  */
 #include "sim/machine.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
+
+#define SECOND_NS 1e9
 
 struct samples {
 	uint64_t *ns;
@@ -25,16 +29,23 @@ struct totals {
 	uint64_t co_ran_ns[SIM_VMS_MAX];
 };
 
+struct claim {
+	double weight, wants, due;
+};
+
 struct sim_measure {
-	bool begun;
+	bool begun, changed;
 	struct totals first;
 	unsigned n_accounts, account_of[SIM_VMS_MAX];
 	struct {
 		uint64_t ran_ns, waited_ns; /* as of the last settlement */
 	} last[SIM_VMS_MAX];
 	double entitled_ns[SIM_VMS_MAX];
+	struct claim instant[SIM_VMS_MAX]; /* each account's on a second, as things are; anew when they have changed */
+	double due_ns[SIM_VMS_MAX]; /* at every instant of this period, added up */
+	double rest_ns; /* what nobody wanted of what caps forbade, until somebody does */
 	double cap_left_ns[SIM_VMS_MAX]; /* of a VM with a cap: what it did not want of it */
-	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its group's weight */
+	unsigned awake[SIM_VMS_MAX]; /* periods for which a VM still counts in its account's weight */
 	int64_t deepest_ns[SIM_VMS_MAX];
 	struct samples samples[SIM_CHAINS_MAX];
 };
@@ -85,12 +96,8 @@ static void take_totals(const struct sim *s, struct totals *t)
 
 /* --- entitlement --- */
 
-struct claim {
-	double weight, wants, due;
-};
-
-/* Raises the level until all is handed out or nobody wants more. */
-static void fill(struct claim *claim, unsigned n, double supply)
+/* Raises the level until all is handed out or nobody wants more: beyond what is due already. Returns what nobody wants. */
+static double fill(struct claim *claim, unsigned n, double supply)
 {
 	for (unsigned round = 0; round <= n; round++) {
 		double weights = 0, handed = 0;
@@ -98,7 +105,7 @@ static void fill(struct claim *claim, unsigned n, double supply)
 		for (unsigned i = 0; i < n; i++)
 			weights += claim[i].due < claim[i].wants ? claim[i].weight : 0;
 		if (weights <= 0 || supply < 1)
-			return;
+			break;
 		for (unsigned i = 0; i < n; i++) {
 			double more = supply * claim[i].weight / weights, room = claim[i].wants - claim[i].due;
 
@@ -110,18 +117,19 @@ static void fill(struct claim *claim, unsigned n, double supply)
 		}
 		supply -= handed;
 	}
+	return supply;
 }
 
 /*
  * Of what a VM with a cap wants. Half a slice of what it did not want stays for the next period, as its turn may come late; a turn
  * may be longer than a small cap: what it runs too long in one period it runs too little in the next.
  */
-static double claim_capped(struct sim *s, unsigned vm, double wants)
+static double claim_capped(struct sim *s, unsigned vm, double ran, double wants)
 {
 	double *left = &s->measure->cap_left_ns[vm], kept = (double)s->spec->slice_ns / 2;
 
 	*left = (double)s->world->vm[vm].cap_ns + (*left < kept ? *left : kept);
-	wants = wants < *left ? wants : *left;
+	wants = fmax(fmin(wants, *left), ran);
 	*left -= wants;
 	return wants;
 }
@@ -135,12 +143,60 @@ static double claim_period(struct sim *s, unsigned vm, struct claim *claim)
 
 	m->last[vm].ran_ns = now->total_ran_ns;
 	m->last[vm].waited_ns = now->total_waited_ns;
-	if (now->cap_ns)
-		wants = claim_capped(s, vm, wants);
-	claim->wants += wants;
 	m->awake[vm] = wants > 0 ? CO_AWAKE : m->awake[vm] - (m->awake[vm] > 0);
 	claim->weight += m->awake[vm] ? now->weight : 0;
+	if (now->cap_ns)
+		wants = claim_capped(s, vm, ran, wants);
+	claim->wants += wants;
 	return ran;
+}
+
+/* What VM `vm` wants of each second while nothing changes; returns how many of its members run. */
+static unsigned claim_instant(struct sim *s, unsigned vm, struct claim *claim)
+{
+	const struct co_vm *v = &s->world->vm[vm];
+	bool parked = v->cap_ns && v->cap_left_ns <= 0;
+	unsigned runs = 0, waits = 0;
+
+	for (uint32_t i = s->vm[vm].first; i < s->vm[vm].first + s->vm[vm].n; i++) {
+		runs += s->world->member[i].where == CO_RUNNING;
+		waits += s->world->member[i].where == CO_QUEUED;
+	}
+	if (runs + waits)
+		s->measure->awake[vm] = CO_AWAKE;
+	claim->weight += s->measure->awake[vm] ? v->weight : 0;
+	claim->wants += SECOND_NS * (runs + (parked ? 0 : waits));
+	return runs;
+}
+
+static void claim_instants(struct sim *s)
+{
+	struct sim_measure *m = s->measure;
+	unsigned runs = 0;
+
+	memset(m->instant, 0, m->n_accounts * sizeof(*m->instant));
+	for (unsigned i = 0; i < s->spec->n_vms; i++)
+		runs += claim_instant(s, i, &m->instant[m->account_of[i]]);
+	fill(m->instant, m->n_accounts, SECOND_NS * runs);
+	m->changed = false;
+}
+
+void measure_change(struct sim *s)
+{
+	s->measure->changed = true;
+}
+
+void measure_pass(struct sim *s, uint64_t until_ns)
+{
+	struct sim_measure *m = s->measure;
+	double seconds = (double)(until_ns - s->now_ns) / SECOND_NS;
+
+	if (until_ns == s->now_ns)
+		return;
+	if (m->changed)
+		claim_instants(s);
+	for (unsigned i = 0; i < m->n_accounts; i++)
+		m->due_ns[i] += seconds * m->instant[i].due;
 }
 
 static int64_t credit_of(const struct sim *s, unsigned account)
@@ -159,10 +215,14 @@ void measure_settle(struct sim *s)
 {
 	struct sim_measure *m = s->measure;
 	struct claim claim[SIM_VMS_MAX] = { 0 };
-	double used = 0;
-
 	for (unsigned i = 0; i < s->spec->n_vms; i++)
-		used += claim_period(s, i, &claim[m->account_of[i]]);
+		m->rest_ns += claim_period(s, i, &claim[m->account_of[i]]);
+	for (unsigned i = 0; i < m->n_accounts; i++) {
+		claim[i].due = fmin(m->due_ns[i], claim[i].wants);
+		m->rest_ns -= claim[i].due;
+		m->due_ns[i] = 0;
+	}
+	m->rest_ns = fill(claim, m->n_accounts, m->rest_ns);
 	if (!m->begun) {
 		if (s->now_ns >= s->spec->warmup_ns) {
 			m->begun = true;
@@ -170,7 +230,6 @@ void measure_settle(struct sim *s)
 		}
 		return;
 	}
-	fill(claim, m->n_accounts, used);
 	for (unsigned i = 0; i < m->n_accounts; i++) {
 		int64_t credit = credit_of(s, i);
 

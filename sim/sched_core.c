@@ -17,6 +17,7 @@ struct core {
 	struct {
 		uint32_t next, previous;
 	} link[CO_MEMBERS_MAX];
+	uint64_t now_ns; /* of the schedule step */
 };
 
 static struct core *core_of(struct co_world *w)
@@ -80,7 +81,7 @@ static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u
 static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
 {
 	list_remove(core_of(w), cpu, list, member);
-	co_relist(w, co_member_of(w, member), to);
+	co_relist(w, co_member_of(w, member), to, core_of(w)->now_ns);
 	list_append(core_of(w), cpu, to, member);
 	return true;
 }
@@ -156,6 +157,7 @@ uint32_t core_step(struct co_world *w, uint32_t cpu, uint32_t previous, uint64_t
 {
 	struct co_pick p;
 
+	core_of(w)->now_ns = now_ns;
 	co_pick(w, cpu, previous, now_ns, &p);
 	return p.member;
 }
@@ -178,12 +180,13 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 {
 	struct co_pick p;
 
+	core_of(s->world)->now_ns = s->now_ns;
 	co_pick(s->world, cpu, previous, s->now_ns, &p);
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
 	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
 		     (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
-		     (p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0);
+		     (p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0);
 	return p.member;
 }
 
@@ -227,9 +230,23 @@ static uint64_t core_slice(struct sim *s, uint32_t m)
 	return co_slice_ns(s->world, member_of(s, m));
 }
 
+void core_settle_world(struct co_world *w, uint64_t now_ns)
+{
+	core_of(w)->now_ns = now_ns;
+	co_settle(w, now_ns);
+	for (uint32_t cpu = 0; cpu < w->params.n_cpus; cpu++)
+		co_unpark(w, cpu);
+}
+
 static void core_settle(struct sim *s)
 {
-	co_settle(s->world, s->now_ns);
+	uint32_t best;
+
+	core_settle_world(s->world, s->now_ns);
+	best = co_best_waiting(s->world);
+	for (uint32_t i = 0; i < s->spec->cpus; i++)
+		if (s->cpu[i].running != CO_NONE && co_looks_again(s->world, i, best))
+			machine_kick(s, i);
 }
 
 const struct sim_sched sim_sched_core = {

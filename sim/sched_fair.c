@@ -166,7 +166,7 @@ static void fair_settle(struct sim *s)
 	place(s, least, m);
 	s->cpu[least].queue[s->cpu[least].n_queued++] = m;
 	/* Its account of waiting goes on. */
-	co_stop(s->world, co_member_of(s->world, m), s->now_ns);
+	co_yield(s->world, co_member_of(s->world, m), s->now_ns);
 	co_queue(s->world, co_member_of(s->world, m), least, false, s->now_ns);
 }
 

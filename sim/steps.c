@@ -233,11 +233,17 @@ static void on_purse(struct steps *s, const struct co_event *e)
 	s->count = (struct replay_steps){ 0 };
 }
 
+/* Its VM's weight counts although it slept since the recording began. */
 static void on_due(struct steps *s, const struct co_event *e)
 {
 	struct co_vm *vm = co_vm_of(s->world, member_of(s, e->member)->vm);
+	struct co_account *a = co_account_of(s->world, vm->account);
 
-	CO_WRITE(co_account_of(s->world, vm->account)->due_ns, min_u64(e->value, CO_PERIOD_MAX_NS * CO_CPUS_MAX));
+	CO_WRITE(a->due_ns, min_u64(e->value, CO_PERIOD_MAX_NS * CO_CPUS_MAX));
+	if (e->flags && !vm->awake)
+		co_fluid_weigh(s->world, a, a->share.weight + vm->weight, e->time_ns);
+	if (e->flags)
+		vm->awake = (__u32)min_u64(e->flags, CO_AWAKE);
 }
 
 static void on_part(struct steps *s, const struct co_event *e)
@@ -341,7 +347,7 @@ static void take_event(struct steps *s, const struct co_event *e)
 
 	charge_all(s, e->time_ns);
 	if (e->kind == CO_EVENT_SETTLED)
-		co_settle(s->world, e->time_ns);
+		core_settle_world(s->world, e->time_ns);
 	else if (e->kind == CO_EVENT_ADD && e->member < s->t->header.n_members)
 		on_add(s, e);
 	else if (e->kind == CO_EVENT_GONE && is_there(s, e->member))

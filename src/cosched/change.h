@@ -233,7 +233,7 @@ CO_INLINE int co_member_add(struct co_world *w, __u32 member, __u32 tid, __u32 v
 	if (m->vm != CO_NONE)
 		return -EEXIST;
 	*m = (struct co_member){ .vm = CO_NONE, .tid = tid, .home = home, .cpu = home, .account = v->account,
-				   .queued_entitled_ns = CO_RAN };
+				   .queued_entitled_ns = CO_RAN, .counted = CO_READ(m->counted) };
 	rc = co_account_join(w, v->account, member);
 	if (rc < 0)
 		return rc;
@@ -254,7 +254,8 @@ CO_INLINE void co_member_remove(struct co_world *w, __u32 member, __u64 now_ns)
 
 	if (m->vm == CO_NONE)
 		return;
-	co_stop(w, m, now_ns);
+	if (CO_READ(m->where) != CO_ASLEEP)
+		co_stop(w, m, now_ns);
 	co_account_leave(w, v->account, member);
 	CO_WRITE(v->n_members, v->n_members - 1);
 	CO_WRITE(m->vm, CO_NONE);

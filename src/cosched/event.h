@@ -26,7 +26,7 @@ enum co_event_kind {
 	CO_EVENT_KEPT,	  /* a schedule step of `cpu` let it run on; flags */
 	/* After the first settlement, of each member. */
 	CO_EVENT_PURSE,	  /* value: as of CO_EVENT_ADD */
-	CO_EVENT_DUE,	  /* value: what its account is due in a period, smoothed */
+	CO_EVENT_DUE,	  /* value: what its account is due in a period, smoothed; flags: its VM's `awake`, 0: not told */
 	CO_EVENT_PART,	  /* value: its VM's part of its account's purse, signed */
 };
 
@@ -106,10 +106,15 @@ CO_INLINE __s64 co_event_purse_ns(struct co_world *w, __u32 member, __u64 now_ns
 	return credit;
 }
 
-/* The value of CO_EVENT_ADD, PURSE, DUE and PART. */
-CO_INLINE __u64 co_event_told(struct co_world *w, enum co_event_kind kind, __u32 member, __u64 now_ns)
+/* What CO_EVENT_ADD, PURSE, DUE and PART of a member tell: `e` has the kind, the member and the time already. */
+CO_INLINE void co_event_tell(struct co_world *w, struct co_event *e)
 {
-	if (kind == CO_EVENT_DUE)
-		return co_event_due_ns(w, member);
-	return (__u64)(kind == CO_EVENT_PART ? co_event_part_ns(w, member, now_ns) : co_event_purse_ns(w, member, now_ns));
+	if (e->kind == CO_EVENT_DUE) {
+		e->value = co_event_due_ns(w, e->member);
+		e->flags = (__u8)CO_READ(co_vm_of(w, co_member_of(w, e->member)->vm)->awake);
+	} else if (e->kind == CO_EVENT_PART) {
+		e->value = (__u64)co_event_part_ns(w, e->member, e->time_ns);
+	} else {
+		e->value = (__u64)co_event_purse_ns(w, e->member, e->time_ns);
+	}
 }

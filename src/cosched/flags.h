@@ -41,7 +41,7 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
 	CO_UNROLL
-	for (i = CO_STATE_PART; i <= CO_STATE_DEEP; i++) {
+	for (i = CO_STATE_PART; i <= CO_STATE_LAST; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
@@ -49,22 +49,29 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	}
 }
 
+/* Whoever runs in such a state runs for want of better. */
+CO_INLINE bool co_owes_most(__u32 state)
+{
+	return state == CO_STATE_DEEP || state == CO_STATE_LAST;
+}
+
 /*
  * The CPU to be kicked for `m`, just queued on `m->cpu`, when no CPU that it may use is idle: its own if that runs somebody
- * worse, or else one that runs the worst; CO_NONE: it waits. So does one that was displaced itself after a short time:
- * otherwise two could displace each other without end, the one because it is in a better state, the other because it is
- * asked for.
+ * worse, or else one that runs the worst; CO_NONE: it waits. One that was displaced itself after a short time displaces only who
+ * is DEEP or LAST: otherwise two could displace each other without end, the one because it is in a better state, the other
+ * because it is asked for, which who owes that much is not.
  */
 CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {
 	__u32 i, there, cpu = CO_READ(m->cpu), state = CO_READ(m->list);
 
-	if (!m->displaces || state == CO_STATE_PARKED)
+	if (state == CO_STATE_PARKED)
 		return CO_NONE;
-	if (state < CO_READ(co_cpu_of(w, cpu)->state))
+	there = CO_READ(co_cpu_of(w, cpu)->state);
+	if (state < there && (m->displaces || co_owes_most(there)))
 		return cpu;
-	for (i = CO_STATE_DEEP; i >= CO_STATE_PART; i--) {
-		if (i <= state)
+	for (i = CO_STATE_LAST; i >= CO_STATE_PART; i--) {
+		if (i <= state || (!m->displaces && !co_owes_most(i)))
 			break;
 		there = co_cpu_from(w->runs[i], cpu + 1);
 		if (there >= w->params.n_cpus)
@@ -73,6 +80,30 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 			return there;
 	}
 	return CO_NONE;
+}
+
+/* The best state in which anybody waits. A settlement may ask: it looks at all members. */
+CO_INLINE __u32 co_best_waiting(struct co_world *w)
+{
+	__u32 i, best = CO_STATE_PARKED, state;
+
+	CO_FOR(i, co_n_members(w)) {
+		struct co_member *m = co_member_of(w, i);
+
+		if (CO_READ(m->where) != CO_QUEUED)
+			continue;
+		state = co_state(w, m);
+		best = state < best ? state : best;
+	}
+	return best;
+}
+
+/* After a settlement: whether `cpu`, which runs somebody for want of better, is to look again. `best`: who waits. */
+CO_INLINE bool co_looks_again(struct co_world *w, __u32 cpu, __u32 best)
+{
+	__u32 state = CO_READ(co_cpu_of(w, cpu)->state);
+
+	return co_owes_most(state) && best < state;
 }
 
 /* Asks for `m` where it is queued: the CPU to be kicked, or CO_NONE when there is nothing to ask for. */

@@ -36,6 +36,9 @@ enum { CLOCK_MONOTONIC = 1 };
 struct bpf_timer {
 	__u64 opaque[2];
 } __attribute__((aligned(8)));
+struct bpf_spin_lock {
+	__u32 val;
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: six FIFO lists of waiting members per
+ * The schedule step: whom a CPU runs next. Pure, over lists that the driver keeps: FIFO lists of waiting members on each
  * CPU, one for each state. The BPF scheduler has a DSQ for each, the simulator arrays. See core.h.
  *
- * The order: the member that is asked for, even if OVER; then BOOST, PART, UNDER, OVER, DEEP, each first from its own list, then the
- * one that ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a
- * CPU idles only when nobody waits anywhere but those whose cap is used up.
+ * The order: the member that is asked for, even if OVER; then state by state, each first from its own list, then the one that
+ * ran here until now, then stolen from another CPU's list. So somebody UNDER is stolen before an own OVER runs, and a CPU idles
+ * only when nobody waits anywhere but those whose cap is used up.
  *
  * Cost. States change while members wait, lists do not: so a list is a guess. It is put right from both sides, each paid for
  * by what caused it: who is found at a list's head in a worse state is moved (once for each time that it ran), and who may
@@ -50,7 +50,18 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
 	co_list_sift(w, cpu, CO_STATE_DEEP);
+	co_list_sift(w, cpu, CO_STATE_LAST);
 	co_list_sift(w, cpu, CO_STATE_PARKED);
+}
+
+/*
+ * After a settlement: those on `cpu` whose cap has a new period leave the list of those that may not run. At once, and not when
+ * somebody looks at the list: they are due something from now on.
+ */
+CO_INLINE void co_unpark(struct co_world *w, __u32 cpu)
+{
+	if (CO_READ(co_cpu_of(w, cpu)->n_listed[CO_STATE_PARKED]))
+		co_list_sift(w, cpu, CO_STATE_PARKED);
 }
 
 /* The first on a list who still is what the list says, or better. */
@@ -75,15 +86,10 @@ CO_INLINE bool co_pick_first(struct co_world *w, __u32 cpu, __u32 list, __u32 he
 	return false;
 }
 
-/* The member that ran, `prev`, may run on: as if it stood at the tail of its list. */
-CO_INLINE bool co_pick_keep(struct co_world *w, __u32 here, __u32 prev, __u32 worst, struct co_pick *p)
+/* The member that ran, `prev`, which is in `state`, may run on: as if it stood at the tail of its list. */
+CO_INLINE bool co_pick_keep(__u32 here, __u32 prev, __u32 state, __u32 worst, struct co_pick *p)
 {
-	__u32 state;
-
-	if (prev == CO_NONE)
-		return false;
-	state = co_state(w, co_member_of(w, prev));
-	if (state > worst)
+	if (prev == CO_NONE || state > worst)
 		return false;
 	p->member = prev;
 	p->from = here;
@@ -211,11 +217,13 @@ CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct 
 		c->picks_deep++;
 }
 
-/* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. */
-CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 state, struct co_pick *p)
+/* Somebody in `state`: of its own lists, who ran until now, of another CPU's lists. Most often nobody waits in it: that is cheap. */
+CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 prev_state, __u32 state, struct co_pick *p)
 {
-	return co_pick_from(w, here, state, here, p) || co_pick_keep(w, here, prev, state, p) ||
-	       co_pick_steal(w, here, state, p);
+	if (co_cpu_isset(w->waits[state], here) && co_pick_from(w, here, state, here, p))
+		return true;
+	return co_pick_keep(here, prev, prev_state, state, p) ||
+	       (co_cpu_any(w->waits[state]) && co_pick_steal(w, here, state, p));
 }
 
 /*
@@ -225,13 +233,13 @@ CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 s
 CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, here);
-	__u32 state;
+	__u32 state, prev_state = prev == CO_NONE ? CO_STATES : co_state(w, co_member_of(w, prev));
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
 	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
 		CO_UNROLL
-		for (state = CO_STATE_BOOST; state <= CO_STATE_DEEP; state++)
-			if (co_pick_state(w, here, prev, state, p))
+		for (state = CO_STATE_BOOST; state <= CO_STATE_LAST; state++)
+			if (co_pick_state(w, here, prev, prev_state, state, p))
 				break;
 	}
 	co_pick_count(w, c, p, now_ns);

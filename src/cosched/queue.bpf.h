@@ -11,6 +11,11 @@
 
 #include "cosched/kernel.bpf.h"
 
+/* The core's lock. Of this program alone, in a section of its own: the loader may not map a map that holds one. */
+static struct bpf_spin_lock core_lock SEC(".bss.lock");
+#define CO_LOCK(w) bpf_spin_lock(&core_lock)
+#define CO_UNLOCK(w) bpf_spin_unlock(&core_lock)
+
 #include "cosched/pick.h"
 #include "cosched/settle.h"
 #include "cosched/shared.h"
@@ -212,16 +217,18 @@ BPF_ALONE int charge(__u32 cpu, __u64 now)
 	return 0;
 }
 
-/* It is neither queued nor runs: asleep, on its way to another list, or gone. */
-BPF_ALONE int member_stop(__u32 slot, __u64 now)
+/* It is neither queued nor runs: asleep, or gone; or `runnable`: on its way to another list, or to run again. */
+BPF_ALONE int member_stop(__u32 slot, bool runnable, __u64 now)
 {
 	struct co_member *m = co_member_of(&world, slot);
 
 	slot_lock(slot);
 	if (CO_READ(m->where) == CO_RUNNING)
 		co_charge(&world, m, now);
-	if (CO_READ(m->where) != CO_ASLEEP)
+	if (!runnable)
 		co_stop(&world, m, now);
+	else if (CO_READ(m->where) != CO_ASLEEP)
+		co_yield(&world, m, now);
 	slot_unlock(slot);
 	return 0;
 }
@@ -290,7 +297,7 @@ static void list_record(__u32 slot, __u32 cpu, __u32 to)
 
 	slot_lock(slot);
 	if (m->where == CO_QUEUED && m->cpu == cpu)
-		co_relist(&world, m, to);
+		co_relist(&world, m, to, bpf_ktime_get_ns());
 	slot_unlock(slot);
 }
 
@@ -302,7 +309,7 @@ BPF_ALONE __u32 list_rerecord(__u32 slot, __u32 cpu, __u32 to_cpu, __u64 now)
 
 	slot_lock(slot);
 	if (m->where == CO_QUEUED && m->cpu == cpu) {
-		co_stop(&world, m, now);
+		co_yield(&world, m, now);
 		to = co_queue(&world, m, to_cpu, false, now);
 	}
 	slot_unlock(slot);
@@ -325,6 +332,7 @@ BPF_ALONE int list_sift(__u32 cpu, __u32 list)
 	struct task_struct *p;
 	__u32 slot, to;
 
+	bpf_rcu_read_lock(); /* see list_rescue() */
 	bpf_for_each(scx_dsq, p, list_dsq(cpu, list), 0) {
 		slot = slot_stored(p);
 		if (!slot)
@@ -335,6 +343,7 @@ BPF_ALONE int list_sift(__u32 cpu, __u32 list)
 		list_record(slot - 1, cpu, to);
 		scx_bpf_dsq_move(&___it, p, list_dsq(cpu, to), 0);
 	}
+	bpf_rcu_read_unlock();
 	return 0;
 }
 

@@ -133,7 +133,7 @@ void BPF_STRUCT(enqueue, struct task_struct *p, __u64 enq_flags)
 	cpu = list_cpu(p, slot - 1, cpu_of(p));
 	sched_slot_of(slot - 1)->tid = p->pid;
 	sched_slot_of(slot - 1)->queued_ns = now;
-	member_stop(slot - 1, now);
+	member_stop(slot - 1, true, now);
 	list = queue(slot - 1, cpu, woken, now);
 	if (woken)
 		trace(CO_EVENT_WAKE, slot - 1, cpu, 0, 0, now);
@@ -147,7 +147,7 @@ void BPF_STRUCT(quiescent, struct task_struct *p, __u64 deq_flags)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_stop(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, false, bpf_ktime_get_ns());
 }
 
 /* --- the schedule step --- */
@@ -239,7 +239,7 @@ BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
 	if (p.refused)
 		trace(CO_EVENT_REFUSED, CO_NONE, cpu, 0, p.request, now);
 	flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		(p.state == CO_STATE_OVER || p.state == CO_STATE_DEEP ? CO_RUN_OVER : 0) |
+		(p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0) |
 		(p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) | (p.kept ? KEPT : 0);
 	return flags << 32 | p.member;
 }
@@ -351,7 +351,7 @@ void BPF_STRUCT(stopping, struct task_struct *p, bool runnable)
 		return;
 	m = co_member_of(&world, slot - 1);
 	trace(runnable ? CO_EVENT_STOP : CO_EVENT_SLEEP, slot - 1, cpu, 0, now - c->ran_since_ns, now);
-	member_stop(slot - 1, now);
+	member_stop(slot - 1, runnable, now);
 	/* It may be put back before all others without being queued here again: it waits all the same. */
 	if (runnable) {
 		CO_WRITE(m->queued_at_ns, now);
@@ -408,7 +408,7 @@ void BPF_STRUCT(disable, struct task_struct *p)
 	__u32 slot = slot_stored(p);
 
 	if (slot)
-		member_stop(slot - 1, bpf_ktime_get_ns());
+		member_stop(slot - 1, false, bpf_ktime_get_ns());
 }
 
 void BPF_STRUCT(cpu_online, __s32 number)
@@ -428,8 +428,8 @@ void BPF_STRUCT(cpu_offline, __s32 number)
 
 /* --- the settlement --- */
 
-/* After a settlement, for each CPU: who waits there for too long, or in vain; and if it is idle it looks again. */
-BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
+/* After a settlement, for each CPU: who waits there for too long, or in vain. */
+BPF_ALONE int settle_lists(__u32 cpu, __u64 now)
 {
 	struct co_cpu *core = co_cpu_of(&world, cpu);
 	struct sched_cpu *c = sched_cpu_of(cpu);
@@ -444,11 +444,32 @@ BPF_ALONE int settle_cpu(__u32 cpu, __u64 now)
 			list_leave(cpu, list, now);
 		return 0;
 	}
-	list_rescue(cpu, CO_STATE_OVER, now);
-	list_rescue(cpu, CO_STATE_DEEP, now);
-	list_rescue(cpu, CO_STATE_PARKED, now);
+	co_unpark(&world, cpu);
+	bpf_for(list, CO_STATE_OVER, CO_STATES)
+		list_rescue(cpu, list, now);
 	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_IDLE);
 	return 0;
+}
+
+/* And who runs there for want of better. A thread of the other kind is left alone, whoever waits. */
+BPF_ALONE int settle_cpu(__u32 cpu, __u32 best, __u64 now)
+{
+	struct sched_cpu *c = sched_cpu_of(cpu);
+
+	settle_lists(cpu, now);
+	if (!c->online || !CO_READ(c->running) || !co_looks_again(&world, cpu, best))
+		return 0;
+	sched_cpu_of(cpu_here())->kicks_preempt++;
+	scx_bpf_kick_cpu(cpu_number(cpu), SCX_KICK_PREEMPT);
+	return 0;
+}
+
+/* Who waits matters only to those that run for want of better: mostly nobody does. */
+BPF_ALONE __u32 best_waiting(void)
+{
+	if (!co_cpu_any(world.runs[CO_STATE_DEEP]) && !co_cpu_any(world.runs[CO_STATE_LAST]))
+		return CO_STATE_PARKED;
+	return co_best_waiting(&world);
 }
 
 BPF_ALONE int settle_world(__u64 now)
@@ -460,7 +481,7 @@ BPF_ALONE int settle_world(__u64 now)
 static int settle(void *map, __u32 *key, struct settle_timer *t)
 {
 	__u64 now = bpf_ktime_get_ns(), period = world.params.period_ns;
-	__u32 i;
+	__u32 i, best;
 
 	if (!CO_CLAIM(state.lock, 0, 1)) {
 		state.settle_late++;
@@ -469,8 +490,9 @@ static int settle(void *map, __u32 *key, struct settle_timer *t)
 	}
 	settle_world(now);
 	CO_SWAP(state.lock, 0);
+	best = best_waiting();
 	bpf_for(i, 0, state.n_cpus)
-		settle_cpu(i, now);
+		settle_cpu(i, best, now);
 	trace(CO_EVENT_SETTLED, CO_NONE, cpu_here(), 0, world.settlements, now);
 	/* From when it was due: a late one does not make the next one late. */
 	state.due_ns += period;

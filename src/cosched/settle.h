@@ -7,11 +7,12 @@
  * wants 30, B (1) wants 60, C (1) wants 60. Level 120 / 4 = 30 a weight: A could have 60 but wants 30, so it is satisfied.
  * Level of the rest: 90 / 2 = 45. B and C want more than that: 45 each, done.
  *
- * Entitlement, in every mode: S is the time that was used in the period, and an account wants what it ran and what it waited.
- * Its weight is that of those of its VMs that ran or waited in the last second (CO_AWAKE). Pooled, that is what is paid (with
- * the bank added to S): so the sum of all purses and the bank never changes, idle time earns nothing, and what one leaves is due
- * to those that waited. Nothing is forgiven; what an account could not use for so long that it exceeds credit_limit_ns goes to
- * the bank and from there to the others. What a purse holds is divided once more, among the account's VMs: their parts.
+ * Entitlement, in every mode: at every instant the CPUs that run members are divided among the accounts with runnable members
+ * (fluid.h); the weight of an account is that of those of its VMs that ran or waited in the last second (CO_AWAKE). What a cap
+ * forbids of that goes to others that waited. Pooled, that is what is paid: S is the time that was used in the period, and the
+ * bank, so the sum of all purses and the bank never changes and idle time earns nothing. Nothing is forgiven; what an account
+ * could not use for so long that it exceeds credit_limit_ns goes to the bank, and from there to those that waited. What a purse
+ * holds is divided once more, among the account's VMs: their parts.
  *
  * Xen's modes pay otherwise: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its
  * cap; what it is due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as
@@ -119,6 +120,7 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 	struct co_member *m = co_member_of(w, i);
 	__u32 where = CO_READ(m->where);
 
+	co_fluid_follow(w, m, now_ns);
 	if (CO_READ(m->vm) == CO_NONE)
 		return;
 	if (where == CO_QUEUED && CO_READ(m->queued_at_ns))
@@ -151,12 +153,36 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	a->total_ran_ns += ran;
 	a->total_waited_ns += waited;
 	if (vm->cap_ns) {
-		demand = demand < (__u64)vm->cap_claim_ns ? demand : (__u64)vm->cap_claim_ns;
-		vm->cap_claim_ns -= demand;
+		/* What it ran too long now, it may run less later. */
+		if ((__s64)demand > vm->cap_claim_ns)
+			demand = vm->cap_claim_ns > (__s64)ran ? (__u64)vm->cap_claim_ns : ran;
+		vm->cap_claim_ns -= (__s64)demand;
 	}
 	vm->wants_ns = demand;
 	claim->demand_ns += demand;
 	return ran;
+}
+
+/* Account `i` claims what it was due at every instant of the period, but for what a cap forbids. */
+CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
+{
+	struct co_account *a = co_account_of(w, i);
+	struct co_claim *c = co_claim_of(w, i);
+	__u64 due = co_fluid_due(w, a, now_ns);
+
+	a->owed_ns = c->demand_ns;
+	c->demand_ns = due < c->demand_ns ? due : c->demand_ns;
+	co_fluid_weigh(w, a, c->weight, now_ns);
+}
+
+/* What is left is for those that waited: of the bank, of what caps forbid, and of what rounding makes. */
+CO_INLINE void co_settle_wait(struct co_world *w, __u32 i)
+{
+	struct co_claim *c = co_claim_of(w, i);
+	__u64 wanted = co_account_of(w, i)->owed_ns;
+
+	co_account_of(w, i)->owed_ns = c->due_ns;
+	co_claim_set(c, c->weight, wanted > c->due_ns ? wanted - c->due_ns : 0);
 }
 
 /* Pooled: account `i` is paid what it is due. One that left leaves its purse to the bank, debts as well. */
@@ -170,7 +196,7 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 		w->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
 		return;
 	}
-	if (!claim->demand_ns)
+	if (!claim->demand_ns && !claim->due_ns)
 		return;
 	a->total_entitled_ns += claim->due_ns;
 	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
@@ -287,8 +313,8 @@ CO_INLINE void co_restate(struct co_world *w)
 }
 
 /*
- * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver looks for
- * work on each idle CPU: a VM that had used up its cap may run again.
+ * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver calls
+ * co_unpark() for each CPU (pick.h) and looks for work on the idle ones: a VM that had used up its cap may run again.
  */
 CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 {
@@ -309,7 +335,14 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 		beyond = supply - CO_SUPPLY_MAX;
 		supply = CO_SUPPLY_MAX;
 	}
+	CO_FOR(i, co_n_accounts(w))
+		co_settle_due(w, i, now_ns);
 	rest = co_fill(w, supply);
+	CO_FOR(i, co_n_accounts(w))
+		co_settle_wait(w, i);
+	rest = co_fill(w, rest);
+	CO_FOR(i, co_n_accounts(w))
+		co_claim_of(w, i)->due_ns += co_account_of(w, i)->owed_ns;
 	if (pooled)
 		w->bank_ns = rest + beyond;
 	CO_FOR(i, co_n_accounts(w))

@@ -6,7 +6,7 @@
 
 #include "ctl/method.h"
 #include "ctl/server.h"
-#include "policy/host.h"
+#include "host/host.h"
 #include "policy/overlay.h"
 
 struct ctl_context {

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "ctl/commands.h"
-#include "policy/cohost.h"
+#include "cohost/cohost.h"
 
 struct cosched_context {
 	struct cohost *host;

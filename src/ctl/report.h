@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "policy/host.h"
+#include "host/host.h"
 
 #include <jansson.h>
 

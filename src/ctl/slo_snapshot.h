@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "policy/host.h"
+#include "host/host.h"
 #include "slo/report.h"
 
 struct slo_seen {

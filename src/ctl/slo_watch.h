@@ -6,7 +6,7 @@
 #pragma once
 
 #include "ctl/server.h"
-#include "policy/host.h"
+#include "host/host.h"
 
 struct slo_watch;
 

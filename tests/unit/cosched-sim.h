@@ -6,157 +6,7 @@
  */
 #pragma once
 
-#include "base/util.h"
-#include "cosched/change.h"
-#include "cosched/pick.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-/* One thread, and ten times slower under sanitizers, which look for other things than how many machines there are. */
-#ifdef UNDER_SANITIZER
-#define SIM_FEWER 10u
-#else
-#define SIM_FEWER 1u
-#endif
-
-#define SIM_MS 1000000ull
-#define SIM_S 1000000000ull
-#define SIM_NEVER ~0ull
-#define SIM_MEMBERS_MAX 128u
-#define SIM_CPUS_MAX 16u
-
-enum sim_kind { SIM_HOG, SIM_SLEEPER, SIM_CHAIN };
-
-/* What a member does. A chain's link computes for burst_ns, wakes `next` and sleeps until it is woken. */
-struct sim_member {
-	enum sim_kind kind;
-	uint64_t burst_ns, sleep_ns;
-	uint32_t next, tokens; /* wake-ups that came while it was awake */
-	__u64 affinity;
-
-	bool used, asleep;
-	uint64_t left_ns;    /* of this burst */
-	uint64_t wake_at_ns; /* asleep, not a chain's */
-	uint32_t list_next, list_prev;
-	uint64_t queued_at_ns, longest_wait_ns;
-};
-
-struct sim_list {
-	uint32_t head, tail, n;
-};
-
-struct sim_cpu {
-	uint32_t running;
-	uint64_t from_ns, slice_end_ns;
-	bool kicked;
-};
-
-static struct sim {
-	struct co_world w;
-	struct sim_member member[CO_MEMBERS_MAX];
-	struct sim_list list[CO_CPUS_MAX][CO_STATES];
-	struct sim_cpu cpu[SIM_CPUS_MAX];
-	uint64_t now_ns, settle_at_ns, seed, random;
-	uint64_t events, steps;
-	/* What tests look at afterwards. */
-	uint64_t idle_ns;
-	/* Own reckoning of the entitlement, in floating point: per period, and at every instant. */
-	uint64_t content_until[CO_ACCOUNTS_MAX]; /* in settlements: a second from when it was due all that it wanted */
-	double entitled[CO_ACCOUNTS_MAX], fluid[CO_ACCOUNTS_MAX];
-	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
-	double rest;
-	struct co_params next_params; /* from the next settlement on; n_cpus 0: none */
-	double cap_claim[CO_VMS_MAX]; /* what a cap lets it claim */
-	uint64_t cap_level_ns[CO_VMS_MAX], cap_ran_ns[CO_VMS_MAX], cap_worst_ns;
-	uint64_t vm_runnable_ns[CO_VMS_MAX];
-} sim;
-
-static inline uint64_t sim_random(void)
-{
-	sim.random ^= sim.random << 13;
-	sim.random ^= sim.random >> 7;
-	sim.random ^= sim.random << 17;
-	return sim.random * 0x2545f4914f6cdd1dull >> 11;
-}
-static inline uint64_t sim_between(uint64_t low, uint64_t high)
-{
-	return low + sim_random() % (high - low + 1);
-}
-
-static inline void sim_fail(const char *what, uint64_t a, uint64_t b)
-{
-	print_error("seed %llu, %llu ns, mode %u: %s (%llu, %llu)\n", (unsigned long long)sim.seed, (unsigned long long)sim.now_ns,
-		    sim.w.params.mode, what, (unsigned long long)a, (unsigned long long)b);
-	fail();
-}
-
-/* --- the driver's lists --- */
-
-static inline void sim_list_add(uint32_t cpu, uint32_t list, uint32_t i)
-{
-	struct sim_list *l = &sim.list[cpu][list];
-	struct sim_member *m = &sim.member[i];
-
-	m->list_next = CO_NONE;
-	m->list_prev = l->tail;
-	*(l->tail == CO_NONE ? &l->head : &sim.member[l->tail].list_next) = i;
-	l->tail = i;
-	l->n++;
-}
-
-static inline void sim_list_remove(uint32_t cpu, uint32_t list, uint32_t i)
-{
-	struct sim_list *l = &sim.list[cpu][list];
-	struct sim_member *m = &sim.member[i];
-
-	*(m->list_prev == CO_NONE ? &l->head : &sim.member[m->list_prev].list_next) = m->list_next;
-	*(m->list_next == CO_NONE ? &l->tail : &sim.member[m->list_next].list_prev) = m->list_prev;
-	l->n--;
-}
-
-static inline __u32 co_list_first(struct co_world *w, __u32 cpu, __u32 list, __u32 here)
-{
-	uint32_t i;
-
-	for (i = sim.list[cpu][list].head; i != CO_NONE; i = sim.member[i].list_next)
-		if (sim.member[i].affinity >> here & 1)
-			return i;
-	return CO_NONE;
-}
-
-static inline bool co_list_move(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 to)
-{
-	sim_list_remove(cpu, list, member);
-	co_relist(w, co_member_of(w, member), to);
-	sim_list_add(cpu, to, member);
-	return true;
-}
-
-static inline bool co_list_take(struct co_world *w, __u32 cpu, __u32 list, __u32 member, __u32 here)
-{
-	sim_list_remove(cpu, list, member);
-	return true;
-}
-
-static inline void co_list_sift(struct co_world *w, __u32 cpu, __u32 list)
-{
-	uint32_t i, next, state;
-
-	for (i = sim.list[cpu][list].head; i != CO_NONE; i = next) {
-		next = sim.member[i].list_next;
-		state = co_state(w, co_member_of(w, i));
-		if (state != list)
-			co_list_move(w, cpu, list, i, state);
-	}
-}
+#include "cosched-due.h"
 
 /* --- the machine --- */
 
@@ -169,6 +19,8 @@ static inline void sim_init(const struct co_params *params, uint64_t seed)
 			sim.list[c][s].n = 0;
 	for (uint32_t c = 0; c < SIM_CPUS_MAX; c++)
 		sim.cpu[c].running = CO_NONE;
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		sim.order[i] = i;
 	sim.seed = seed;
 	sim.random = seed * 0x9e3779b97f4a7c15ull + 1;
 	assert_int_equal(co_params_check(params), 0);
@@ -287,7 +139,7 @@ static inline void sim_schedule(uint32_t cpu)
 	sim_check_pick(cpu, &p);
 	if (prev != CO_NONE && !p.kept) {
 		c->running = CO_NONE;
-		co_stop(&sim.w, co_member_of(&sim.w, prev), sim.now_ns);
+		co_yield(&sim.w, co_member_of(&sim.w, prev), sim.now_ns);
 	}
 	c->running = p.member;
 	m = p.member == CO_NONE ? NULL : co_member_of(&sim.w, p.member);
@@ -396,48 +248,24 @@ static inline void sim_member_remove(uint32_t i)
 
 /* --- what must hold --- */
 
-/* Weighted max-min by bisection of the level: not the core's way. Returns what nobody wants. */
-static inline double sim_fill(const double *weight, const double *demand, double supply, double *ret_due)
+/* A bucket that leaks the cap each period holds a slice at most. */
+static inline void sim_check_cap(uint32_t i)
 {
-	uint32_t n = sim.w.n_accounts;
-	double low = 0, high = 1, level, sum, due, rest = supply;
+	const struct co_vm *vm = &sim.w.vm[i];
 
-	for (uint32_t i = 0; i < n; i++)
-		if (weight[i] > 0 && demand[i] / weight[i] > high)
-			high = demand[i] / weight[i];
-
-	for (int k = 0; k < 80; k++) {
-		level = (low + high) / 2;
-		sum = 0;
-		for (uint32_t i = 0; i < n; i++)
-			sum += level * weight[i] < demand[i] ? level * weight[i] : demand[i];
-		*(sum < supply ? &low : &high) = level;
-	}
-	for (uint32_t i = 0; i < n; i++) {
-		due = high * weight[i] < demand[i] ? high * weight[i] : demand[i];
-		ret_due[i] += due;
-		rest -= due;
-	}
-	return rest;
-}
-
-static inline void sim_check_conservation(void)
-{
-	__s64 sum = sim.w.bank_ns;
-
-	if (sim.w.params.mode != CO_MODE_POOLED)
+	if (!vm->cap_ns)
 		return;
-	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
-		sum += sim.w.account[i].purse.credit_ns;
-	for (uint32_t i = 0; i < CO_VMS_MAX; i++)
-		sum += sim.w.vm[i].ran_ns;
-	if (sum)
-		sim_fail("credit is not conserved", sum, sim.w.bank_ns);
+	sim.cap_level_ns[i] += sim.cap_ran_ns[i];
+	sim.cap_ran_ns[i] = 0;
+	sim.cap_level_ns[i] -= sim.cap_level_ns[i] < vm->cap_ns ? sim.cap_level_ns[i] : vm->cap_ns;
+	if (sim.cap_level_ns[i] > sim.w.params.slice_ns)
+		sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
 }
 
 /* Flags, counters, bits and lists tell the same story; nobody is asked for and not taken. */
 static inline void sim_check(void)
 {
+	sim_check_counted();
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
 		struct co_cpu *cc = co_cpu_of(&sim.w, c);
 		uint32_t i = sim.cpu[c].running, expect = 0;
@@ -468,77 +296,35 @@ static inline void sim_check(void)
 	}
 }
 
-/* Of the period that ends: the reference's entitlement, from what the core has counted (its VMs' times, not its claims). */
+/* --- time --- */
+
 static inline void sim_settle(void)
 {
-	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, due[CO_ACCOUNTS_MAX] = { 0 }, supply = 0;
-	uint64_t slice = sim.w.params.slice_ns;
+	uint32_t best;
 
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
 		sim_charge(c);
-	for (uint32_t i = 0; i < CO_MEMBERS_MAX && i < sim.w.n_members; i++)
+	for (uint32_t i = 0; i < sim.w.n_members; i++)
 		if (sim.w.member[i].vm != CO_NONE && sim.w.member[i].where == CO_QUEUED)
 			co_wait(&sim.w, &sim.w.member[i], sim.now_ns, sim.now_ns);
-	for (uint32_t i = 0; i < sim.w.n_vms; i++) {
-		struct co_vm *vm = &sim.w.vm[i];
-		double wants = (double)vm->ran_ns + (double)vm->waited_ns;
-
-		supply += (double)vm->ran_ns;
-		if (wants > 0)
-			sim.awake_until[i] = sim.w.settlements + CO_AWAKE;
-		if (wants > 0 || sim.w.settlements < sim.awake_until[i])
-			weight[vm->account] += vm->weight;
-		if (vm->cap_ns) {
-			double most = sim.cap_claim[i] < (double)slice / 2 ? sim.cap_claim[i] : (double)slice / 2;
-
-			sim.cap_claim[i] = most + (double)vm->cap_ns;
-			wants = wants < sim.cap_claim[i] ? wants : sim.cap_claim[i];
-			sim.cap_claim[i] -= wants;
-		}
-		demand[vm->account] += wants;
-		/* A bucket that leaks the cap each period holds a slice at most. */
-		if (!vm->cap_ns)
-			continue;
-		sim.cap_level_ns[i] += sim.cap_ran_ns[i];
-		sim.cap_ran_ns[i] = 0;
-		sim.cap_level_ns[i] -= sim.cap_level_ns[i] < vm->cap_ns ? sim.cap_level_ns[i] : vm->cap_ns;
-		if (sim.cap_level_ns[i] > slice)
-			sim_fail("a cap was broken by more than a slice", i, sim.cap_level_ns[i]);
-	}
-	sim.rest = sim_fill(weight, demand, supply + sim.rest, due);
-	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
-		sim.entitled[i] += due[i];
-		if (demand[i] > 0 && due[i] > demand[i] - 1)
-			sim.content_until[i] = sim.w.settlements + CO_AWAKE;
-	}
+	for (uint32_t i = 0; i < sim.w.n_vms; i++)
+		sim_check_cap(i);
+	sim_check_due();
+	sim_pay();
 	co_settle(&sim.w, sim.now_ns);
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
+		co_unpark(&sim.w, c);
+	sim.changed = false;
+	sim_check_counted();
 	sim_check_conservation();
 	if (sim.next_params.n_cpus)
 		co_params_set(&sim.w, &sim.next_params);
 	sim.next_params.n_cpus = 0;
+	best = co_best_waiting(&sim.w);
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
-		if (sim.cpu[c].running == CO_NONE)
+		if (sim.cpu[c].running == CO_NONE || co_looks_again(&sim.w, c, best))
 			sim.cpu[c].kicked = true;
 	sim.settle_at_ns += sim.w.params.period_ns;
-}
-
-/* At every instant: weighted max-min of the CPUs among those that are runnable. */
-static inline void sim_fluid(uint64_t ns)
-{
-	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 };
-	bool counted[CO_VMS_MAX] = { false };
-
-	for (uint32_t i = 0; i < sim.w.n_members; i++) {
-		const struct co_member *m = &sim.w.member[i];
-
-		if (m->vm == CO_NONE || m->where == CO_ASLEEP)
-			continue;
-		demand[sim.w.vm[m->vm].account] += (double)ns;
-		if (!counted[m->vm])
-			weight[sim.w.vm[m->vm].account] += sim.w.vm[m->vm].weight;
-		counted[m->vm] = true;
-	}
-	sim_fill(weight, demand, (double)ns * sim.w.params.n_cpus, sim.fluid);
 }
 
 static inline uint64_t sim_next(void)
@@ -562,15 +348,14 @@ static inline uint64_t sim_next(void)
 }
 
 /* Everything until `until_ns`; settlements, wake-ups and ends of bursts and slices in this order. */
-static inline void sim_run(uint64_t until_ns, bool fluid)
+static inline void sim_run(uint64_t until_ns)
 {
-	for (;;) {
-		uint64_t next = sim_next();
+	uint64_t next;
 
+	for (;;) {
 		sim_kicks();
 		next = sim_next();
-		if (fluid)
-			sim_fluid((next < until_ns ? next : until_ns) - sim.now_ns);
+		sim_fluid((next < until_ns ? next : until_ns) - sim.now_ns);
 		if (next > until_ns) {
 			sim.now_ns = until_ns;
 			return;

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "frontend/frontend.h"
-#include "policy/host.h"
+#include "host/host.h"
 
 #include <assert.h>
 #include <pthread.h>

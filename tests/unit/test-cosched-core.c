@@ -82,7 +82,7 @@ static void test_example(void **context)
 	sim_put(1);
 	sim.now_ns = 60 * SIM_MS;
 	sim_settle();
-	/* 60 ms used; the group (weight 200) wants 60, A and B (100 each) ran 30: 30, 15, 15 are due. */
+	/* The group (weight 200) had two runnable members all the time, A and B (100 each) one: 30, 15, 15 are due. */
 	assert_int_equal(w->account[0].purse.credit_ns, 30 * SIM_MS);
 	assert_int_equal(w->account[1].purse.credit_ns, -15 * (__s64)SIM_MS);
 	assert_int_equal(w->account[2].purse.credit_ns, -15 * (__s64)SIM_MS);

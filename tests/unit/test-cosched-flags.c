@@ -8,11 +8,14 @@
  * made when it started (its own plain accesses), with the results of the accesses so far read from a log; the next one is
  * made in the real world, and longjmp() leaves. So a state is plain memory, and can be copied and compared.
  *
+ * What is done under the lock of fluid.h is one access that is no step: none of the flags depends on it, in whatever order CPUs
+ * come to it. It is made on what the real world holds then, and what it left there is what must hold when all is quiet.
+ *
  * What must hold, whatever the order:
  * - a request is taken once, by its CPU; when all is quiet none is pending;
  * - a CPU that has a request pending is not asked again; one that is co-working is asked only if it began while it was
  *   being asked, that is between the asker's look at its flag and its claim;
- * - when all is quiet, working tells of the group that runs, and each member is in one place;
+ * - when all is quiet, working tells of the group that runs, each member is in one place, and counted if it is runnable;
  * - asking ends: with no slice ending and nobody waking or sleeping any more, every order comes to rest.
  */
 #include <stdbool.h>
@@ -24,11 +27,13 @@
 #define CO_ACCOUNTS_MAX 8u
 #define CO_VMS_MAX 8u
 #define CO_GROUP_MEMBERS_MAX 4u
+#define CO_LEVEL_BITS 5 /* the coarsest there are */
 
 #pragma GCC diagnostic ignored "-Wunused-value" /* not every caller wants what was there before */
 
 enum access { READ, WRITE, ADD, OR, AND, SWAP, CLAIM, FIRST, TAKE, MOVE, APPEND, KICK };
 static uint64_t access_do(enum access kind, const volatile void *at, unsigned size, uint64_t a, uint64_t b);
+static void lock_take(void), lock_give(void);
 
 #define CO_READ(x) ((__typeof__(x))access_do(READ, &(x), sizeof(x), 0, 0))
 #define CO_WRITE(x, v) ((void)access_do(WRITE, &(x), sizeof(x), (uint64_t)(v), 0))
@@ -36,6 +41,8 @@ static uint64_t access_do(enum access kind, const volatile void *at, unsigned si
 #define CO_OR(x, v) ((__typeof__(x))access_do(OR, &(x), sizeof(x), (uint64_t)(v), 0))
 #define CO_AND(x, v) ((__typeof__(x))access_do(AND, &(x), sizeof(x), (uint64_t)(v), 0))
 #define CO_SWAP(x, v) ((__typeof__(x))access_do(SWAP, &(x), sizeof(x), (uint64_t)(v), 0))
+#define CO_LOCK(w) lock_take()
+#define CO_UNLOCK(w) lock_give()
 #define CO_CLAIM(x, from, to) (access_do(CLAIM, &(x), sizeof(x), (uint64_t)(from), (uint64_t)(to)) == (from))
 
 #include "base/util.h"
@@ -234,6 +241,47 @@ static uint64_t access_do(enum access kind, const volatile void *at, unsigned si
 	return old;
 }
 
+/* --- what the lock protects --- */
+
+static void protected_copy(struct co_world *to, const struct co_world *from)
+{
+	to->fluid = from->fluid;
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		to->account[i].share = from->account[i].share;
+	for (uint32_t i = 0; i < CO_VMS_MAX; i++)
+		to->vm[i].awake = from->vm[i].awake;
+	for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++)
+		to->member[i].counted = from->member[i].counted;
+}
+
+/* Whether it is done now, not done again; told by the log. While the world is made there is none. */
+static bool lock_use(void)
+{
+	struct thread *t = &s.thread[now.t];
+	bool first = now.at == t->logged;
+
+	if (t->logged == LOG_MAX)
+		abort();
+	t->logged += first;
+	now.at++;
+	return first;
+}
+
+static void lock_take(void)
+{
+	if (now.t != CO_NONE && lock_use())
+		protected_copy(&now.view, &s.world);
+}
+
+static void lock_give(void)
+{
+	if (now.t == CO_NONE)
+		return;
+	if (lock_use())
+		protected_copy(&s.world, &now.view);
+	protected_copy(&now.base, &now.view); /* not to be written once more at the end */
+}
+
 /* --- the driver's lists, each use of them one access --- */
 
 static uint64_t where_of(uint32_t cpu, uint32_t list)
@@ -279,7 +327,7 @@ static void do_schedule(struct co_world *w, uint32_t cpu, uint32_t prev)
 	co_pick(w, cpu, prev, 1, &p);
 	m = p.member == CO_NONE ? NULL : co_member_of(w, p.member);
 	if (prev != CO_NONE && !p.kept)
-		co_stop(w, co_member_of(w, prev), 1);
+		co_yield(w, co_member_of(w, prev), 1);
 	if (m)
 		co_run(w, m, cpu, 1);
 	co_working_set(w, cpu, m, p.requested);
@@ -349,7 +397,7 @@ static void begin(uint32_t i, enum op op, uint32_t member)
 
 static void check_quiet(void)
 {
-	uint32_t places[MEMBERS] = { 0 };
+	uint32_t places[MEMBERS] = { 0 }, counted[CO_ACCOUNTS_MAX] = { 0 }, running = 0;
 
 	for (uint32_t c = 0; c < cpus; c++) {
 		uint32_t i = s.running[c];
@@ -359,6 +407,7 @@ static void check_quiet(void)
 		assert_int_equal(s.world.cpu[c].working, group ? GROUP + 1 : 0);
 		if (i != CO_NONE) {
 			places[i]++;
+			running++;
 			assert_int_equal(s.world.member[i].where, CO_RUNNING);
 			assert_int_equal(s.world.member[i].cpu, c);
 		}
@@ -371,8 +420,14 @@ static void check_quiet(void)
 			}
 		}
 	}
-	for (uint32_t i = 0; i < members; i++)
+	for (uint32_t i = 0; i < members; i++) {
 		assert_int_equal(places[i], !s.asleep[i]);
+		assert_int_equal(s.world.member[i].counted, s.asleep[i] ? 0 : s.world.vm[s.world.member[i].vm].account + 1);
+		counted[s.world.vm[s.world.member[i].vm].account] += !s.asleep[i];
+	}
+	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
+		assert_int_equal(s.world.account[i].share.n, counted[i]);
+	assert_int_equal(s.world.fluid.running, running);
 }
 
 /* Statistics are no part of a state. */

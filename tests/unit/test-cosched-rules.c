@@ -1,38 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Description: each rule of the policy core by itself, at the number at which it begins: limits, states, turns, who is asked for,
- * who displaces whom, whom a CPU takes, and what a settlement leaves behind. What the rules are good for together is for
+ * who displaces whom, whom a CPU takes; test-cosched-settle has settlements. What the rules are good for together is for
  * test-cosched-shares and test-cosched-property to say; they would not notice a bound that is a little off.
  */
-#include "cosched-sim.h"
+#include "cosched-rules.h"
 
-#define MS (__s64)SIM_MS
-#define DUE (10 * MS)	   /* of the accounts here, in a period: */
-#define LAG (20 * MS)	   /* what they may be owed, */
-#define DEBT (60 * MS)	   /* and may owe */
-#define SLICE (30 * MS)
-
-static struct co_world *world(enum co_mode mode, uint32_t n_cpus)
-{
-	struct co_params params = { .mode = mode, .n_cpus = n_cpus, .ask_on_wake = 1, .period_ns = 30 * SIM_MS,
-				    .slice_ns = 30 * SIM_MS, .floor_ns = 30 * SIM_MS, .debt_limit_ns = 60 * SIM_MS,
-				    .credit_limit_ns = SIM_S, .boost_ns = 10 * SIM_MS };
-
-	sim_init(&params, 1);
-	return &sim.w;
-}
-
-/* VMs 0 and 1, of one member each, in the group 0; at home on CPUs 0 and 1. */
-static struct co_world *group(enum co_mode mode, uint32_t n_cpus)
-{
-	struct co_world *w = world(mode, n_cpus);
-
-	assert_int_equal(co_account_set(w, 0, true, true), 0);
-	sim_vm_add(0, 0, 100, 0, 0);
-	sim_vm_add(1, 0, 300, 0, n_cpus > 1);
-	w->account[0].due_ns = DUE;
-	return w;
-}
+/* A purse of an account that is due DUE, in each state. */
+static const __s64 credit_of[] = { [CO_STATE_BOOST] = LAG + 1, [CO_STATE_UNDER] = 0, [CO_STATE_OVER] = -1,
+				   [CO_STATE_DEEP] = -DEBT, [CO_STATE_LAST] = -2 * DEBT };
 
 /* --- limits, states and turns --- */
 
@@ -42,7 +18,8 @@ static void test_limits(void **context)
 		__u64 due;
 		__s64 debt, lag;
 	} rows[] = {
-		{ 1 * MS, SLICE, SLICE / 2 }, /* somebody small: a slice, half a slice */
+		{ 1 * MS, SLICE / 2, SLICE / 2 }, /* somebody small: half a slice each */
+		{ 2 * MS, 16 * MS, SLICE / 2 },
 		{ 5 * MS, 40 * MS, SLICE / 2 },
 		{ 6 * MS, 48 * MS, SLICE / 2 }, /* eight periods' */
 		{ 10 * MS, 60 * MS, 20 * MS },	 /* debt_limit; two periods' */
@@ -66,7 +43,8 @@ static void test_states(void **context)
 	} rows[] = {
 		/* By the purse. */
 		{ LAG + 1, 0, CO_STATE_BOOST }, { LAG, 0, CO_STATE_UNDER }, { 0, 0, CO_STATE_UNDER }, { -1, 0, CO_STATE_OVER },
-		{ -DEBT + 1, 0, CO_STATE_OVER }, { -DEBT, 0, CO_STATE_DEEP },
+		{ -DEBT + 1, 0, CO_STATE_OVER }, { -DEBT, 0, CO_STATE_DEEP }, { -2 * DEBT + 1, 0, CO_STATE_DEEP },
+		{ -2 * DEBT, 0, CO_STATE_LAST },
 		/* It lacks more of its part than anybody may. */
 		{ LAG + 1, LAG + 1, CO_STATE_BOOST }, { 0, LAG + 1, CO_STATE_PART }, { -1, LAG + 1, CO_STATE_PART },
 		{ -2 * DEBT, LAG + 1, CO_STATE_PART },
@@ -74,6 +52,7 @@ static void test_states(void **context)
 		{ 0, LAG, CO_STATE_UNDER }, { -1, 1, CO_STATE_UNDER }, { -2 * DEBT, 1, CO_STATE_UNDER },
 		/* It had more: while the group is in debt it waits. */
 		{ 0, -LAG - 1, CO_STATE_UNDER }, { -1, -LAG, CO_STATE_OVER }, { -1, -LAG - 1, CO_STATE_DEEP },
+		{ -DEBT, -LAG - 1, CO_STATE_DEEP }, { -2 * DEBT, -LAG - 1, CO_STATE_LAST },
 	};
 	struct co_world *w = group(CO_MODE_POOLED, 2);
 	struct co_member *m = co_member_of(w, 0), *alone = sim_vm_add(2, 1, 100, 5 * SIM_MS, 0);
@@ -106,18 +85,18 @@ static void test_overlooked(void **context)
 	w->account[0].purse.credit_ns = -2 * DEBT;
 	m->queued_entitled_ns = 7;
 	w->account[0].total_entitled_ns = 7 + 2 * 2 * SLICE;
-	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
 	w->account[0].total_entitled_ns++;
 	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
 	w->account[0].purse.credit_ns = LAG + 1;
 	assert_int_equal(co_state(w, m), CO_STATE_BOOST);
 	w->account[0].purse.credit_ns = -2 * DEBT;
 	m->queued_entitled_ns = CO_RAN;
-	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
 	/* Nobody else of the account could have been preferred. */
 	m->queued_entitled_ns = 7;
 	sim_member_remove(1);
-	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
 	/* With another member there is somebody again, so lists are to be looked through. */
 	generation = w->generation;
 	sim_member_add(1, 1, 1);
@@ -141,6 +120,8 @@ static void test_turns(void **context)
 	w->account[0].purse.credit_ns = -DEBT + 1;
 	assert_int_equal(co_slice_ns(w, m), SLICE / 32);
 	w->account[0].purse.credit_ns = -DEBT; /* runs because nobody else wants to */
+	assert_int_equal(co_slice_ns(w, m), SLICE);
+	w->account[0].purse.credit_ns = -2 * DEBT;
 	assert_int_equal(co_slice_ns(w, m), SLICE);
 	/* A cap: what is left of it, half a slice at most, among all members. */
 	assert_int_equal(co_slice_ns(w, alone), SLICE / 2);
@@ -187,13 +168,12 @@ static void test_who_may_displace(void **context)
 /* What CPU `cpu` runs: member 10 + cpu, of an account of its own, in a state. */
 static void runs(uint32_t cpu, enum co_state state, bool requested)
 {
-	static const __s64 credit[] = { [CO_STATE_BOOST] = LAG + 1, [CO_STATE_UNDER] = 0, [CO_STATE_OVER] = -1, [CO_STATE_DEEP] = -DEBT };
 	struct co_world *w = &sim.w;
 
 	if (!w->account[10 + cpu].used)
 		sim_vm_add(10 + cpu, 10 + cpu, 100, 0, cpu);
 	w->account[10 + cpu].due_ns = DUE;
-	w->account[10 + cpu].purse.credit_ns = credit[state];
+	w->account[10 + cpu].purse.credit_ns = credit_of[state];
 	co_working_set(w, cpu, co_member_of(w, 10 + cpu), requested);
 }
 
@@ -220,11 +200,121 @@ static void test_who_is_displaced(void **context)
 	assert_int_equal(co_displaces(w, m), 0);
 	runs(1, CO_STATE_OVER, false);
 	assert_int_equal(co_displaces(w, m), 1);
-	m->displaces = 0;
-	assert_int_equal(co_displaces(w, m), CO_NONE);
-	m->displaces = 1;
+	/* Who owes most of all, wherever it runs. */
+	runs(1, CO_STATE_UNDER, false);
+	runs(2, CO_STATE_LAST, false);
+	assert_int_equal(co_displaces(w, m), 2);
 	m->list = CO_STATE_PARKED;
 	assert_int_equal(co_displaces(w, m), CO_NONE);
+}
+
+/* Who was displaced itself after a short time displaces only who runs for want of better. */
+static void test_who_is_displaced_at_once(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_member *m = co_member_of(w, 1);
+
+	(void)context;
+	m->started_at_ns = 100;
+	co_queue(w, m, 1, false, 101);
+	assert_int_equal(m->displaces, 0);
+	runs(0, CO_STATE_OVER, false);
+	runs(1, CO_STATE_OVER, false);
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+	runs(1, CO_STATE_DEEP, false); /* at home, even if there is one elsewhere who owes more */
+	assert_int_equal(co_displaces(w, m), 1);
+	runs(0, CO_STATE_LAST, false);
+	assert_int_equal(co_displaces(w, m), 1);
+	runs(1, CO_STATE_OVER, false);
+	runs(0, CO_STATE_DEEP, false); /* elsewhere */
+	assert_int_equal(co_displaces(w, m), 0);
+	runs(0, CO_STATE_LAST, false);
+	assert_int_equal(co_displaces(w, m), 0);
+	/* Nobody who is no better. */
+	m->list = CO_STATE_DEEP;
+	assert_int_equal(co_displaces(w, m), 0);
+	runs(1, CO_STATE_DEEP, false);
+	assert_int_equal(co_displaces(w, m), 0);
+	m->list = CO_STATE_LAST;
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+	/* An idle CPU is none of those. */
+	m->list = CO_STATE_OVER;
+	co_working_set(w, 0, NULL, false);
+	co_working_set(w, 1, NULL, false);
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+}
+
+/*
+ * A group of two and two others on two CPUs, in every combination of states and parts: whoever waits kicks, asks and displaces,
+ * and it comes to an end within a few steps (or sim_kicks() fails), with nobody waiting in a better state than one who runs.
+ */
+static void test_displacing_ends(void **context)
+{
+	static const enum co_state states[] = { CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
+	static const __s64 parts[] = { LAG + 1, 0, -LAG - 1 };
+	enum { PURSES = 5 * 5 * 5, PARTS = 3 * 3 };
+
+	(void)context;
+	for (uint32_t k = 0; k < PURSES * PARTS; k++) {
+		struct co_world *w = group(CO_MODE_POOLED, 2);
+
+		for (uint32_t i = 2; i < 4; i++)
+			sim_vm_add(i, i, 100, 0, i % 2);
+		for (uint32_t i = 0, rest = k; i < 4; i += i ? 1 : 2, rest /= 5) {
+			w->account[i].due_ns = DUE;
+			w->account[i].purse.credit_ns = credit_of[states[rest % 5]];
+		}
+		w->vm[0].part_ns = parts[k / PURSES % 3];
+		w->vm[1].part_ns = parts[k / PURSES / 3];
+		sim.now_ns = 1;
+		for (uint32_t i = 0; i < 4; i++) {
+			sim_put((i + k) % 4);
+			sim_kicks();
+		}
+		/* Schedule steps come for other reasons, too: slices that end, settlements. */
+		for (uint32_t i = 0; i < 4; i++) {
+			sim.cpu[i % 2].kicked = true;
+			sim_kicks();
+			sim_check();
+		}
+		assert_in_range(sim.steps, 6, 30);
+	}
+}
+
+/* After a settlement: who runs for want of better lets go, if somebody better waits. */
+static void test_who_looks_again(void **context)
+{
+	static const struct {
+		enum co_state runs, waits;
+		bool looks;
+	} rows[] = {
+		{ CO_STATE_DEEP, CO_STATE_BOOST, true },  { CO_STATE_DEEP, CO_STATE_OVER, true },
+		{ CO_STATE_DEEP, CO_STATE_DEEP, false },  { CO_STATE_LAST, CO_STATE_DEEP, true },
+		{ CO_STATE_LAST, CO_STATE_LAST, false },  { CO_STATE_OVER, CO_STATE_BOOST, false },
+		{ CO_STATE_UNDER, CO_STATE_BOOST, false },
+	};
+
+	(void)context;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct co_world *w = world(CO_MODE_POOLED, 2);
+
+		sim_vm_add(0, 0, 100, 0, 0);
+		sim_vm_add(1, 1, 100, 5 * SIM_MS, 0);
+		sim_vm_add(2, 2, 100, 0, 0);
+		w->account[0].due_ns = w->account[1].due_ns = w->account[2].due_ns = DUE;
+		w->account[0].purse.credit_ns = credit_of[rows[i].waits];
+		w->account[1].purse.credit_ns = w->account[2].purse.credit_ns = LAG + 1;
+		w->vm[1].cap_left_ns = 0;
+		runs(1, rows[i].runs, false);
+		assert_int_equal(co_best_waiting(w), CO_STATE_PARKED);
+		sim_put(1); /* one who is parked, and one who sleeps, do not count */
+		assert_int_equal(co_best_waiting(w), CO_STATE_PARKED);
+		assert_false(co_looks_again(w, 1, co_best_waiting(w)));
+		sim_put(0);
+		assert_int_equal(co_best_waiting(w), rows[i].waits);
+		assert_int_equal(co_looks_again(w, 1, co_best_waiting(w)), rows[i].looks);
+		assert_false(co_looks_again(w, 0, co_best_waiting(w)));
+	}
 }
 
 /* --- requests --- */
@@ -336,6 +426,34 @@ static void test_who_goes_on(void **context)
 	assert_int_equal(w->cpu[0].idles, 0);
 }
 
+/* Each state before the next, whoever came first. */
+static void test_order_of_states(void **context)
+{
+	static const enum co_state states[] = { [2] = CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
+	static const uint32_t order[] = { 2, 0, 3, 4, 5, 6, CO_NONE };
+	struct co_world *w = group(CO_MODE_POOLED, 1);
+	struct co_pick p;
+
+	(void)context;
+	w->vm[0].part_ns = LAG + 1; /* of the group, which is UNDER */
+	for (uint32_t i = 2; i < 8; i++) {
+		sim_vm_add(i, i, 100, i == 7 ? 5 * SIM_MS : 0, 0);
+		w->account[i].due_ns = DUE;
+		w->account[i].purse.credit_ns = i < 7 ? credit_of[states[i]] : 0;
+	}
+	w->vm[7].cap_left_ns = 0;
+	for (uint32_t i = 8; i-- > 0;)
+		if (i != 1)
+			sim_put(i);
+	for (size_t k = 0; k < ARRAY_SIZE(order); k++) {
+		co_pick(w, 0, CO_NONE, 1, &p);
+		assert_int_equal(p.member, order[k]);
+		assert_true(p.member == CO_NONE || p.state == w->member[p.member].list);
+	}
+	assert_true(w->cpu[0].picks_boost == 1 && w->cpu[0].picks_part == 1 && w->cpu[0].picks_under == 1 &&
+		    w->cpu[0].picks_over == 1 && w->cpu[0].picks_deep == 2 && w->cpu[0].idles == 1);
+}
+
 /* Whatever list a member stands on, what it is now counts: worse at once, better from the next settlement on. */
 static void test_lists_are_guesses(void **context)
 {
@@ -344,6 +462,7 @@ static void test_lists_are_guesses(void **context)
 		__s64 credit, part; /* of who stands before it on that list, and rightly so */
 	} rows[] = {
 		{ CO_STATE_PART, 0, LAG + 1 }, { CO_STATE_UNDER, 0, 0 }, { CO_STATE_OVER, -1, 0 }, { CO_STATE_DEEP, -DEBT, 0 },
+		{ CO_STATE_LAST, -2 * DEBT, 0 },
 	};
 	struct co_pick p;
 
@@ -366,14 +485,14 @@ static void test_lists_are_guesses(void **context)
 		co_pick(w, 0, CO_NONE, 1, &p);
 		assert_int_equal(p.member, 0);
 		assert_int_equal(p.state, CO_STATE_BOOST);
-		/* The other one is worse now than its list says, and stands on the right one from then on. */
+		/* The other one is worse now than its list says: once it is found there it stands on the right one. */
 		sim_put(1);
 		w->account[0].purse.credit_ns = -1;
-		w->account[1].purse.credit_ns = -DEBT;
+		w->account[1].purse.credit_ns = -2 * DEBT;
 		w->vm[2].part_ns = 0;
 		co_pick(w, 0, CO_NONE, 1, &p);
 		assert_int_equal(p.member, 1);
-		assert_int_equal(w->member[2].list, CO_STATE_DEEP);
+		assert_int_equal(w->member[2].list, rows[i].list < CO_STATE_DEEP ? CO_STATE_LAST : rows[i].list);
 	}
 }
 
@@ -436,176 +555,6 @@ static void test_boost(void **context)
 	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
 }
 
-/* --- settlements --- */
-
-/* What VM `vm` did in this period. */
-static void did(uint32_t vm, __s64 ran_ns, __s64 waited_ns)
-{
-	struct co_vm *v = co_vm_of(&sim.w, vm);
-
-	v->ran_ns += ran_ns;
-	v->part_ns -= ran_ns;
-	v->waited_ns += waited_ns;
-	sim.w.account[v->account].purse.credit_ns -= ran_ns;
-	if (v->cap_ns)
-		v->cap_left_ns -= ran_ns;
-}
-
-/* What a group is paid is divided by weight, and by what its VMs want; all of it. */
-static void test_parts(void **context)
-{
-	struct co_world *w = group(CO_MODE_POOLED, 2);
-
-	(void)context;
-	w->account[0].due_ns = 0;
-	did(0, 10 * MS, 0);
-	did(1, 20 * MS, 40 * MS);
-	co_settle(w, 1);
-	/* 30 ms by 100 : 300, of which VM 0 had 10 and VM 1 had 20. */
-	assert_int_equal(w->account[0].purse.credit_ns, 0);
-	assert_int_equal(w->account[0].due_ns, 30 * MS);
-	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
-	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
-	/* VM 0 wants less than it could have: the rest is its partner's. What is due in a period follows by a sixteenth. */
-	did(0, 1 * MS, 0);
-	did(1, 45 * MS, 0);
-	co_settle(w, 2);
-	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
-	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
-	assert_int_equal(w->account[0].due_ns, 30 * MS - 30 * MS / 16 + 46 * MS / 16);
-	/* Nobody keeps more of a part than four times what puts it first. */
-	w->account[0].due_ns = DUE;
-	w->vm[0].part_ns = 4 * LAG + 1;
-	co_settle(w, 3);
-	assert_int_equal(w->vm[0].part_ns, 4 * LAG);
-}
-
-/* A VM that sleeps is worth its weight for a second, then nothing. */
-static void test_awake(void **context)
-{
-	struct co_world *w = group(CO_MODE_POOLED, 1);
-	uint64_t before;
-
-	(void)context;
-	sim_vm_add(2, 1, 100, 0, 0);
-	did(0, 1, 0);
-	co_settle(w, 0);
-	for (unsigned k = 1; k <= CO_AWAKE; k++) {
-		before = w->account[0].total_entitled_ns;
-		did(1, 15 * MS, 15 * MS);
-		did(2, 15 * MS, 15 * MS);
-		co_settle(w, k);
-		/* VM 0 has a quarter of the group's weight of 400; the neighbour has 100. */
-		assert_int_equal(w->account[0].total_entitled_ns - before, 30 * MS * (k < CO_AWAKE ? 400 : 300) / (k < CO_AWAKE ? 500 : 400));
-	}
-}
-
-/* Half a slice of a cap that was not used is kept, and no more; what it was exceeded by is not given again. */
-static void test_caps_keep(void **context)
-{
-	static const __s64 left[] = { 12 * MS, 18 * MS, 21 * MS, 21 * MS };
-	struct co_world *w = world(CO_MODE_POOLED, 1);
-
-	(void)context;
-	sim_vm_add(0, 0, 100, 6 * SIM_MS, 0);
-	sim_vm_add(1, 1, 100, 0, 0);
-	for (size_t i = 0; i < ARRAY_SIZE(left); i++) {
-		did(1, 30 * MS, 0);
-		co_settle(w, i);
-		assert_int_equal(w->vm[0].cap_left_ns, left[i]);
-		assert_int_equal(w->vm[0].cap_claim_ns, left[i]);
-	}
-	/* It waits for all of it, and for a period more. */
-	for (size_t i = 0; i < 2; i++) {
-		did(0, i == 0 ? 25 * MS : 0, 30 * MS);
-		did(1, i == 0 ? 5 * MS : 30 * MS, 30 * MS);
-		co_settle(w, 10 + i);
-		assert_int_equal(w->vm[0].cap_left_ns, (2 + 6 * (__s64)i) * MS);
-		assert_int_equal(w->account[0].total_entitled_ns, (15 + 6 * i) * MS);
-	}
-	/* With another cap, what was used of the old one stays used. */
-	assert_int_equal(co_vm_set(w, 0, 0, 100, 9 * SIM_MS), 0);
-	assert_int_equal(w->vm[0].cap_left_ns, 11 * MS);
-}
-
-/* Who could not use what it is owed leaves it to the others. */
-static void test_credit_limit(void **context)
-{
-	struct co_world *w = world(CO_MODE_POOLED, 1);
-
-	(void)context;
-	w->params.credit_limit_ns = 40 * SIM_MS;
-	for (uint32_t i = 0; i < 2; i++) {
-		sim_vm_add(i, i, 100, 0, 0);
-		w->account[i].due_ns = 1 * MS;
-	}
-	w->account[0].purse.credit_ns = 70 * MS;
-	w->account[1].purse.credit_ns = -70 * MS;
-	did(1, 30 * MS, 0);
-	did(0, 0, 10 * MS);
-	co_settle(w, 1);
-	/* 10 and 20 are due; half a slice puts first, and four of that may be kept. */
-	assert_int_equal(w->account[0].purse.credit_ns, 60 * MS);
-	assert_int_equal(w->account[1].purse.credit_ns, -80 * MS);
-	assert_int_equal(w->bank_ns, 20 * MS);
-	assert_int_equal(w->forfeited_ns, 20 * MS);
-	assert_int_equal(w->account[0].total_forfeited_ns, 20 * MS);
-	sim_check_conservation();
-}
-
-/* More than a machine can use in a period is kept for the next one. */
-static void test_supply_beyond(void **context)
-{
-	struct co_world *w = world(CO_MODE_POOLED, 1);
-
-	(void)context;
-	sim_vm_add(0, 0, 100, 0, 0);
-	w->bank_ns = CO_SUPPLY_MAX;
-	w->account[0].purse.credit_ns = -CO_SUPPLY_MAX;
-	did(0, 30 * MS, 0);
-	co_settle(w, 1);
-	assert_int_equal(w->account[0].purse.credit_ns, -CO_SUPPLY_MAX);
-	assert_int_equal(w->bank_ns, CO_SUPPLY_MAX);
-	sim_check_conservation();
-}
-
-/* Xen's: the machine's time in a period, by weight among those that were active. */
-static void test_xen_pays(void **context)
-{
-	struct co_world *w = world(CO_MODE_CREDIT, 2);
-
-	(void)context;
-	sim_vm_add(0, 0, 100, 0, 0);
-	sim_vm_add(1, 1, 200, 0, 1);
-	sim_vm_add(2, 2, 300, 0, 1);
-	w->params.floor_ns = SIM_S;
-	w->member[0].active = w->member[1].active = 1;
-	co_settle(w, 1);
-	assert_int_equal(w->member[0].purse.credit_ns, 30 * MS);
-	assert_int_equal(w->member[1].purse.credit_ns, 30 * MS); /* a CPU is all that it can use */
-	assert_int_equal(w->member[2].purse.credit_ns, 0);
-	w->member[0].active = w->member[1].active = w->member[2].active = 1;
-	co_settle(w, 2);
-	assert_int_equal(w->member[0].purse.credit_ns, 40 * MS);
-	assert_int_equal(w->member[1].purse.credit_ns, 50 * MS);
-	assert_int_equal(w->member[2].purse.credit_ns, 30 * MS);
-	/* What is below the floor is forgiven, to the floor; a half of what is above is taken. */
-	w->params.floor_ns = 50 * SIM_MS;
-	w->member[0].purse.credit_ns = -70 * MS - 2;
-	w->member[1].purse.credit_ns = 30 * MS;
-	w->member[0].active = w->member[1].active = 1;
-	w->member[2].active = 0;
-	w->vm[1].weight = 100;
-	co_settle(w, 3);
-	assert_int_equal(w->member[0].purse.credit_ns, -40 * MS - 2);
-	assert_int_equal(w->member[1].purse.credit_ns, 30 * MS);
-	w->member[0].purse.credit_ns = -80 * MS - 2;
-	w->member[0].active = 1;
-	co_settle(w, 4);
-	assert_int_equal(w->member[0].purse.credit_ns, -50 * MS);
-	assert_int_equal(w->forgiven_ns, 2);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -615,19 +564,17 @@ int main(void)
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_who_may_displace),
 		cmocka_unit_test(test_who_is_displaced),
+		cmocka_unit_test(test_who_is_displaced_at_once),
+		cmocka_unit_test(test_displacing_ends),
+		cmocka_unit_test(test_who_looks_again),
 		cmocka_unit_test(test_who_is_asked_for),
 		cmocka_unit_test(test_who_is_taken_on_request),
 		cmocka_unit_test(test_who_goes_on),
+		cmocka_unit_test(test_order_of_states),
 		cmocka_unit_test(test_lists_are_guesses),
 		cmocka_unit_test(test_together),
 		cmocka_unit_test(test_charge),
 		cmocka_unit_test(test_boost),
-		cmocka_unit_test(test_parts),
-		cmocka_unit_test(test_awake),
-		cmocka_unit_test(test_caps_keep),
-		cmocka_unit_test(test_credit_limit),
-		cmocka_unit_test(test_supply_beyond),
-		cmocka_unit_test(test_xen_pays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

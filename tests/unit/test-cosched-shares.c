@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Description: a minute of virtual time on random machines. Pooled, every account gets what weighted max-min gives to it,
- * within 1 % and a slice: members that never sleep (SMP VMs, caps, groups with more members than they deserve) against the
- * exact division, sleepers and chains against a division that is computed anew for each period. What a group gets is
+ * Description: a minute of virtual time on random machines. Pooled, every account gets what weighted max-min gives to it at
+ * every instant, within 1 % and one slice, whatever its members do: members that never sleep (SMP VMs, caps, groups with more
+ * members than they deserve), sleepers and chains. The test reckons what is due by itself, in floating point (cosched-sim.h),
+ * and the core comes to the same; where nobody ever sleeps, and nothing is capped, it is known beforehand. What a group gets is
  * divided among its VMs likewise, and a VM that never sleeps takes nothing from a partner. In every mode nobody waits for
  * longer than it takes to earn what it owes. Prints its seed; FAIRLEAD_SEED and FAIRLEAD_RUNS choose others.
  */
@@ -53,6 +54,7 @@ static void machine_empty(uint64_t seed, enum co_mode mode)
 				    .boost_ns = 10 * SIM_MS };
 
 	sim_init(&params, seed);
+	sim.now_ns = 1; /* 0 says that there is no wait to count */
 }
 
 static void machine_start(uint64_t seed, enum co_mode mode, enum load load)
@@ -82,28 +84,35 @@ static void machine_start(uint64_t seed, enum co_mode mode, enum load load)
 	}
 }
 
-/* How far account `i` is from `due`, as a part of what it may be. */
-static double error_of(uint32_t i, double due, double slices)
+/* How far account `i` is from `due`, as a part of what it may be: 1 % and a slice. */
+static double error_of(uint32_t i, double due)
 {
-	return fabs((double)sim.w.account[i].total_ran_ns - due) / (slices * (double)sim.w.params.slice_ns + 0.01 * due);
+	return fabs((double)sim.w.account[i].total_ran_ns - due) / ((double)sim.w.params.slice_ns + 0.01 * due);
 }
 
-/* Everybody wants to run all the time: what each is due is known beforehand. With caps it is not that simple. */
-static void check_exact(double *worst)
+/* Everybody is about to run all the time: what each is due is known beforehand. False: it isn't, because of caps. */
+static bool divide_exactly(double *ret_due)
 {
+	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, n = 0;
 	bool capped = false;
 
-	for (uint32_t i = 0; i < sim.w.n_vms; i++)
-		capped = capped || sim.w.vm[i].cap_ns;
-	for (uint32_t i = 0; i < sim.w.n_accounts && !capped; i++)
-		*worst = fmax(*worst, error_of(i, sim.fluid[i], 1));
+	for (uint32_t i = 0; i < sim.w.n_vms; i++) {
+		const struct co_vm *vm = &sim.w.vm[i];
+
+		weight[vm->account] += vm->weight;
+		demand[vm->account] += (double)LENGTH_NS * vm->n_members;
+		n += vm->n_members;
+		capped = capped || vm->cap_ns;
+	}
+	sim_fill(weight, demand, (double)LENGTH_NS * fmin(n, sim.w.params.n_cpus), ret_due);
+	return !capped;
 }
 
 /*
  * Likewise of each group's VMs, of what the group got: within 1 %, two slices and what its VMs' parts hold before they go
  * first. Not where a VM is due nearly all that its members could run: what it misses it can never make up, its partners have it.
  */
-static void check_parts(uint32_t account, double *worst)
+static void check_parts(uint32_t account, double *ret_worst)
 {
 	double weight[CO_ACCOUNTS_MAX] = { 0 }, demand[CO_ACCOUNTS_MAX] = { 0 }, due[CO_ACCOUNTS_MAX] = { 0 };
 	double most = 2 * (double)sim.w.params.slice_ns;
@@ -123,91 +132,95 @@ static void check_parts(uint32_t account, double *worst)
 		can = can && due[i] <= 0.7 * demand[i];
 	for (uint32_t i = 0; i < sim.w.n_vms && can; i++)
 		if (due[i] > 0)
-			*worst = fmax(*worst, fabs((double)vm[i].total_ran_ns - due[i]) / (most + 0.01 * due[i]));
+			*ret_worst = fmax(*ret_worst, fabs((double)vm[i].total_ran_ns - due[i]) / (most + 0.01 * due[i]));
 }
 
-static void run_shares(enum load load, double slices, uint64_t runs)
+/* The worst of many machines. */
+static struct worst {
+	double share, exact, parts; /* of what is allowed */
+	double reckoning, apart_ns; /* between the core's and the test's */
+} worst;
+
+/*
+ * The core sorts accounts into levels that are 0.8 % wide (fluid.h), and L lies within one account's level for a part of the
+ * time: so it comes to the test's figures within 0.1 %, and a millisecond.
+ */
+static void check_reckoning(uint32_t i)
+{
+	double apart = fabs((double)sim.w.account[i].total_entitled_ns - sim.entitled[i]);
+
+	worst.apart_ns = fmax(worst.apart_ns, apart);
+	worst.reckoning = fmax(worst.reckoning, apart / (1e6 + sim.entitled[i] / 1000));
+	if (worst.reckoning > 1)
+		sim_fail("the core reckons otherwise", i, sim.w.account[i].total_entitled_ns);
+}
+
+static void run_shares(uint64_t seed, enum load load)
+{
+	double exact[CO_ACCOUNTS_MAX] = { 0 };
+	bool known;
+
+	machine_start(seed, CO_MODE_POOLED, load);
+	known = divide_exactly(exact) && load == HOGS;
+	sim_run(LENGTH_NS);
+	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
+		worst.share = fmax(worst.share, error_of(i, sim.entitled[i]));
+		worst.exact = fmax(worst.exact, known ? error_of(i, exact[i]) : 0);
+		if (load == HOGS)
+			check_parts(i, &worst.parts);
+		check_reckoning(i);
+		if (worst.share > 1)
+			sim_fail("share", i, sim.w.account[i].total_ran_ns);
+		if (worst.exact > 1)
+			sim_fail("share against the exact one", i, sim.w.account[i].total_ran_ns);
+		if (worst.parts > 1)
+			sim_fail("a part of a group's share", i, (uint64_t)(worst.parts * 100));
+	}
+	assert_int_equal(sim.w.forfeited_ns, 0);
+}
+
+static void run_seeds(enum load load, uint64_t runs)
 {
 	uint64_t seed = number("FAIRLEAD_SEED", 1);
-	double worst = 0, exact = 0, parts = 0;
 
 	runs = number("FAIRLEAD_RUNS", runs / SIM_FEWER);
-	for (uint64_t k = seed; k < seed + runs; k++) {
-		machine_start(k, CO_MODE_POOLED, load);
-		if (load == HOGS)
-			sim_fluid(LENGTH_NS);
-		sim_run(LENGTH_NS, false);
-		for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
-			worst = fmax(worst, error_of(i, sim.entitled[i], slices));
-			/* The core reckons as the test does. */
-			if (fabs((double)sim.w.account[i].total_entitled_ns - sim.entitled[i]) > (double)SIM_MS)
-				sim_fail("entitlement", i, sim.w.account[i].total_entitled_ns);
-			if (worst > 1)
-				sim_fail("share", i, sim.w.account[i].total_ran_ns);
-		}
-		if (load == HOGS)
-			check_exact(&exact);
-		for (uint32_t i = 0; i < sim.w.n_accounts && load == HOGS; i++)
-			check_parts(i, &parts);
-		if (parts > 1)
-			sim_fail("a part of a group's share", k, (uint64_t)(parts * 100));
-		if (exact > 1)
-			sim_fail("share against the exact one", k, 0);
-		assert_int_equal(sim.w.forfeited_ns, 0);
-	}
-	print_message("seeds %llu to %llu: at most %.0f %% of the error that is allowed, %.0f %% against the exact division, "
-		      "%.0f %% within groups\n",
-		      (unsigned long long)seed, (unsigned long long)(seed + runs - 1), worst * 100, exact * 100, parts * 100);
+	worst = (struct worst){ 0 };
+	for (uint64_t k = seed; k < seed + runs; k++)
+		run_shares(k, load);
+	print_message("seeds %llu to %llu: at most %.0f %% of the error that is allowed, %.0f %% against the exact division, %.0f %% "
+		      "within groups; core and test are %.3f ms apart, %.0f %% of what they may be\n",
+		      (unsigned long long)seed, (unsigned long long)(seed + runs - 1), worst.share * 100, worst.exact * 100,
+		      worst.parts * 100, worst.apart_ns / 1e6, worst.reckoning * 100);
 }
 
 static void test_hogs(void **context)
 {
 	(void)context;
-	run_shares(HOGS, 1, 60);
+	run_seeds(HOGS, 60);
 }
 
-/* A sleeper's waits count in full, though it would have slept earlier had it not waited: hence the second slice. */
 static void test_mixed(void **context)
 {
 	(void)context;
-	run_shares(MIXED, 2, 60);
+	run_seeds(MIXED, 60);
 }
 
-/* Whether account `i` was due all that it wanted, at times; its waits are what it is owed then, and it sleeps. */
-static bool is_content(uint32_t i)
-{
-	return sim.content_until[i] > sim.w.settlements;
-}
-
-/* Beyond 1 % and two slices is only who is owed its waits, and, by what all those are owed, who ran while they slept. */
-static void check_content(void)
-{
-	double slice = (double)sim.w.params.slice_ns, held = 0;
-
-	for (uint32_t i = 0; i < sim.w.n_accounts; i++)
-		held += is_content(i) ? fmax((double)sim.w.account[i].purse.credit_ns, 0) : 0;
-	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
-		const struct co_account *a = &sim.w.account[i];
-		double ahead = (double)a->total_ran_ns - sim.entitled[i], most = 2 * slice + 0.01 * sim.entitled[i];
-
-		if (ahead > most + held)
-			sim_fail("ahead", i, (uint64_t)ahead);
-		if (-ahead > (is_content(i) ? (double)a->total_waited_ns + slice : most))
-			sim_fail("behind", i, (uint64_t)-ahead);
-	}
-}
-
-static void test_content(void **context)
+/*
+ * The machines that come closest to the limit, or went beyond it when what is due was reckoned by periods, from what members had
+ * run and waited: credit that they never could use piled up where members slept.
+ */
+static void test_worst(void **context)
 {
 	static const uint64_t seeds[] = { 196,	404,  424,  446,  481,	492,  496,  497,  514,	582,  617,  739,  815,	1009,
-					  1019, 1066, 1092, 1096, 1265, 1270, 1274, 1337, 1811, 1925 };
+					  1019, 1066, 1070, 1092, 1096, 1265, 1270, 1274, 1337, 1453, 1811, 1925 };
 
 	(void)context;
-	for (size_t k = 0; k < ARRAY_SIZE(seeds); k += SIM_FEWER) {
-		machine_start(seeds[k], CO_MODE_POOLED, MIXED);
-		sim_run(LENGTH_NS, false);
-		check_content();
-	}
+	worst = (struct worst){ 0 };
+	for (size_t k = 0; k < ARRAY_SIZE(seeds); k += SIM_FEWER)
+		run_shares(seeds[k], MIXED);
+	print_message("%zu seeds: at most %.0f %% of the error that is allowed; core and test are %.3f ms apart, %.0f %% of what they "
+		      "may be\n",
+		      ARRAY_SIZE(seeds), worst.share * 100, worst.apart_ns / 1e6, worst.reckoning * 100);
 }
 
 /* What a partner gets, 0, beside VM 1, which never sleeps, and others: grouped with it or not. */
@@ -230,7 +243,7 @@ static double partner_runs(uint64_t seed, bool grouped)
 		sim.member[v].kind = SIM_SLEEPER;
 		sim.member[v].left_ns = sim.member[v].burst_ns;
 	}
-	sim_run(LENGTH_NS / 2, false);
+	sim_run(LENGTH_NS / 2);
 	return (double)sim.w.vm[0].total_ran_ns;
 }
 
@@ -295,14 +308,14 @@ static void test_waits(void **context)
 	for (uint64_t k = seed; k < seed + runs; k++)
 		for (uint32_t mode = CO_MODE_CREDIT; mode <= CO_MODE_POOLED; mode++) {
 			machine_start(k, mode, k % 2 ? HOGS : MIXED);
-			sim_run(20 * SIM_S, false);
+			sim_run(20 * SIM_S);
 			check_waits();
 		}
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_hogs), cmocka_unit_test(test_mixed), cmocka_unit_test(test_content),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_hogs), cmocka_unit_test(test_mixed), cmocka_unit_test(test_worst),
 					     cmocka_unit_test(test_hungry), cmocka_unit_test(test_waits) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,6 +263,49 @@ static void test_entitled_to_the_cap(void **state)
 	}
 }
 
+/* On one CPU beside one that never sleeps, half of the time in which it runs or waits, whoever schedules. */
+static void test_entitled_while_awake(void **state)
+{
+	char *errors = NULL;
+
+	assert_int_equal(read_text("cpus: 1\n"
+				   "vms: { sleeper: { runs: sleeper, on: 5ms, off: 20ms }, other: { runs: hog } }",
+				   &errors),
+			 0);
+	free(errors);
+	for (unsigned a = 0; a < SIM_ALGORITHMS; a++) {
+		const struct sim_share *share = &result.account[0].share;
+
+		assert_int_equal(sim_run(&spec, (enum sim_algorithm)a, 1, NULL, &result), 0);
+		if (fabs(share->entitled - (share->ran + share->waited) / 2) > 1e-4)
+			fail_msg("%s: ran %.4f and waited %.4f, entitled to %.4f", sim_algorithm_words[a], share->ran, share->waited,
+				 share->entitled);
+		assert_true(fabs(share->entitled + result.account[1].share.entitled - 1) < 1e-6);
+		if (a == SIM_POOLED || a == SIM_POOLED_MUTE)
+			check_shares("one that sleeps");
+	}
+}
+
+/* The weight of a VM that slept for less than a second counts in its group's; of one that never wakes up it does not. */
+static void test_entitled_by_who_is_awake(void **state)
+{
+	static const struct {
+		const char *partner;
+		double entitled;
+	} cases[] = { { "sleeper, on: 1ms, off: 20ms", 2.0 / 3 }, { "idle", 2.0 / 5 } };
+	char text[256], *errors = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), "cpus: 2\nvms: { a: { runs: hog }, b: { runs: %s }, c: { runs: hog, copies: 4 } }\n"
+					     "groups: { g: { vms: [a, b] } }", cases[i].partner);
+		assert_int_equal(read_text(text, &errors), 0);
+		free(errors);
+		assert_int_equal(sim_run(&spec, SIM_POOLED, 1, NULL, &result), 0);
+		assert_true(fabs(result.account[0].share.entitled - cases[i].entitled) < 1e-4);
+		check_shares(cases[i].partner);
+	}
+}
+
 /* Ratios of a thing to itself. */
 static void test_report(void **state)
 {
@@ -357,6 +400,34 @@ static void test_replay_from_the_middle(void **state)
 					 (unsigned long long)r->steps.same, (unsigned long long)r->steps.steps);
 			trace_free(&t);
 		}
+	free(r);
+}
+
+/* Recorded by earlier versions: which VMs were awake, what accounts were due and parts may be missing; it follows what is there. */
+static void test_replay_of_older_traces(void **state)
+{
+	struct replay *r = calloc(1, sizeof(*r));
+	struct trace t;
+	const char *why;
+	size_t n = 0;
+
+	assert_non_null(r);
+	read_example("idle-member");
+	spec.duration_ns = UINT64_C(1000000000);
+	assert_int_equal(sim_record(&spec, SIM_POOLED, 1, UINT64_C(2005000000), UINT64_MAX, &t), 0);
+	for (size_t i = 0; i < t.n_events; i++)
+		if (t.event[i].kind == CO_EVENT_DUE)
+			t.event[i].flags = 0;
+	assert_int_equal(replay_run(&t, SIM_POOLED, r, &why), 0);
+	assert_true(r->steps.steps > 100 && r->steps.same > r->steps.steps / 2);
+	t.header.version = CO_TRACE_OLDEST;
+	for (size_t i = 0; i < t.n_events; i++)
+		if (t.event[i].kind != CO_EVENT_DUE && t.event[i].kind != CO_EVENT_PART)
+			t.event[n++] = t.event[i];
+	t.n_events = n;
+	assert_int_equal(replay_run(&t, SIM_POOLED, r, &why), 0);
+	assert_true(r->steps.steps > 100 && r->steps.same > r->steps.steps / 2);
+	trace_free(&t);
 	free(r);
 }
 
@@ -487,11 +558,15 @@ int main(void)
 		cmocka_unit_test(test_polling_member),
 		cmocka_unit_test(test_caps_and_weights),
 		cmocka_unit_test(test_entitled_to_the_cap),
+		cmocka_unit_test(test_entitled_while_awake),
+		cmocka_unit_test(test_entitled_by_who_is_awake),
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_trace_file),
 		cmocka_unit_test(test_picture),
 		cmocka_unit_test(test_replay),
-		cmocka_unit_test(test_replay_from_the_middle), cmocka_unit_test(test_replay_of_nonsense),
+		cmocka_unit_test(test_replay_from_the_middle),
+		cmocka_unit_test(test_replay_of_older_traces),
+		cmocka_unit_test(test_replay_of_nonsense),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

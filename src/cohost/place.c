@@ -3,7 +3,7 @@
  * Mode partial: the fair class comes before members, so others are kept off the co-scheduled CPUs; and a look at what runs
  * there all the same. What a kill would leave behind is written down, and given back by the next run.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "cosched/keep.h"
 #include "cosched/taken.h"

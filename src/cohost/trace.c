@@ -3,7 +3,7 @@
  * Recording what the scheduler does. What was there when it began is told as if it had just come, so that a recording stands by
  * itself.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "base/clock.h"
 
@@ -23,10 +23,8 @@ static void keep(struct cohost_trace *t, const struct co_event *e)
 /* As of one settlement: a purse that is being paid into would be wrong by a period's due. */
 static void look(const struct co_world *w, void *arg)
 {
-	struct co_event *e = arg;
-
 	/* Looked at, not changed: what the core has for it serves the kernel, too. */
-	e->value = co_event_told((struct co_world *)(uintptr_t)w, (enum co_event_kind)e->kind, e->member, e->time_ns);
+	co_event_tell((struct co_world *)(uintptr_t)w, arg);
 }
 
 static void keep_with_credit(struct cohost *h, struct co_event e)

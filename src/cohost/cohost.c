@@ -2,7 +2,7 @@
 /*
  * The life of co-scheduling: what is watched, what happens every second, the end.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "base/clock.h"
 

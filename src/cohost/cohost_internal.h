@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Shared by cohost*.c only.
+ * Shared within the folder only.
  */
 #pragma once
 
-#include "policy/cohost.h"
+#include "cohost/cohost.h"
 
 /* cohost.c */
 void cohost_tell(struct cohost *h, const char *event, const char *name, const char *format, ...)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Shared by host*.c only.
+ * Shared within the folder only.
  */
 #pragma once
 
-#include "policy/host.h"
+#include "host/host.h"
 
 void host_error_set(struct host_error *e, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -2,7 +2,7 @@
 /*
  * What co-scheduled accounts used and were entitled to, in a log of the ledger's.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "base/clock.h"
 

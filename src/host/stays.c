@@ -2,7 +2,7 @@
 /*
  * What goes on running under another policy as it is, what is made anew for it, and what would need a restart. Changes nothing.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include <errno.h>
 #include <string.h>

@@ -12,7 +12,7 @@
 #include "cosched/scheduler.h"
 #include "cosched/slices.h"
 #include "ledger/cpu.h"
-#include "policy/cohost_span.h"
+#include "cohost/span.h"
 #include "policy/policy.h"
 
 #include <sched.h>

@@ -4,7 +4,7 @@
  * at the end, each time as a new file in the old one's place. Without the folder nothing is kept, and nothing is lost but a
  * few seconds of learning at the next start.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include "base/clock.h"
 

@@ -3,7 +3,7 @@
  * A thread that was found becomes a member: it may run on the co-scheduled CPUs only, and is scheduled there. Before it goes,
  * both are taken back.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "cosched/place.h"
 #include "cosched/taken.h"

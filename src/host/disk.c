@@ -2,7 +2,7 @@
 /*
  * One disk of the host: its image, its device model, its socket.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include "base/clock.h"
 

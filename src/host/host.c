@@ -2,7 +2,7 @@
 /*
  * The host's life: workers first, then whatever policies bring, and the end of it all.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include "base/clock.h"
 

@@ -9,7 +9,7 @@
  *
  * Ending a disk waits for its front-end's requests, so a change is an object that lives until its last continuation.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include <assert.h>
 #include <errno.h>

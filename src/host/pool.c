@@ -2,7 +2,7 @@
 /*
  * Pools: from the policy's words to a store and, with `slo: on`, a gate.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include <errno.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * From one policy to the next. What the kernel may refuse (another mode or other CPUs need another scheduler) comes first; the
  * rest is numbers that have been checked, changed while everything runs.
  */
-#include "policy/cohost_internal.h"
+#include "cohost/cohost_internal.h"
 
 #include "base/clock.h"
 #include "cosched/place.h"

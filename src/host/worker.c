@@ -6,7 +6,7 @@
  *
  * Workers are made at the start only, as every pool's gate has a place for each of them.
  */
-#include "policy/host_internal.h"
+#include "host/host_internal.h"
 
 #include "cosched/place.h"
 
