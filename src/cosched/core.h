@@ -266,6 +266,20 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 		CO_WRITE(a->co_since_ns, now_ns);
 }
 
+/* VM `vm` has used up its cap: its members that wait are not runnable from now on, wherever they stand. */
+CO_ALONE int co_park(struct co_world *w CO_GIVEN, __u32 vm, __u64 now_ns)
+{
+	__u32 i;
+
+	CO_FOR(i, co_n_members(w)) {
+		struct co_member *m = co_member_of(w, i);
+
+		if (CO_READ(m->vm) == vm && CO_READ(m->where) == CO_QUEUED)
+			co_fluid_count(w, m, false, 0, now_ns);
+	}
+	return 0;
+}
+
 /* It has run until now; it may go on running. Before anybody asks for its state. */
 CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 {
@@ -280,8 +294,8 @@ CO_INLINE void co_charge(struct co_world *w, struct co_member *m, __u64 now_ns)
 	CO_ADD(co_purse_of(w, m, m->account)->credit_ns, -(__s64)ran);
 	CO_ADD(vm->ran_ns, ran);
 	CO_ADD(vm->part_ns, -(__s64)ran);
-	if (vm->cap_ns)
-		CO_ADD(vm->cap_left_ns, -(__s64)ran);
+	if (vm->cap_ns && CO_ADD(vm->cap_left_ns, -(__s64)ran) > 0 && CO_READ(vm->cap_left_ns) <= 0 && vm->n_members > 1)
+		co_park(w, m->vm, now_ns);
 	if (m->boosted && (m->boosted_ran_ns += ran) >= w->params.boost_ns)
 		m->boosted = 0;
 }

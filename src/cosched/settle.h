@@ -127,6 +127,8 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 		co_wait(w, m, now_ns, now_ns);
 	if (where != CO_ASLEEP)
 		m->active = 1;
+	else if (!m->active && CO_READ(m->counted))
+		co_fluid_count(w, m, false, 0, now_ns); /* left so by CPUs that met, and nothing has happened since */
 	if (m->active)
 		co_vm_of(w, m->vm)->n_active++;
 }
@@ -296,6 +298,16 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
+/* Whom a cap kept from running may run in the period that begins, wherever it stands. */
+CO_INLINE void co_settle_count(struct co_world *w, __u32 i, __u64 now_ns)
+{
+	struct co_member *m = co_member_of(w, i);
+	__u32 vm = CO_READ(m->vm);
+
+	if (vm != CO_NONE && co_vm_of(w, vm)->cap_ns && CO_READ(m->where) == CO_QUEUED)
+		co_fluid_count(w, m, co_state(w, m) != CO_STATE_PARKED, 0, now_ns);
+}
+
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */
 CO_INLINE void co_restate(struct co_world *w)
 {
@@ -368,8 +380,10 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	}
 	CO_FOR(i, co_n_vms(w))
 		co_settle_cap(w, i);
-	CO_FOR(i, co_n_members(w))
+	CO_FOR(i, co_n_members(w)) {
 		co_member_of(w, i)->active = 0;
+		co_settle_count(w, i, now_ns);
+	}
 	w->settlements++;
 	co_restate(w);
 }

@@ -56,7 +56,7 @@ static inline bool sim_is_runnable(uint32_t i)
 
 	if (m->vm == CO_NONE || m->where == CO_ASLEEP)
 		return false;
-	return m->where == CO_RUNNING || m->list != CO_STATE_PARKED;
+	return m->where == CO_RUNNING || !sim.w.vm[m->vm].cap_ns || sim.w.vm[m->vm].cap_left_ns > 0;
 }
 
 /*
@@ -150,7 +150,7 @@ static inline void sim_check_counted(void)
 	for (uint32_t i = 0; i < sim.w.n_members; i++) {
 		const struct co_member *m = &sim.w.member[i];
 
-		if (!m->counted != !sim_is_runnable(i))
+		if (!sim.changed && !m->counted != !sim_is_runnable(i))
 			sim_fail("whether it is counted", i, m->counted);
 		running += m->vm != CO_NONE && m->where == CO_RUNNING;
 		if (!m->counted)

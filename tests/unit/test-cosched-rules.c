@@ -454,6 +454,53 @@ static void test_order_of_states(void **context)
 		    w->cpu[0].picks_over == 1 && w->cpu[0].picks_deep == 2 && w->cpu[0].idles == 1);
 }
 
+/* A new period of a cap: it is counted, and stands on the right list, before anybody looks for it. */
+static void test_unpark(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 2);
+
+	(void)context;
+	for (uint32_t i = 0; i < 3; i++) {
+		sim_vm_add(i, i, 100, 5 * SIM_MS, i == 2);
+		w->vm[i].cap_left_ns = 0;
+		sim_put(i);
+		assert_int_equal(w->member[i].list, CO_STATE_PARKED);
+	}
+	w->vm[0].cap_left_ns = w->vm[2].cap_left_ns = 1;
+	co_unpark(w, 0);
+	assert_int_equal(w->member[0].list, CO_STATE_UNDER);
+	assert_int_equal(w->account[0].share.n, 1);
+	assert_int_equal(w->member[1].list, CO_STATE_PARKED);
+	assert_int_equal(w->account[1].share.n, 0);
+	assert_int_equal(w->member[2].list, CO_STATE_PARKED); /* on another CPU */
+	co_unpark(w, 1);
+	assert_int_equal(w->member[2].list, CO_STATE_UNDER);
+}
+
+/* A cap is used up by a charge: who waits for it is due nothing from then on, wherever it stands, until the next period. */
+static void test_park(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 3);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 5 * SIM_MS, 0);
+	for (uint32_t i = 1; i < 3; i++) {
+		sim.member[i].affinity = ~0ull;
+		sim_member_add(i, 0, i);
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		sim_put(i);
+	co_list_take(w, 0, w->member[0].list, 0, 0);
+	co_run(w, &w->member[0], 0, 0);
+	co_charge(w, &w->member[0], 5 * SIM_MS - 1);
+	assert_int_equal(w->account[0].share.n, 3);
+	co_charge(w, &w->member[0], 5 * SIM_MS);
+	assert_int_equal(w->account[0].share.n, 1);
+	assert_int_equal(w->member[1].list, CO_STATE_UNDER);
+	co_settle(w, 30 * SIM_MS);
+	assert_int_equal(w->account[0].share.n, 3);
+}
+
 /* Whatever list a member stands on, what it is now counts: worse at once, better from the next settlement on. */
 static void test_lists_are_guesses(void **context)
 {
@@ -571,6 +618,8 @@ int main(void)
 		cmocka_unit_test(test_who_is_taken_on_request),
 		cmocka_unit_test(test_who_goes_on),
 		cmocka_unit_test(test_order_of_states),
+		cmocka_unit_test(test_unpark),
+		cmocka_unit_test(test_park),
 		cmocka_unit_test(test_lists_are_guesses),
 		cmocka_unit_test(test_together),
 		cmocka_unit_test(test_charge),

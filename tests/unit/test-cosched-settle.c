@@ -190,6 +190,32 @@ static void test_caps_leave(void **context)
 	assert_int_equal(w->account[1].purse.credit_ns, 0);
 }
 
+/* What it ran beyond its cap it is paid when it runs, and may claim that much less in the next period. */
+static void test_caps_exceeded(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 6 * SIM_MS, 0);
+	sim_vm_add(1, 1, 100, 0, 0);
+	did(0, 8 * MS, 10 * MS);
+	did(1, 22 * MS, 8 * MS);
+	was_due(0, 15 * MS);
+	was_due(1, 15 * MS);
+	co_settle(w, 1);
+	assert_int_equal(w->account[0].total_entitled_ns, 8 * MS);
+	assert_int_equal(w->account[1].total_entitled_ns, 22 * MS);
+	assert_int_equal(w->vm[0].cap_claim_ns, 4 * MS);
+	assert_int_equal(w->vm[0].cap_left_ns, 4 * MS);
+	did(0, 3 * MS, 27 * MS);
+	did(1, 27 * MS, 3 * MS);
+	was_due(0, 15 * MS);
+	was_due(1, 15 * MS);
+	co_settle(w, 2);
+	assert_int_equal(w->account[0].total_entitled_ns, (8 + 4) * MS);
+	assert_int_equal(w->vm[0].cap_claim_ns, 6 * MS);
+}
+
 /* The bank is for those that waited; what it lacks, those lack that are due most for their weight. */
 static void test_bank(void **context)
 {
@@ -386,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_changes_are_followed),
 		cmocka_unit_test(test_due),
 		cmocka_unit_test(test_caps_leave),
+		cmocka_unit_test(test_caps_exceeded),
 		cmocka_unit_test(test_bank),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_awake),
