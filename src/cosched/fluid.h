@@ -211,10 +211,11 @@ CO_ALONE int co_fluid_follow(struct co_world *w CO_GIVEN, struct co_member *m CO
 /* The weight of `a` is another one. */
 CO_ALONE int co_fluid_weigh(struct co_world *w CO_GIVEN, struct co_account *a CO_GIVEN, __u64 weight, __u64 now_ns)
 {
+	if (CO_READ(a->share.weight) == weight)
+		return 0;
 	CO_LOCK(w);
 	co_fluid_advance(&w->fluid, now_ns);
-	if (a->share.weight != weight)
-		co_share_set(&w->fluid, &a->share, a->share.n, weight);
+	co_share_set(&w->fluid, &a->share, a->share.n, weight);
 	CO_UNLOCK(w);
 	return 0;
 }
