@@ -14,7 +14,7 @@ int cohost_watch(struct cohost *h);
 /* Ends the scheduler; threads are back on EEVDF, where they were before. Members are as if they had not come. */
 void cohost_unload(struct cohost *h);
 
-/* cohost_place.c */
+/* place.c */
 void cohost_place_begin(struct cohost *h);
 void cohost_place_end(struct cohost *h);
 /*
@@ -28,18 +28,18 @@ void cohost_place_member(struct cohost *h, const struct member *m);
 /* Every second. */
 void cohost_place_look(struct cohost *h, uint64_t now_ns);
 
-/* cohost_ledger.c */
+/* ledger.c */
 int cohost_ledger_begin(struct cohost *h);
 void cohost_ledger_end(struct cohost *h);
 /* Every second. */
 void cohost_ledger_settle(struct cohost *h, uint64_t now_ns);
 
-/* cohost_trace.c */
+/* trace.c */
 void cohost_trace_drain(struct cohost *h);
 void cohost_trace_came(struct cohost *h, const struct cohost_member *m);
 void cohost_trace_went(struct cohost *h, const struct cohost_member *m);
 
-/* cohost_member.c */
+/* member.c */
 extern const struct members_ops cohost_members_ops;
 /* Takes in a thread that was found; gives one back. */
 void cohost_member_take(struct cohost *h, unsigned vm, const struct member *m);

@@ -298,14 +298,18 @@ CO_INLINE void co_settle_cap(struct co_world *w, __u32 i)
 	vm->cap_claim_ns = (__s64)vm->cap_ns + (vm->cap_claim_ns < most ? vm->cap_claim_ns : most);
 }
 
-/* Whom a cap kept from running may run in the period that begins, wherever it stands. */
+/*
+ * Whom a cap kept from running may run in the period that begins, or there is no cap any more: wherever it stands. And who was
+ * left out by CPUs that met (co_park() and co_run(), say) is out for no longer than a period.
+ */
 CO_INLINE void co_settle_count(struct co_world *w, __u32 i, __u64 now_ns)
 {
 	struct co_member *m = co_member_of(w, i);
-	__u32 vm = CO_READ(m->vm);
+	__u32 vm = CO_READ(m->vm), where = CO_READ(m->where);
 
-	if (vm != CO_NONE && co_vm_of(w, vm)->cap_ns && CO_READ(m->where) == CO_QUEUED)
-		co_fluid_count(w, m, co_state(w, m) != CO_STATE_PARKED, 0, now_ns);
+	if (vm == CO_NONE || where == CO_ASLEEP)
+		return;
+	co_fluid_count(w, m, where == CO_RUNNING || !co_vm_of(w, vm)->cap_ns || co_state(w, m) != CO_STATE_PARKED, 0, now_ns);
 }
 
 /* States may have become better: lists are to be looked through again, by whoever comes to them first. */

@@ -499,6 +499,12 @@ static void test_park(void **context)
 	assert_int_equal(w->member[1].list, CO_STATE_UNDER);
 	co_settle(w, 30 * SIM_MS);
 	assert_int_equal(w->account[0].share.n, 3);
+	/* Or until there is no cap any more. */
+	co_charge(w, &w->member[0], 50 * SIM_MS);
+	assert_int_equal(w->account[0].share.n, 1);
+	assert_int_equal(co_vm_set(w, 0, 0, 100, 0), 0);
+	co_settle(w, 60 * SIM_MS);
+	assert_int_equal(w->account[0].share.n, 3);
 }
 
 /* Whatever list a member stands on, what it is now counts: worse at once, better from the next settlement on. */
