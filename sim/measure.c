@@ -215,6 +215,7 @@ void measure_settle(struct sim *s)
 {
 	struct sim_measure *m = s->measure;
 	struct claim claim[SIM_VMS_MAX] = { 0 };
+
 	for (unsigned i = 0; i < s->spec->n_vms; i++)
 		m->rest_ns += claim_period(s, i, &claim[m->account_of[i]]);
 	for (unsigned i = 0; i < m->n_accounts; i++) {

@@ -44,8 +44,10 @@ CO_INLINE void co_params_set(struct co_world *w, const struct co_params *params)
 	w->bank_ns = 0;
 	CO_FOR(i, co_n_accounts(w))
 		CO_WRITE(co_account_of(w, i)->purse.credit_ns, 0);
-	CO_FOR(i, co_n_vms(w))
+	CO_FOR(i, co_n_vms(w)) {
 		CO_WRITE(co_vm_of(w, i)->part_ns, 0);
+		co_vm_of(w, i)->early_ns = 0;
+	}
 	CO_FOR(i, co_n_members(w)) {
 		CO_WRITE(co_member_of(w, i)->purse.credit_ns, 0);
 		co_member_of(w, i)->boosted = 0;
@@ -162,7 +164,8 @@ CO_INLINE int co_vm_set(struct co_world *w, __u32 vm, __u32 account, __u32 weigh
 			return -EBUSY;
 		/* What it ran in this period has been paid for and is to be handed out, also if the slot is used again before. */
 		if (w->params.mode == CO_MODE_POOLED)
-			w->bank_ns += (__s64)CO_SWAP(v->ran_ns, 0);
+			w->bank_ns += (__s64)(CO_SWAP(v->ran_ns, 0) - v->early_ns);
+		v->early_ns = 0;
 		CO_WRITE(v->weight, 0);
 		return 0;
 	}
@@ -179,7 +182,7 @@ CO_INLINE int co_vm_set(struct co_world *w, __u32 vm, __u32 account, __u32 weigh
 		CO_ADD(v->cap_left_ns, (__s64)(cap_ns - v->cap_ns));
 	else
 		CO_WRITE(v->cap_left_ns, (__s64)cap_ns);
-	v->cap_claim_ns = (__s64)cap_ns;
+	v->cap_claim_ns = v->cap_ns && cap_ns ? v->cap_claim_ns + (__s64)(cap_ns - v->cap_ns) : (__s64)cap_ns;
 	CO_WRITE(v->cap_ns, cap_ns);
 	CO_WRITE(v->weight, weight);
 	if (vm >= w->n_vms)

@@ -266,7 +266,10 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 		CO_WRITE(a->co_since_ns, now_ns);
 }
 
-/* VM `vm` has used up its cap: its members that wait are not runnable from now on, wherever they stand. */
+/*
+ * VM `vm` has used up its cap: its members that wait are not runnable from now on, wherever they stand. One that is being queued just
+ * now may stay counted until the settlement. Looks at all members, once in a period for each such VM of several.
+ */
 CO_ALONE int co_park(struct co_world *w CO_GIVEN, __u32 vm, __u64 now_ns)
 {
 	__u32 i;

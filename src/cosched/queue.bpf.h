@@ -134,7 +134,7 @@ static __u32 slot_of(struct task_struct *p)
 
 /*
  * Whoever holds it runs with interrupts off and does little, so this is short. Were it ever given up, a counter would be
- * wrong by one, and the core look at a list in vain.
+ * wrong by one: the core would look at a list in vain, or reckon with a CPU too many.
  */
 static void slot_lock(__u32 slot)
 {

@@ -34,6 +34,7 @@
 #define TRACE_BYTES (4u << 20)
 #define COMPLAINT_LINE 200
 #define LOCK_TRIES 100000
+#define GONE_TRIES (LOCK_TRIES + 10000) /* ten seconds more */
 #define RESCUE_NS 5000000000ull
 #define RESCUE_SLICE_NS 1000000ull
 #define FAIR_SLICE_NS 3000000ull
@@ -503,9 +504,9 @@ static void member_detach(struct cosched *s, unsigned slot)
 	if (s->placement == COSCHED_ALL)
 		policy_set(s, slot, SCHED_EXT);
 	policy_set(s, slot, SCHED_OTHER);
-	/* One that exits is reported before its CPU has let go of it. */
-	for (int i = 0; i < LOCK_TRIES && CO_READ(m->where) != CO_ASLEEP && !s->state->exit.done; i++)
-		sched_yield();
+	/* One that exits is reported before its CPU has let go of it; and what it is counted in only the kernel can lock. */
+	for (int i = 0; i < GONE_TRIES && CO_READ(m->where) != CO_ASLEEP && !s->state->exit.done; i++)
+		i < LOCK_TRIES ? sched_yield() : usleep(1000);
 	bpf_map_delete_elem(s->members_fd, &s->pidfd[slot]);
 }
 

@@ -43,6 +43,7 @@ CO_INLINE void co_claim_set(struct co_claim *c, __u64 weight, __u64 demand_ns)
 	CO_WRITE(c->demand_ns, demand_ns);
 	CO_WRITE(c->due_ns, 0);
 	CO_WRITE(c->pool, 0);
+	CO_WRITE(c->capped, 0);
 }
 
 CO_INLINE void co_claims_clear(struct co_world *w)
@@ -125,12 +126,32 @@ CO_INLINE void co_settle_member(struct co_world *w, __u32 i, __u64 now_ns)
 		return;
 	if (where == CO_QUEUED && CO_READ(m->queued_at_ns))
 		co_wait(w, m, now_ns, now_ns);
+	if (where == CO_RUNNING && (__s64)(now_ns - CO_READ(m->running_since_ns)) > 0)
+		co_vm_of(w, m->vm)->uncharged_ns += now_ns - CO_READ(m->running_since_ns);
 	if (where != CO_ASLEEP)
 		m->active = 1;
 	else if (!m->active && CO_READ(m->counted))
-		co_fluid_count(w, m, false, 0, now_ns); /* left so by CPUs that met, and nothing has happened since */
+		co_fluid_count(w, m, false, 0, now_ns); /* left so by CPUs that met; or put off for all of the period by a higher class */
 	if (m->active)
 		co_vm_of(w, m->vm)->n_active++;
+}
+
+/*
+ * What `vm` ran until now. Only its CPU charges a member that runs, at its ticks; what has not been charged yet is counted all
+ * the same, and not again when it is. Else who runs all the time would be due more than it ran in one period, less in the next.
+ */
+CO_INLINE __u64 co_settle_ran(struct co_vm *vm)
+{
+	__u64 ran = CO_SWAP(vm->ran_ns, 0);
+	__s64 exact = (__s64)(ran + vm->uncharged_ns - vm->early_ns);
+
+	/* Charged just now: what was counted early is yet to come. */
+	if (exact < 0) {
+		vm->early_ns -= ran;
+		return 0;
+	}
+	vm->early_ns = vm->uncharged_ns;
+	return (__u64)exact;
 }
 
 /* VM `i`: what it did in the period is its account's demand; returns what it ran. */
@@ -139,7 +160,7 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	struct co_vm *vm = co_vm_of(w, i);
 	struct co_account *a = co_account_of(w, vm->account);
 	struct co_claim *claim = co_claim_of(w, vm->account);
-	__u64 ran = CO_SWAP(vm->ran_ns, 0), waited = CO_SWAP(vm->waited_ns, 0), demand = ran + waited;
+	__u64 ran = co_settle_ran(vm), waited = CO_SWAP(vm->waited_ns, 0), demand = ran + waited;
 
 	vm->wants_ns = 0;
 	if (demand)
@@ -156,8 +177,10 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	a->total_waited_ns += waited;
 	if (vm->cap_ns) {
 		/* What it ran too long now, it may run less later. */
-		if ((__s64)demand > vm->cap_claim_ns)
+		if ((__s64)demand > vm->cap_claim_ns) {
 			demand = vm->cap_claim_ns > (__s64)ran ? (__u64)vm->cap_claim_ns : ran;
+			claim->capped = 1;
+		}
 		vm->cap_claim_ns -= (__s64)demand;
 	}
 	vm->wants_ns = demand;
@@ -165,7 +188,10 @@ CO_INLINE __u64 co_settle_gather(struct co_world *w, __u32 i)
 	return ran;
 }
 
-/* Account `i` claims what it was due at every instant of the period, but for what a cap forbids. */
+/*
+ * Account `i` claims what it was due at every instant of the period, but for what a cap forbids. Its weight is that of the VMs that
+ * co_settle_gather() found awake: one that woke up or moved since is weighed in the next period, unless it was the first to.
+ */
 CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
 {
 	struct co_account *a = co_account_of(w, i);
@@ -173,7 +199,10 @@ CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
 	__u64 due = co_fluid_due(w, a, now_ns);
 
 	a->owed_ns = c->demand_ns;
-	c->demand_ns = due < c->demand_ns ? due : c->demand_ns;
+	if (!a->used)
+		due = 0;
+	if (!c->capped || due < c->demand_ns)
+		c->demand_ns = due;
 	co_fluid_weigh(w, a, c->weight, now_ns);
 }
 
@@ -329,8 +358,8 @@ CO_INLINE void co_restate(struct co_world *w)
 }
 
 /*
- * The whole settlement, once a period; CPU times of running members have just been charged. Afterwards the driver calls
- * co_unpark() for each CPU (pick.h) and looks for work on the idle ones: a VM that had used up its cap may run again.
+ * The whole settlement, once a period. Afterwards the driver calls co_unpark() for each CPU (pick.h) and looks for work on the
+ * idle ones: a VM that had used up its cap may run again.
  */
 CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 {
@@ -339,8 +368,10 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 	__u32 i;
 
 	co_claims_clear(w);
-	CO_FOR(i, co_n_vms(w))
+	CO_FOR(i, co_n_vms(w)) {
 		co_vm_of(w, i)->n_active = 0;
+		co_vm_of(w, i)->uncharged_ns = 0;
+	}
 	CO_FOR(i, co_n_members(w))
 		co_settle_member(w, i, now_ns);
 	CO_FOR(i, co_n_vms(w))

@@ -118,6 +118,8 @@ struct co_vm {
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
 	__u64 ran_ns, waited_ns;
+	__u64 uncharged_ns; /* of the settlement: what its members that run have run since they were charged */
+	__u64 early_ns; /* of that, what the last settlement has counted already */
 	/* Ever; one writer (the settlement). */
 	__u64 total_ran_ns, total_waited_ns;
 };
@@ -167,7 +169,7 @@ struct co_account {
 struct co_claim {
 	__u64 weight, demand_ns, due_ns;
 	__u32 pool; /* what it is paid from */
-	__u32 pad;
+	__u32 capped; /* a cap forbids some of it */
 };
 struct co_pool {
 	__u64 rest_ns, weights; /* what is left, and of those that are not satisfied yet */
@@ -217,7 +219,7 @@ struct co_cpu {
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
-	__u64 steals, picks_boost, picks_part, picks_under, picks_over, picks_deep, idles; /* picks: by enum co_state */
+	__u64 steals, picks_boost, picks_part, picks_under, picks_over, picks_deep, idles; /* picks: by enum co_state, LAST as DEEP */
 } __attribute__((aligned(64)));
 
 struct co_world {

@@ -337,7 +337,7 @@ def test_pooled_shares(said, suite):
     count = coload.counters(before, after)
     assert count["requests_sent"] > 0
     # Late: who was asked for has found another CPU meanwhile. Two of sixteen.
-    assert count["requests_honoured"] >= 0.75 * count["requests_sent"], count
+    assert count["requests_honoured"] >= 0.8 * count["requests_sent"], count
     assert result["pooled"]["groups"][0]["requests"] > 0
     assert result["pooled-state"] == "disabled"
 

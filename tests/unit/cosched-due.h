@@ -113,8 +113,10 @@ static inline void sim_pay(void)
 		if (sim.w.settlements < sim.awake_until[i])
 			weight[sim.w.vm[i].account] += sim.w.vm[i].weight;
 	}
-	for (uint32_t i = 0; i < sim.w.n_accounts; i++)
+	for (uint32_t i = 0; i < sim.w.n_accounts; i++) {
+		sim.instant[i] += sim.fluid[i];
 		sim.fluid[i] = sim.fluid[i] < wants[i] ? sim.fluid[i] : wants[i];
+	}
 	sim.rest = sim_fill(weight, sim.fluid, sim.rest, due);
 	for (uint32_t i = 0; i < sim.w.n_accounts; i++)
 		wants[i] -= due[i];
@@ -136,7 +138,7 @@ static inline void sim_check_conservation(void)
 	for (uint32_t i = 0; i < CO_ACCOUNTS_MAX; i++)
 		sum += sim.w.account[i].purse.credit_ns;
 	for (uint32_t i = 0; i < CO_VMS_MAX; i++)
-		sum += sim.w.vm[i].ran_ns;
+		sum += (__s64)(sim.w.vm[i].ran_ns - sim.w.vm[i].early_ns);
 	if (sum)
 		sim_fail("credit is not conserved", sum, sim.w.bank_ns);
 }

@@ -298,18 +298,29 @@ static inline void sim_check(void)
 
 /* --- time --- */
 
+/* When CPU `c` had its last tick, of 4 ms; not all at once. */
+static inline uint64_t sim_tick(uint32_t c)
+{
+	return sim.now_ns - (sim.now_ns + c * 13 * SIM_MS / 10 + sim.seed % 7 * SIM_MS / 2) % (4 * SIM_MS);
+}
+
 static inline void sim_settle(void)
 {
 	uint32_t best;
 
-	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)
-		sim_charge(c);
+	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++) {
+		if (!sim.ticks)
+			sim_charge(c);
+		else if (sim.cpu[c].running != CO_NONE)
+			co_charge(&sim.w, co_member_of(&sim.w, sim.cpu[c].running), sim_tick(c));
+	}
 	for (uint32_t i = 0; i < sim.w.n_members; i++)
 		if (sim.w.member[i].vm != CO_NONE && sim.w.member[i].where == CO_QUEUED)
 			co_wait(&sim.w, &sim.w.member[i], sim.now_ns, sim.now_ns);
 	for (uint32_t i = 0; i < sim.w.n_vms; i++)
 		sim_check_cap(i);
-	sim_check_due();
+	if (!sim.ticks)
+		sim_check_due();
 	sim_pay();
 	co_settle(&sim.w, sim.now_ns);
 	for (uint32_t c = 0; c < sim.w.params.n_cpus; c++)

@@ -69,6 +69,8 @@ static struct sim {
 	double fluid[CO_ACCOUNTS_MAX], entitled[CO_ACCOUNTS_MAX], rest;
 	uint32_t order[CO_ACCOUNTS_MAX];
 	uint64_t awake_until[CO_VMS_MAX]; /* in settlements: till when a VM counts in its group's weight */
+	double instant[CO_ACCOUNTS_MAX];  /* the same, whatever caps and settlements make of it */
+	bool ticks;			  /* settlements find members charged until their CPU's last tick only */
 	double cap_claim[CO_VMS_MAX];	  /* what a cap lets it claim */
 	bool changed;			  /* in this period, accounts or VMs: what they ran may be gone, or elsewhere */
 	struct co_params next_params;	  /* from the next settlement on; n_cpus 0: none */

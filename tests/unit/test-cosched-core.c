@@ -191,6 +191,7 @@ static void test_cap(void **context)
 	co_charge(w, m, 6 * SIM_MS);
 	assert_int_equal(co_state(w, m), CO_STATE_PARKED);
 	assert_false(co_request_allows(w, m));
+	co_stop(w, m, 6 * SIM_MS);
 	co_settle(w, 30 * SIM_MS);
 	assert_int_equal(w->vm[0].cap_left_ns, 6 * SIM_MS);
 	assert_int_equal(w->account[0].total_entitled_ns, 6 * SIM_MS);

@@ -255,7 +255,6 @@ static void test_example(void **context)
 		assert_true(fabs(due[i] - then[i] * SECOND) < 1);
 }
 
-
 /*
  * L lies within the level of most: 16 CPUs, 15 accounts of weight 10,000 with one member, and a slightly lighter one that could
  * use two. By the exact division that one has what the others leave, a CPU. Here they are due a little more than they can use,

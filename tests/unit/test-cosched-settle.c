@@ -149,7 +149,7 @@ static void test_changes_are_followed(void **context)
 
 /* --- what is paid --- */
 
-/* What was due at every instant, as far as the account could use it; the rest to those that waited, by weight. */
+/* What was due at every instant; the rest to those that waited, by weight. */
 static void test_due(void **context)
 {
 	static const __s64 paid[] = { 150 * MS / 10, 125 * MS / 10, 25 * MS / 10 };
@@ -161,7 +161,7 @@ static void test_due(void **context)
 	did(0, 10 * MS, 5 * MS);
 	did(1, 10 * MS, 20 * MS);
 	did(2, 10 * MS, 20 * MS);
-	was_due(0, 20 * MS); /* of which it wants 15; 5 are left */
+	was_due(0, 15 * MS); /* all that it wants; 5 are left */
 	was_due(1, 10 * MS); /* and wants 20 more */
 	was_due(2, 0);	     /* and wants 30 */
 	co_settle(w, 1);
