@@ -198,7 +198,7 @@ static void step(struct sim *s, uint32_t cpu, bool asked)
 		c->slice_end_ns = s->now_ns + s->sched->slice(s, next);
 		arm(s, cpu);
 	}
-	s->sched->started(s, cpu, flags);
+	s->sched->started(s, cpu, next != CO_NONE && next == previous, flags);
 	if (previous != CO_NONE && next != previous)
 		s->sched->enqueue(s, previous, false);
 	if (s->sched->waits(s, cpu))

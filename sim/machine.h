@@ -86,7 +86,7 @@ struct sim_sched {
 	/* Whether somebody waits for `cpu` whom any other could run. */
 	bool (*waits)(struct sim *s, uint32_t cpu);
 	/* Behind each schedule step: asks other CPUs. */
-	void (*started)(struct sim *s, uint32_t cpu, uint8_t flags);
+	void (*started)(struct sim *s, uint32_t cpu, bool kept, uint8_t flags);
 	/* `m` on `cpu` ran for so long. */
 	void (*charge)(struct sim *s, uint32_t cpu, uint32_t m, uint64_t ran_ns);
 	uint64_t (*slice)(struct sim *s, uint32_t m);

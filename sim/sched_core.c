@@ -185,7 +185,7 @@ static uint32_t core_pick(struct sim *s, uint32_t cpu, uint32_t previous, uint8_
 	if (p.request != CO_NONE && p.refused)
 		machine_emit(s, CO_EVENT_REFUSED, cpu, CO_NONE, p.request, 0);
 	*ret_flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
-		     (p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
+		     (p.state <= CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) |
 		     (p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0);
 	return p.member;
 }
@@ -202,11 +202,13 @@ static bool core_waits(struct sim *s, uint32_t cpu)
 	return false;
 }
 
-static void core_started(struct sim *s, uint32_t cpu, uint8_t flags)
+static void core_started(struct sim *s, uint32_t cpu, bool kept, uint8_t flags)
 {
-	uint32_t m = s->cpu[cpu].running, working, account;
+	uint32_t m = s->cpu[cpu].running, was = co_cpu_of(s->world, cpu)->state, working, account;
 
 	co_working_set(s->world, cpu, m == CO_NONE ? NULL : member_of(s, m), flags & CO_RUN_REQUESTED);
+	if (kept)
+		machine_kick(s, co_passes_on(s->world, cpu, was));
 	working = co_cpu_of(s->world, cpu)->working;
 	if (!working || !co_asks(s->world) || is_mute(s))
 		return;

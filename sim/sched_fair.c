@@ -145,7 +145,7 @@ static uint64_t fair_slice(struct sim *s, uint32_t m)
 	return (uint64_t)SLICE_NS;
 }
 
-static void fair_started(struct sim *s, uint32_t cpu, uint8_t flags)
+static void fair_started(struct sim *s, uint32_t cpu, bool kept, uint8_t flags)
 {
 }
 

@@ -61,6 +61,9 @@ static int add_vms(struct steps *s)
 		r = co_account_set(s->world, vm->account, true, *vm->group);
 		if (r == 0)
 			r = co_vm_set(s->world, i, vm->account, vm->weight, vm->cap_ns);
+		for (uint32_t m = 0; m < s->t->header.n_members && r == 0; m++)
+			if (s->t->member[m].vm == i && s->t->member[m].is_worker)
+				co_vm_of(s->world, i)->serves = 1;
 	}
 	return r;
 }

@@ -26,7 +26,10 @@
  * portions of less move it more often, of more overlap less.
  */
 #define PORTION 8u
-/* What a turn moves, and so the most that one request has at the store at once: half a millisecond of copying or so. */
+/*
+ * The most that one request has at the store at once: half a millisecond of copying or so. A turn that has moved as much ends, so it
+ * moves less than twice that.
+ */
 #define TURN_BYTES (2u << 20)
 
 /* --- completion --- */

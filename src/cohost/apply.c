@@ -53,8 +53,9 @@ static struct co_params params_of(const struct policy_cosched *c)
 
 /*
  * A worker is charged to its group and must not add to what the group is due. Pooled, the group's weight is the sum of its
- * VMs', so the worker's is made as good as none: weights are multiplied by this, a worker's is 1. In the other modes every VM
- * lives on its own weight, as the paper's driver domain did, and a worker has the mean of its group's.
+ * VMs', so the worker's is made as good as none: weights are multiplied by this, a worker's is 1. Within the group it has what it
+ * wants all the same (cosched_vm_serves()): it works for the others. In the other modes every VM lives on its own weight, as the
+ * paper's driver domain did, and a worker has the mean of its group's.
  */
 static unsigned weight_factor(const struct policy *p)
 {
@@ -187,6 +188,8 @@ static void want_all(struct cohost *h, const struct policy *p)
 		snprintf(name, sizeof(name), "%s/worker", group->name);
 		vm = want_vm(h, name, (unsigned)account, worker_weight(p, group), 1, 0);
 		h->vm[vm].is_worker = true;
+		if (h->sched)
+			cosched_vm_serves(h->sched, (unsigned)vm);
 	}
 	for (size_t v = 0; v < p->n_vms; v++) {
 		const struct policy_vm *vm = &p->vms[v];

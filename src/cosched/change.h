@@ -23,7 +23,7 @@ CO_INLINE int co_params_check(const struct co_params *p)
 {
 	if (p->mode > CO_MODE_POOLED || !p->n_cpus || p->n_cpus > CO_CPUS_MAX)
 		return -EINVAL;
-	if (!p->period_ns || p->period_ns > CO_PERIOD_MAX_NS || !p->slice_ns || p->slice_ns > CO_PERIOD_MAX_NS)
+	if (p->period_ns < 1000 || p->period_ns > CO_PERIOD_MAX_NS || !p->slice_ns || p->slice_ns > CO_PERIOD_MAX_NS)
 		return -EINVAL;
 	return p->floor_ns > CO_PERIOD_MAX_NS || p->debt_limit_ns > CO_PERIOD_MAX_NS * 64 ||
 		       p->credit_limit_ns < p->slice_ns || p->credit_limit_ns > CO_PERIOD_MAX_NS * 64 ? -EINVAL : 0;
@@ -138,8 +138,8 @@ CO_INLINE int co_vm_move(struct co_world *w, __u32 vm, __u32 account)
 			continue;
 		co_account_leave(w, old, i);
 		co_account_join(w, account, i);
-		if (CO_READ(co_member_of(w, i)->queued_entitled_ns) != CO_RAN)
-			CO_WRITE(co_member_of(w, i)->queued_entitled_ns, CO_READ(to->total_entitled_ns));
+		if (CO_READ(co_member_of(w, i)->queued_due_ns) != CO_RAN)
+			CO_WRITE(co_member_of(w, i)->queued_due_ns, co_was_due(to, v));
 	}
 	CO_WRITE(v->account, account);
 	CO_WRITE(v->part_ns, 0);
@@ -236,7 +236,7 @@ CO_INLINE int co_member_add(struct co_world *w, __u32 member, __u32 tid, __u32 v
 	if (m->vm != CO_NONE)
 		return -EEXIST;
 	*m = (struct co_member){ .vm = CO_NONE, .tid = tid, .home = home, .cpu = home, .account = v->account,
-				   .queued_entitled_ns = CO_RAN, .counted = CO_READ(m->counted) };
+				   .queued_due_ns = CO_RAN, .counted = CO_READ(m->counted) };
 	rc = co_account_join(w, v->account, member);
 	if (rc < 0)
 		return rc;

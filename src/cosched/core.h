@@ -17,11 +17,12 @@
  *
  * Modes. CREDIT: a purse per member, Xen's floor under debts (what is below it is forgiven), no requests. CREDIT_BOOST: the
  * same, and an UNDER member that wakes up goes first for a while. CO_CREDIT: CREDIT and requests, as in the paper. POOLED:
- * a purse per account, nothing is ever forgiven or forfeited, and a request is refused while the group owes more than its
- * debt limit: running together shifts a group's time, it never adds to it. First come, first served says nothing of how far
- * purses drift apart, so pooled has three more states: BOOST is for accounts that are owed more than half a slice or two
- * periods' due, DEEP for those that owe more than their limit, LAST for twice as much. What a purse holds is divided among the
- * account's VMs, too: each has a *part*, and in state PART a VM that lacks some of it goes before its partners (co_state_part).
+ * a purse per account, nothing is ever forgiven, and a request is refused while the group owes more than its debt limit: running
+ * together shifts a group's time, it never adds to it. First come, first served says nothing of how far purses drift apart, so
+ * pooled has more states: BOOST is for accounts that are owed more than half a slice, DEEP for those that owe more than their
+ * limit, FIRST and LAST for those that are owed most, or owe most, of what nobody can be paid for (co_settle_for_good). What a
+ * purse holds is divided among the account's VMs, too: each has a *part*, and in state PART a VM that lacks some of it goes before
+ * its partners (co_state_part).
  *
  * The files. world.h: types. fluid.h: what accounts are due, at every instant. Here: states, what members do, charging.
  * flags.h: who asks whom. settle.h: credits at the end of a period. pick.h: the schedule step over a driver's lists. change.h:
@@ -61,7 +62,16 @@ CO_INLINE __s64 co_debt_limit_ns(const struct co_world *w, const struct co_accou
 	return limit > w->params.slice_ns / 2 ? limit : w->params.slice_ns / 2;
 }
 
-/* How much an account may be owed before it goes first. */
+/* How much an account may owe before it is the last of all: half as much again, and what it is due in `us`. */
+CO_INLINE __s64 co_last_limit_ns(const struct co_world *w, const struct co_account *a, __u64 us)
+{
+	__s64 limit = co_debt_limit_ns(w, a), much = (__s64)(CO_READ(a->due_ns) * us / (w->params.period_ns / 1000));
+
+	limit += limit >> 1;
+	return limit > much ? limit : much;
+}
+
+/* How much an account may be owed, or a VM of a group lack of its part, before it goes first. */
 CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_account *a)
 {
 	__u64 limit = CO_READ(a->due_ns) * 2;
@@ -69,27 +79,50 @@ CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_accoun
 	return limit > w->params.slice_ns / 2 ? limit : w->params.slice_ns / 2;
 }
 
-/* State by credit alone, of a pooled account. */
-CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct co_account *a)
+/* How much an account may be owed before it goes before all others: twice as much, and what it is due in `us`. */
+CO_INLINE __s64 co_first_limit_ns(const struct co_world *w, const struct co_account *a, __u64 us)
 {
-	__s64 credit = CO_READ(a->purse.credit_ns);
+	__s64 limit = 2 * co_lag_limit_ns(w, a), much = (__s64)(CO_READ(a->due_ns) * us / (w->params.period_ns / 1000));
 
-	if (credit >= 0)
-		return credit > co_lag_limit_ns(w, a) ? CO_STATE_BOOST : CO_STATE_UNDER;
-	return credit > -co_debt_limit_ns(w, a)	    ? CO_STATE_OVER :
-	       credit > -2 * co_debt_limit_ns(w, a) ? CO_STATE_DEEP :
-						      CO_STATE_LAST;
+	return limit > much ? limit : much;
 }
 
 /*
- * Pooled: whether `m` has waited while its account was due two turns of each member. Others of the account must have had
- * them, always nearer to a free CPU; now it is its turn, debt or no debt: the account earns twice as much meanwhile.
+ * State by credit alone, of a pooled account. What is owed for good (settle.h) adds up, so it is to be shared in proportion to what
+ * each is due: of those whom it is owed FIRST is who is owed half as much as the one who is owed most, of those who owe it LAST.
  */
-CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *a, const struct co_member *m)
+CO_INLINE enum co_state co_state_pooled(const struct co_world *w, const struct co_account *a)
 {
-	__u64 from = CO_READ(m->queued_entitled_ns), due = CO_READ(a->total_entitled_ns);
+	__s64 credit = CO_READ(a->purse.credit_ns);
+	__u64 much;
 
-	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * a->n_members * w->params.slice_ns);
+	if (credit >= 0) {
+		if (credit <= co_lag_limit_ns(w, a))
+			return CO_STATE_UNDER;
+		return credit > co_first_limit_ns(w, a, CO_READ(w->owed_us) / 2) ? CO_STATE_FIRST : CO_STATE_BOOST;
+	}
+	if (credit > -co_debt_limit_ns(w, a))
+		return CO_STATE_OVER;
+	much = CO_READ(w->owes_us) / 2;
+	return credit > -co_last_limit_ns(w, a, much > CO_MUCH_US ? much : CO_MUCH_US) ? CO_STATE_DEEP : CO_STATE_LAST;
+}
+
+/* What `vm` was due until now: in a group its part, or else all that its account was due. */
+CO_INLINE __u64 co_was_due(const struct co_account *a, const struct co_vm *vm)
+{
+	return a->is_group ? CO_READ(vm->total_due_ns) : CO_READ(a->total_entitled_ns);
+}
+
+/*
+ * Pooled: whether `m` has waited while its VM was due two turns of each member. Others of it must have had them, always nearer
+ * to a free CPU; now it is its turn, debt or no debt: the VM earns twice as much meanwhile.
+ */
+CO_INLINE bool co_overlooked(const struct co_world *w, const struct co_account *a, const struct co_vm *vm,
+			     const struct co_member *m)
+{
+	__u64 from = CO_READ(m->queued_due_ns), due = co_was_due(a, vm);
+
+	return a->n_members > 1 && from != CO_RAN && (__s64)(due - from) > (__s64)(2 * vm->n_members * w->params.slice_ns);
 }
 
 /*
@@ -123,7 +156,7 @@ CO_ALONE enum co_state co_state(struct co_world *w CO_GIVEN, struct co_member *m
 
 		if (a->is_group)
 			state = co_state_part(w, a, vm, state);
-		return state > CO_STATE_UNDER && co_overlooked(w, a, m) ? CO_STATE_UNDER : state;
+		return state > CO_STATE_UNDER && co_overlooked(w, a, vm, m) ? CO_STATE_UNDER : state;
 	}
 	if (m->boosted)
 		return CO_STATE_BOOST;
@@ -172,8 +205,7 @@ CO_INLINE void co_list_count(struct co_world *w, __u32 cpu, __u32 list, __s32 by
 {
 	struct co_cpu *c = co_cpu_of(w, cpu);
 
-	if (list >= CO_STATES)
-		return;
+	list &= CO_LISTS - 1;
 	CO_ADD(c->n_listed[list], by);
 	/* After the counter: who clears the bit looks at the counter then (pick.h). */
 	if (by > 0)
@@ -222,7 +254,7 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 	m->displaces = (woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8) && co_may_kick(w, m, list, now_ns);
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
-	CO_WRITE(m->queued_entitled_ns, CO_READ(co_account_of(w, co_vm_of(w, m->vm)->account)->total_entitled_ns));
+	CO_WRITE(m->queued_due_ns, co_was_due(co_account_of(w, co_vm_of(w, m->vm)->account), co_vm_of(w, m->vm)));
 	CO_WRITE(m->list, list);
 	CO_WRITE(m->cpu, cpu);
 	CO_WRITE(m->where, CO_QUEUED);
@@ -255,7 +287,6 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 	co_wait(w, m, 0, now_ns);
 	m->account = co_vm_of(w, m->vm)->account;
 	m->started_at_ns = m->running_since_ns = now_ns;
-	CO_WRITE(m->queued_entitled_ns, CO_RAN);
 	m->total_runs++;
 	m->active = 1;
 	CO_WRITE(m->cpu, cpu);
@@ -267,8 +298,8 @@ CO_INLINE void co_run(struct co_world *w, struct co_member *m, __u32 cpu, __u64 
 }
 
 /*
- * VM `vm` has used up its cap: its members that wait are not runnable from now on, wherever they stand. One that is being queued just
- * now may stay counted until the settlement. Looks at all members, once in a period for each such VM of several.
+ * VM `vm` has used up its cap: its members that wait are not runnable from now on, wherever they stand. One that is being queued
+ * just now may stay counted until the settlement. Looks at all members, once in a period for each such VM of several.
  */
 CO_ALONE int co_park(struct co_world *w CO_GIVEN, __u32 vm, __u64 now_ns)
 {

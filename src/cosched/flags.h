@@ -41,7 +41,7 @@ CO_INLINE void co_working_set(struct co_world *w, __u32 cpu, struct co_member *m
 	CO_WRITE(c->working, m && co_account_of(w, account)->is_group ? account + 1 : 0);
 	CO_WRITE(c->state, state);
 	CO_UNROLL
-	for (i = CO_STATE_PART; i <= CO_STATE_LAST; i++) {
+	for (i = CO_STATE_BOOST; i <= CO_STATE_LAST; i++) {
 		if (i == state && !requested)
 			co_cpu_set(w->runs[i], cpu);
 		else if (co_cpu_isset(w->runs[i], cpu))
@@ -55,6 +55,24 @@ CO_INLINE bool co_owes_most(__u32 state)
 	return state == CO_STATE_DEEP || state == CO_STATE_LAST;
 }
 
+/* One that runs a member in the worst state that any does, if not better than `best`; the next in a circle from `cpu`. */
+CO_INLINE __u32 co_runs_worst(struct co_world *w, __u32 cpu, __u32 best)
+{
+	__u32 i, there = CO_NONE;
+
+	CO_UNROLL
+	for (i = 0; i <= CO_STATE_LAST - CO_STATE_BOOST; i++) {
+		if (CO_STATE_LAST - i < best)
+			break;
+		there = co_cpu_from(w->runs[CO_STATE_LAST - i], cpu + 1);
+		if (there >= w->params.n_cpus)
+			there = co_cpu_from(w->runs[CO_STATE_LAST - i], 0);
+		if (there < w->params.n_cpus)
+			break;
+	}
+	return there < w->params.n_cpus ? there : CO_NONE;
+}
+
 /*
  * The CPU to be kicked for `m`, just queued on `m->cpu`, when no CPU that it may use is idle: its own if that runs somebody
  * worse, or else one that runs the worst; CO_NONE: it waits. One that was displaced itself after a short time displaces only who
@@ -63,22 +81,32 @@ CO_INLINE bool co_owes_most(__u32 state)
  */
 CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 {
-	__u32 i, there, cpu = CO_READ(m->cpu), state = CO_READ(m->list);
+	__u32 there, cpu = CO_READ(m->cpu), state = CO_READ(m->list), best = state + 1;
 
 	if (state == CO_STATE_PARKED)
 		return CO_NONE;
 	there = CO_READ(co_cpu_of(w, cpu)->state);
 	if (state < there && (m->displaces || co_owes_most(there)))
 		return cpu;
-	for (i = CO_STATE_LAST; i >= CO_STATE_PART; i--) {
-		if (i <= state || (!m->displaces && !co_owes_most(i)))
-			break;
-		there = co_cpu_from(w->runs[i], cpu + 1);
-		if (there >= w->params.n_cpus)
-			there = co_cpu_from(w->runs[i], 0);
-		if (there < w->params.n_cpus)
-			return there;
-	}
+	if (!m->displaces && best < CO_STATE_DEEP)
+		best = CO_STATE_DEEP;
+	return co_runs_worst(w, cpu, best);
+}
+
+/*
+ * `cpu` was kicked because it ran somebody in state `was`, but keeps it, who is better off by now: the CPU to be kicked instead,
+ * for whoever waits, or CO_NONE. Each such look puts one CPU's state right, so they come to an end.
+ */
+CO_INLINE __u32 co_passes_on(struct co_world *w, __u32 cpu, __u32 was)
+{
+	__u32 state;
+
+	if (!co_owes_most(was) || CO_READ(co_cpu_of(w, cpu)->state) >= was)
+		return CO_NONE;
+	CO_UNROLL
+	for (state = CO_STATE_FIRST; state < CO_STATE_LAST; state++)
+		if (co_cpu_any(w->waits[state]))
+			return co_runs_worst(w, cpu, state < CO_STATE_DEEP ? CO_STATE_DEEP : CO_STATE_LAST);
 	return CO_NONE;
 }
 
@@ -119,7 +147,7 @@ CO_INLINE __u32 co_ask_for(struct co_world *w, struct co_member *m, __u32 accoun
 	if (CO_READ(c->working) || CO_READ(c->request) || !co_request_allows(w, m))
 		return CO_NONE;
 	/* Pooled: who is owed that much is not made to wait for somebody else's debts. */
-	if (CO_READ(c->state) == CO_STATE_BOOST)
+	if (CO_READ(c->state) <= CO_STATE_BOOST)
 		return CO_NONE;
 	if (!CO_CLAIM(c->request, 0, account + 1))
 		return CO_NONE;

@@ -78,8 +78,6 @@ struct scx_exit_info {
 
 #define SCX_TASK_QUEUED 1u
 #define SCX_ENQ_WAKEUP 1ull
-#define SCX_ENQ_PREEMPT (1ull << 32)
-#define SCX_ENQ_LAST (1ull << 41)
 #define SCX_KICK_IDLE 1ull
 #define SCX_KICK_PREEMPT 2ull
 #define SCX_DSQ_LOCAL 0x8000000000000002ull
@@ -109,9 +107,7 @@ KERNEL_FUNCTION __s32 scx_bpf_create_dsq(__u64 dsq, __s32 node);
 KERNEL_FUNCTION void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq, __u64 slice, __u64 enq_flags);
 KERNEL_FUNCTION void scx_bpf_dsq_insert_vtime(struct task_struct *p, __u64 dsq, __u64 slice, __u64 vtime, __u64 enq_flags);
 KERNEL_FUNCTION bool scx_bpf_dsq_move(struct bpf_iter_scx_dsq *it, struct task_struct *p, __u64 dsq, __u64 enq_flags);
-KERNEL_FUNCTION bool scx_bpf_dsq_move_vtime(struct bpf_iter_scx_dsq *it, struct task_struct *p, __u64 dsq, __u64 enq_flags);
 KERNEL_FUNCTION void scx_bpf_dsq_move_set_slice(struct bpf_iter_scx_dsq *it, __u64 slice);
-KERNEL_FUNCTION void scx_bpf_dsq_move_set_vtime(struct bpf_iter_scx_dsq *it, __u64 vtime);
 KERNEL_FUNCTION bool scx_bpf_dsq_move_to_local(__u64 dsq);
 KERNEL_FUNCTION __s32 scx_bpf_dsq_nr_queued(__u64 dsq);
 KERNEL_FUNCTION void scx_bpf_kick_cpu(__s32 cpu, __u64 flags);

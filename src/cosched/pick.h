@@ -46,6 +46,7 @@ CO_INLINE void co_pick_sort(struct co_world *w, __u32 cpu)
 
 	if (seen == generation || !CO_CLAIM(c->seen, seen, generation))
 		return;
+	co_list_sift(w, cpu, CO_STATE_BOOST);
 	co_list_sift(w, cpu, CO_STATE_PART);
 	co_list_sift(w, cpu, CO_STATE_UNDER);
 	co_list_sift(w, cpu, CO_STATE_OVER);
@@ -205,7 +206,7 @@ CO_INLINE void co_pick_count(struct co_world *w, struct co_cpu *c, const struct 
 	c->steals += p->stolen;
 	if (p->member == CO_NONE)
 		c->idles++;
-	else if (p->state == CO_STATE_BOOST)
+	else if (p->state <= CO_STATE_BOOST)
 		c->picks_boost++;
 	else if (p->state == CO_STATE_PART)
 		c->picks_part++;
@@ -233,12 +234,16 @@ CO_INLINE bool co_pick_state(struct co_world *w, __u32 here, __u32 prev, __u32 p
 CO_INLINE void co_pick(struct co_world *w, __u32 here, __u32 prev, __u64 now_ns, struct co_pick *p)
 {
 	struct co_cpu *c = co_cpu_of(w, here);
-	__u32 state, prev_state = prev == CO_NONE ? CO_STATES : co_state(w, co_member_of(w, prev));
+	__u32 state, prev_state;
 
 	*p = (struct co_pick){ .member = CO_NONE, .from = here, .request = co_request_take(c) };
+	/* A turn that it had because it was overlooked ends here. */
+	if (prev != CO_NONE)
+		CO_WRITE(co_member_of(w, prev)->queued_due_ns, CO_RAN);
+	prev_state = prev == CO_NONE ? CO_STATES : co_state(w, co_member_of(w, prev));
 	if (p->request == CO_NONE || !co_pick_requested(w, here, p)) {
 		CO_UNROLL
-		for (state = CO_STATE_BOOST; state <= CO_STATE_LAST; state++)
+		for (state = CO_STATE_FIRST; state <= CO_STATE_LAST; state++)
 			if (co_pick_state(w, here, prev, prev_state, state, p))
 				break;
 	}

@@ -171,6 +171,18 @@ BPF_ALONE int ask(__u32 slot, __u32 cpu, __u64 now)
 	return 0;
 }
 
+/* `cpu` keeps its member, which was in state `was` when it was chosen: another one is to look for whoever it was kicked for. */
+BPF_ALONE int pass_on(__u32 cpu, __u32 was)
+{
+	__u32 there = co_passes_on(&world, cpu, was);
+
+	if (there == CO_NONE)
+		return 0;
+	sched_cpu_of(cpu)->kicks_preempt++;
+	scx_bpf_kick_cpu(cpu_number(there), SCX_KICK_PREEMPT);
+	return 0;
+}
+
 BPF_ALONE int working_set(__u32 cpu, __u32 slot, __u32 flags)
 {
 	co_working_set(&world, cpu, slot ? co_member_of(&world, slot - 1) : NULL, flags & CO_RUN_REQUESTED);
@@ -240,7 +252,7 @@ BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
 		trace(CO_EVENT_REFUSED, CO_NONE, cpu, 0, p.request, now);
 	flags = (p.requested ? CO_RUN_REQUESTED : 0) | (p.stolen ? CO_RUN_STOLEN : 0) |
 		(p.state >= CO_STATE_OVER && p.state <= CO_STATE_LAST ? CO_RUN_OVER : 0) |
-		(p.state == CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) | (p.kept ? KEPT : 0);
+		(p.state <= CO_STATE_BOOST ? CO_RUN_BOOSTED : 0) | (p.kept ? KEPT : 0);
 	return flags << 32 | p.member;
 }
 
@@ -248,7 +260,7 @@ BPF_ALONE __u64 pick(__u32 cpu, __u32 prev, __u64 now)
 static __u32 dispatch_member(__u32 cpu, struct task_struct *prev, __u32 prev_slot, __u64 now)
 {
 	struct sched_cpu *c = sched_cpu_of(cpu);
-	__u32 slot = 0;
+	__u32 slot = 0, was = CO_READ(co_cpu_of(&world, cpu)->state);
 	__u64 picked;
 
 	if (scx_bpf_dsq_nr_queued(list_dsq(cpu, SCHED_LIST_RESCUE)) > 0)
@@ -264,6 +276,7 @@ static __u32 dispatch_member(__u32 cpu, struct task_struct *prev, __u32 prev_slo
 		set_slice(prev, co_slice_ns(&world, co_member_of(&world, slot)));
 		trace(CO_EVENT_KEPT, slot, cpu, c->picked_flags, 0, now);
 		working_set(cpu, slot + 1, c->picked_flags);
+		pass_on(cpu, was);
 		ask(slot, cpu, now);
 	}
 	return slot + 1;

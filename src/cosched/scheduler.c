@@ -388,6 +388,13 @@ int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned we
 	return rc;
 }
 
+void cosched_vm_serves(struct cosched *s, unsigned vm)
+{
+	lock(s);
+	co_vm_of(s->world, vm)->serves = 1;
+	unlock(s);
+}
+
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)
 {
 	int rc;

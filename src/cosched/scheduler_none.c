@@ -56,6 +56,12 @@ int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned we
 	return -EOPNOTSUPP;
 }
 
+void cosched_vm_serves(struct cosched *s, unsigned vm)
+{
+	(void)s;
+	(void)vm;
+}
+
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)
 {
 	(void)s;

@@ -10,9 +10,9 @@
  * Entitlement, in every mode: at every instant the CPUs that run members are divided among the accounts with runnable members
  * (fluid.h); the weight of an account is that of those of its VMs that ran or waited in the last second (CO_AWAKE). What a cap
  * forbids of that goes to others that waited. Pooled, that is what is paid: S is the time that was used in the period, and the
- * bank, so the sum of all purses and the bank never changes and idle time earns nothing. Nothing is forgiven; what an account
- * could not use for so long that it exceeds credit_limit_ns goes to the bank, and from there to those that waited. What a purse
- * holds is divided once more, among the account's VMs: their parts.
+ * bank, so the sum of all purses and the bank never changes and idle time earns nothing. Nothing is forgiven; what can never be
+ * paid is shared in proportion (co_settle_for_good). What an account could not use for so long that it exceeds credit_limit_ns goes
+ * to the bank, and from there to those that waited. What a purse holds is divided once more, among the account's VMs: their parts.
  *
  * Xen's modes pay otherwise: S is the machine's time in a period; a VM wants a CPU for each of its active members, or its
  * cap; what it is due is divided among them. Debts below the floor are forgiven, credits above it forfeited (halved, as
@@ -199,6 +199,7 @@ CO_INLINE void co_settle_due(struct co_world *w, __u32 i, __u64 now_ns)
 	__u64 due = co_fluid_due(w, a, now_ns);
 
 	a->owed_ns = c->demand_ns;
+	a->saturated = due >= c->demand_ns - c->demand_ns / 16;
 	if (!a->used)
 		due = 0;
 	if (!c->capped || due < c->demand_ns)
@@ -227,10 +228,11 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 		w->bank_ns += CO_SWAP(a->purse.credit_ns, 0);
 		return;
 	}
+	CO_WRITE(a->due_ns, a->due_ns > claim->due_ns / CO_PACE ? a->due_ns - a->due_ns / CO_PACE + claim->due_ns / CO_PACE :
+								   claim->due_ns);
 	if (!claim->demand_ns && !claim->due_ns)
 		return;
 	a->total_entitled_ns += claim->due_ns;
-	CO_WRITE(a->due_ns, a->due_ns ? a->due_ns - a->due_ns / 16 + claim->due_ns / 16 : claim->due_ns);
 	if (!pay)
 		return;
 	if (limit < 4 * co_lag_limit_ns(w, a))
@@ -245,8 +247,30 @@ CO_INLINE void co_settle_account(struct co_world *w, __u32 i, bool pay)
 }
 
 /*
+ * Pooled: what account `i` is owed for good, or owes for good (negative), in proportion: in how many microseconds it is due as
+ * much. 0: neither. Who is due all that it wants and has to wait all the same (nine members on eight CPUs are enough) can never
+ * make up for that: it is not due more later. Who waits for more than it is due ran in its place, and owes it for good.
+ */
+CO_INLINE __s64 co_settle_for_good(struct co_world *w, __u32 i)
+{
+	const struct co_account *a = co_account_of(w, i);
+	const struct co_claim *c = co_claim_of(w, i);
+	__s64 credit = CO_READ(a->purse.credit_ns);
+	__u64 ns = credit < 0 ? -credit : credit, us;
+
+	if (!a->used || !a->due_ns || !(credit > 0 ? a->saturated && c->due_ns : !a->saturated && c->demand_ns))
+		return 0;
+	us = ns * (w->params.period_ns / 1000) / a->due_ns;
+	us = us < CO_FOR_GOOD_MAX_US ? us : CO_FOR_GOOD_MAX_US;
+	if (credit > 0)
+		return (__s64)us;
+	/* For somebody small half a slice is much, in proportion. */
+	return co_last_limit_ns(w, a, CO_MUCH_US) > co_last_limit_ns(w, a, 0) ? -(__s64)us : 0;
+}
+
+/*
  * Pooled: VM `i` claims its part of what its account's purse holds beyond the parts of its VMs: of what the account was just
- * paid, what a partner could not use, or what one that left did not take along.
+ * paid, what a partner could not use, or what one that left did not take along. Who serves the others has as much as the largest.
  */
 CO_INLINE void co_settle_wish(struct co_world *w, __u32 i)
 {
@@ -254,7 +278,7 @@ CO_INLINE void co_settle_wish(struct co_world *w, __u32 i)
 
 	if (!vm->weight)
 		return;
-	co_claim_set(co_claim_of(w, i), vm->weight, vm->wants_ns);
+	co_claim_set(co_claim_of(w, i), vm->serves ? CO_WEIGHT_MAX : vm->weight, vm->wants_ns);
 	CO_WRITE(co_claim_of(w, i)->pool, vm->account);
 }
 
@@ -276,6 +300,7 @@ CO_INLINE void co_settle_part(struct co_world *w, __u32 i)
 	struct co_vm *vm = co_vm_of(w, i);
 	__s64 due = co_claim_of(w, i)->due_ns, part, limit = 4 * co_lag_limit_ns(w, co_account_of(w, vm->account));
 
+	vm->total_due_ns += due;
 	part = CO_ADD(vm->part_ns, due) + due;
 	if (part > limit)
 		CO_ADD(vm->part_ns, limit - part);
@@ -364,7 +389,7 @@ CO_INLINE void co_restate(struct co_world *w)
 CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 {
 	bool pooled = w->params.mode == CO_MODE_POOLED;
-	__s64 supply = 0, beyond = 0, rest;
+	__s64 supply = 0, beyond = 0, owed = 0, owes = 0, rest;
 	__u32 i;
 
 	co_claims_clear(w);
@@ -394,6 +419,14 @@ CO_INLINE void co_settle(struct co_world *w, __u64 now_ns)
 		w->bank_ns = rest + beyond;
 	CO_FOR(i, co_n_accounts(w))
 		co_settle_account(w, i, pooled);
+	CO_FOR(i, co_n_accounts(w)) {
+		__s64 us = co_settle_for_good(w, i);
+
+		owed = us > owed ? us : owed;
+		owes = -us > owes ? -us : owes;
+	}
+	CO_WRITE(w->owed_us, (__u64)owed);
+	CO_WRITE(w->owes_us, (__u64)owes);
 	co_claims_clear(w);
 	if (pooled)
 		co_settle_pools(w);

@@ -26,9 +26,16 @@
 #define CO_WEIGHT_MAX 65535u
 #define CO_PERIOD_MAX_NS 1000000000ull
 
+/* Bounds on errors are for a minute: 2/3 of 1 % of one. */
+#define CO_MUCH_US 400000u
+/* Times what 256 CPUs do in a second it is below 2^63. */
+#define CO_FOR_GOOD_MAX_US (1u << 24)
+/* Over so many periods, more or less, is averaged what an account is due in one. */
+#define CO_PACE 64u
+
 /*
- * For so many settlements after a VM ran or waited last, its weight counts in its group's: about a second. Who is served at once
- * sleeps in most periods; its group must not be due less for that.
+ * For so many settlements after a VM ran or waited last, its weight counts in its group's: a second, as periods are 30 ms. Who is
+ * served at once sleeps in most periods; its group must not be due less for that.
  */
 #define CO_AWAKE 32u
 
@@ -76,15 +83,19 @@ enum co_mode { CO_MODE_CREDIT, CO_MODE_CREDIT_BOOST, CO_MODE_CO_CREDIT, CO_MODE_
 
 /* In the order in which they are picked. Each CPU has a FIFO list of waiting members for each of them. */
 enum co_state {
+	CO_STATE_FIRST,	 /* POOLED: is owed more than twice what makes BOOST, and half of the most, in proportion */
 	CO_STATE_BOOST,	 /* CREDIT_BOOST: woke up UNDER; POOLED: is owed more than half a slice */
 	CO_STATE_PART,	 /* POOLED: its VM lacks more than half a slice of its part of what its group is due */
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
-	CO_STATE_LAST,	 /* POOLED: owes twice as much as DEEP */
+	CO_STATE_LAST,	 /* POOLED: owes half as much again, and half of the most, in proportion */
 	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
 	CO_STATES
 };
+/* As above: a list is a state, its index is masked. */
+#define CO_LISTS 8u
+_Static_assert(CO_STATES <= CO_LISTS, "a list for each state");
 
 struct co_params {
 	__u32 mode, n_cpus;
@@ -113,7 +124,7 @@ struct co_vm {
 	__s64 part_ns; /* many writers; pooled: of its account's purse, what it was due itself and has not run. See co_state() */
 	__u64 wants_ns; /* of the settlement: what it ran and waited */
 	__u32 awake;	/* settlements for which it counts in its group's weight; see CO_AWAKE */
-	__u32 pad;
+	__u32 serves;	/* a worker of its group: its part is what it wants, whatever its weight */
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */
@@ -122,6 +133,7 @@ struct co_vm {
 	__u64 early_ns; /* of that, what the last settlement has counted already */
 	/* Ever; one writer (the settlement). */
 	__u64 total_ran_ns, total_waited_ns;
+	__u64 total_due_ns; /* pooled: its parts */
 };
 
 /* What an account is due at every instant; see fluid.h. */
@@ -150,11 +162,12 @@ struct co_account {
 	__u32 used;	  /* 0: free */
 	__u32 is_group;	  /* its members ask for each other */
 	struct co_purse purse; /* pooled */
-	__u64 due_ns;	  /* pooled: what it is due in a period, smoothed over those in which it ran or waited */
+	__u64 due_ns;	  /* pooled: what it is due in a period, smoothed over CO_PACE of them, those in which it slept too */
 	/* How many members; of a group also which, for requests. Written by changes only. */
 	__u32 n_members;
 	__u32 member[CO_GROUP_MEMBERS_MAX];
 	struct co_share share; /* many writers, under the lock */
+	__u32 saturated; /* of the settlement: it is due all that it wants, or nearly */
 	__u64 owed_ns; /* of the settlement: what it is due */
 	__u32 running;	  /* many writers: its members that run now */
 	__u64 co_since_ns; /* since when two or more of them do */
@@ -197,7 +210,7 @@ struct co_member {
 	__u64 started_at_ns, running_since_ns, boosted_ran_ns;
 	__u64 displaced_at_ns; /* when it displaced somebody last because of its VM's part */
 	__u32 displaces; /* queued: it woke up, or ran for a while before */
-	__u64 queued_entitled_ns; /* queued: what its account had been due till then; CO_RAN: it runs */
+	__u64 queued_due_ns; /* what its VM had been due when it was queued, co_was_due(); CO_RAN: it has had its turn since */
 	__u32 active; /* ran or waited in this period */
 	__u32 counted; /* account among whose runnable members it is counted, + 1; 0: none. Under the lock */
 	/* Ever. */
@@ -214,23 +227,26 @@ struct co_cpu {
 	__u32 request;	/* account of the group that is asked for, + 1; 0: none */
 	__u32 state;	/* of whom it runs, when that was chosen; CO_STATES: of nobody. Written by the CPU itself */
 	__u64 requested_at_ns; /* by the asker, after its claim: an estimate for statistics */
-	__u32 n_listed[CO_STATES]; /* many writers: members on its lists */
+	__u32 n_listed[CO_LISTS]; /* many writers: members on its lists */
 	__u32 seen;	/* many writers: the generation for which its lists were sorted last */
 	__u32 home_mates, home_others; /* of co_home() alone */
 	/* Counters: one writer, the CPU itself. */
 	__u64 requests_sent, requests_honoured, requests_refused, requests_void, request_wait_ns;
-	__u64 steals, picks_boost, picks_part, picks_under, picks_over, picks_deep, idles; /* picks: by enum co_state, LAST as DEEP */
+	/* Picks by enum co_state, FIRST as BOOST, LAST as DEEP. */
+	__u64 steals, picks_boost, picks_part, picks_under, picks_over, picks_deep, idles;
 } __attribute__((aligned(64)));
 
 struct co_world {
 	struct co_params params;
 	__u32 n_vms, n_accounts, n_members; /* slots ever used: bounds of the loops */
 	__s64 bank_ns; /* pooled: credit of accounts that left; handed out at settlements. Sum of purses + bank is constant */
+	/* Pooled, of the last settlement: the most that anybody is owed and owes for good, in proportion to what it is due. */
+	__u64 owed_us, owes_us;
 	__u64 settlements, forfeited_ns, forgiven_ns; /* the latter two: see settle.h */
 	__u32 generation; /* many writers: grows when states on lists may have become better */
 	/* Bit per CPU, many writers: members may wait there in that state. See pick.h. */
-	__u64 waits[CO_STATES][CO_CPU_WORDS];
-	/* Bit per CPU, set and cleared by it: runs a member in that state, and not on request. */
+	__u64 waits[CO_LISTS][CO_CPU_WORDS];
+	/* Bit per CPU, set and cleared by it: runs a member in that state, when that was chosen, and not on request. */
 	__u64 runs[CO_STATES][CO_CPU_WORDS];
 	struct co_fluid fluid; /* many writers, under the lock */
 	struct co_claim claim[CO_VMS_MAX];

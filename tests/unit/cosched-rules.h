@@ -8,8 +8,9 @@
 
 #define MS (__s64)SIM_MS
 #define DUE (10 * MS)	   /* of the accounts here, in a period: */
-#define LAG (20 * MS)	   /* what they may be owed, */
-#define DEBT (60 * MS)	   /* and may owe */
+#define LAG (20 * MS)	   /* what they may be owed before they go first, */
+#define DEBT (60 * MS)	   /* may owe, */
+#define MUCH (400 * MS / 3)	   /* and may owe before they are the last of all */
 #define SLICE (30 * MS)
 
 static inline struct co_world *world(enum co_mode mode, uint32_t n_cpus)

@@ -128,7 +128,7 @@ static inline void sim_pass_on(uint32_t cpu)
 static inline void sim_schedule(uint32_t cpu)
 {
 	struct sim_cpu *c = &sim.cpu[cpu];
-	uint32_t prev = c->running, there;
+	uint32_t prev = c->running, there, was = co_cpu_of(&sim.w, cpu)->state;
 	struct co_member *m;
 	struct co_account *a;
 	struct co_pick p;
@@ -149,6 +149,9 @@ static inline void sim_schedule(uint32_t cpu)
 			sim.member[p.member].longest_wait_ns = sim.now_ns - sim.member[p.member].queued_at_ns;
 	}
 	co_working_set(&sim.w, cpu, m, p.requested);
+	there = p.kept ? co_passes_on(&sim.w, cpu, was) : CO_NONE;
+	if (there != CO_NONE)
+		sim.cpu[there].kicked = true;
 	if (prev != CO_NONE && !p.kept)
 		sim_queue(prev, false);
 	if (prev == CO_NONE && m)

@@ -189,7 +189,7 @@ static void changes_are_live(void **state)
 	assert_int_equal(slot_of("a"), a);
 }
 
-/* Pooled, it adds nothing to its group's weight worth a word; else it has the mean of it. */
+/* Pooled, it adds nothing to its group's weight worth a word, but has what it wants within; else it has the mean of it. */
 static void a_worker_has_a_weight(void **state)
 {
 	static const char *const policy =
@@ -202,6 +202,7 @@ static void a_worker_has_a_weight(void **state)
 	snprintf(text, sizeof(text), policy, "pooled");
 	apply(text);
 	assert_int_equal(vm_of("g/worker")->weight, 1);
+	assert_true(vm_of("g/worker")->serves && !vm_of("a")->serves);
 	assert_true(vm_of("a")->weight > 10000);
 	assert_ptr_equal(account_of("g/worker"), account_of("a"));
 	snprintf(text, sizeof(text), policy, "co-credit");

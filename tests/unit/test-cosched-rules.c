@@ -7,31 +7,37 @@
 #include "cosched-rules.h"
 
 /* A purse of an account that is due DUE, in each state. */
-static const __s64 credit_of[] = { [CO_STATE_BOOST] = LAG + 1, [CO_STATE_UNDER] = 0, [CO_STATE_OVER] = -1,
-				   [CO_STATE_DEEP] = -DEBT, [CO_STATE_LAST] = -2 * DEBT };
+static const __s64 credit_of[] = { [CO_STATE_FIRST] = 2 * LAG + 1, [CO_STATE_BOOST] = LAG + 1, [CO_STATE_UNDER] = 0,
+				   [CO_STATE_OVER] = -1, [CO_STATE_DEEP] = -DEBT, [CO_STATE_LAST] = -MUCH };
 
 /* --- limits, states and turns --- */
 
 static void test_limits(void **context)
 {
 	static const struct {
-		__u64 due;
-		__s64 debt, lag;
+		__u64 period, due, us;
+		__s64 debt, last, lag, first;
 	} rows[] = {
-		{ 1 * MS, SLICE / 2, SLICE / 2 }, /* somebody small: half a slice each */
-		{ 2 * MS, 16 * MS, SLICE / 2 },
-		{ 5 * MS, 40 * MS, SLICE / 2 },
-		{ 6 * MS, 48 * MS, SLICE / 2 }, /* eight periods' */
-		{ 10 * MS, 60 * MS, 20 * MS },	 /* debt_limit; two periods' */
-		{ 90 * MS, 90 * MS, 180 * MS }, /* a period's */
+		{ 30 * MS, 1 * MS, 0, SLICE / 2, 3 * SLICE / 4, SLICE / 2, SLICE }, /* somebody small: by half a slice each */
+		{ 30 * MS, 2 * MS, 0, 16 * MS, 24 * MS, SLICE / 2, SLICE },
+		{ 30 * MS, 6 * MS, 0, 48 * MS, 72 * MS, SLICE / 2, SLICE },  /* debt: eight periods'; last: half as much again */
+		{ 30 * MS, 10 * MS, 0, 60 * MS, 90 * MS, 20 * MS, 40 * MS }, /* debt_limit; lag: two periods'; first: twice as much */
+		{ 30 * MS, 90 * MS, 0, 90 * MS, 135 * MS, 180 * MS, 360 * MS }, /* debt: a period's */
+		{ 30 * MS, 10 * MS, 100000, 60 * MS, 90 * MS, 20 * MS, 40 * MS },
+		{ 30 * MS, 10 * MS, 600000, 60 * MS, 200 * MS, 20 * MS, 200 * MS }, /* or what it is due in 600 ms */
+		{ 10 * MS, 1 * MS, 600000, SLICE / 2, 60 * MS, SLICE / 2, 60 * MS },
 	};
 	struct co_world *w = group(CO_MODE_POOLED, 2);
+	struct co_account *a = &w->account[0];
 
 	(void)context;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		w->account[0].due_ns = rows[i].due;
-		assert_int_equal(co_debt_limit_ns(w, &w->account[0]), rows[i].debt);
-		assert_int_equal(co_lag_limit_ns(w, &w->account[0]), rows[i].lag);
+		w->params.period_ns = rows[i].period;
+		a->due_ns = rows[i].due;
+		assert_int_equal(co_debt_limit_ns(w, a), rows[i].debt);
+		assert_int_equal(co_last_limit_ns(w, a, rows[i].us), rows[i].last);
+		assert_int_equal(co_lag_limit_ns(w, a), rows[i].lag);
+		assert_int_equal(co_first_limit_ns(w, a, rows[i].us), rows[i].first);
 	}
 }
 
@@ -42,17 +48,18 @@ static void test_states(void **context)
 		enum co_state state;
 	} rows[] = {
 		/* By the purse. */
-		{ LAG + 1, 0, CO_STATE_BOOST }, { LAG, 0, CO_STATE_UNDER }, { 0, 0, CO_STATE_UNDER }, { -1, 0, CO_STATE_OVER },
-		{ -DEBT + 1, 0, CO_STATE_OVER }, { -DEBT, 0, CO_STATE_DEEP }, { -2 * DEBT + 1, 0, CO_STATE_DEEP },
-		{ -2 * DEBT, 0, CO_STATE_LAST },
+		{ 2 * LAG + 1, 0, CO_STATE_FIRST }, { 2 * LAG, 0, CO_STATE_BOOST }, { LAG + 1, 0, CO_STATE_BOOST },
+		{ LAG, 0, CO_STATE_UNDER }, { 0, 0, CO_STATE_UNDER }, { -1, 0, CO_STATE_OVER },
+		{ -DEBT + 1, 0, CO_STATE_OVER }, { -DEBT, 0, CO_STATE_DEEP }, { -MUCH + 1, 0, CO_STATE_DEEP },
+		{ -MUCH, 0, CO_STATE_LAST },
 		/* It lacks more of its part than anybody may. */
 		{ LAG + 1, LAG + 1, CO_STATE_BOOST }, { 0, LAG + 1, CO_STATE_PART }, { -1, LAG + 1, CO_STATE_PART },
-		{ -2 * DEBT, LAG + 1, CO_STATE_PART },
+		{ -MUCH, LAG + 1, CO_STATE_PART },
 		/* It lacks some: no debt of the group's counts. */
-		{ 0, LAG, CO_STATE_UNDER }, { -1, 1, CO_STATE_UNDER }, { -2 * DEBT, 1, CO_STATE_UNDER },
+		{ 0, LAG, CO_STATE_UNDER }, { -1, 1, CO_STATE_UNDER }, { -MUCH, 1, CO_STATE_UNDER },
 		/* It had more: while the group is in debt it waits. */
 		{ 0, -LAG - 1, CO_STATE_UNDER }, { -1, -LAG, CO_STATE_OVER }, { -1, -LAG - 1, CO_STATE_DEEP },
-		{ -DEBT, -LAG - 1, CO_STATE_DEEP }, { -2 * DEBT, -LAG - 1, CO_STATE_LAST },
+		{ -DEBT, -LAG - 1, CO_STATE_DEEP }, { -MUCH, -LAG - 1, CO_STATE_LAST },
 	};
 	struct co_world *w = group(CO_MODE_POOLED, 2);
 	struct co_member *m = co_member_of(w, 0), *alone = sim_vm_add(2, 1, 100, 5 * SIM_MS, 0);
@@ -79,29 +86,44 @@ static void test_overlooked(void **context)
 {
 	struct co_world *w = group(CO_MODE_POOLED, 2);
 	struct co_member *m = co_member_of(w, 0);
+	struct co_pick p;
 	__u32 generation;
 
 	(void)context;
-	w->account[0].purse.credit_ns = -2 * DEBT;
-	m->queued_entitled_ns = 7;
-	w->account[0].total_entitled_ns = 7 + 2 * 2 * SLICE;
+	sim_member_add(2, 0, 1); /* VM 0 has two, VM 1 one */
+	w->account[0].purse.credit_ns = -MUCH;
+	w->account[0].total_entitled_ns = 1; /* of the group is not what it waits for */
+	m->queued_due_ns = 7;
+	w->vm[0].total_due_ns = 7 + 2 * 2 * SLICE;
 	assert_int_equal(co_state(w, m), CO_STATE_LAST);
-	w->account[0].total_entitled_ns++;
+	w->vm[0].total_due_ns++;
 	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
 	w->account[0].purse.credit_ns = LAG + 1;
 	assert_int_equal(co_state(w, m), CO_STATE_BOOST);
-	w->account[0].purse.credit_ns = -2 * DEBT;
-	m->queued_entitled_ns = CO_RAN;
+	w->account[0].purse.credit_ns = -MUCH;
+	m->queued_due_ns = CO_RAN;
 	assert_int_equal(co_state(w, m), CO_STATE_LAST);
+	/* Without a group there are no parts. */
+	w->account[0].is_group = false;
+	m->queued_due_ns = 7;
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
+	w->account[0].total_entitled_ns = 7 + 2 * 2 * SLICE + 1;
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
 	/* Nobody else of the account could have been preferred. */
-	m->queued_entitled_ns = 7;
 	sim_member_remove(1);
+	sim_member_remove(2);
 	assert_int_equal(co_state(w, m), CO_STATE_LAST);
 	/* With another member there is somebody again, so lists are to be looked through. */
 	generation = w->generation;
 	sim_member_add(1, 1, 1);
 	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
 	assert_int_not_equal(w->generation, generation);
+	/* It is UNDER while it runs, until the next step. */
+	co_run(w, m, 0, 1);
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+	co_pick(w, 0, 0, 2, &p);
+	assert_true(p.kept);
+	assert_int_equal(p.state, CO_STATE_LAST);
 }
 
 static void test_turns(void **context)
@@ -121,7 +143,7 @@ static void test_turns(void **context)
 	assert_int_equal(co_slice_ns(w, m), SLICE / 32);
 	w->account[0].purse.credit_ns = -DEBT; /* runs because nobody else wants to */
 	assert_int_equal(co_slice_ns(w, m), SLICE);
-	w->account[0].purse.credit_ns = -2 * DEBT;
+	w->account[0].purse.credit_ns = -MUCH;
 	assert_int_equal(co_slice_ns(w, m), SLICE);
 	/* A cap: what is left of it, half a slice at most, among all members. */
 	assert_int_equal(co_slice_ns(w, alone), SLICE / 2);
@@ -206,6 +228,43 @@ static void test_who_is_displaced(void **context)
 	assert_int_equal(co_displaces(w, m), 2);
 	m->list = CO_STATE_PARKED;
 	assert_int_equal(co_displaces(w, m), CO_NONE);
+	/* Only CPUs that are scheduled. */
+	m->list = CO_STATE_UNDER;
+	for (uint32_t cpu = 0; cpu < 4; cpu++)
+		runs(cpu, CO_STATE_UNDER, false);
+	co_cpu_set(w->runs[CO_STATE_OVER], 5);
+	assert_int_equal(co_displaces(w, m), CO_NONE);
+}
+
+/* A CPU that was kicked because it ran somebody who owed most, and keeps it, who is better off by now. */
+static void test_who_passes_on(void **context)
+{
+	struct co_world *w = group(CO_MODE_POOLED, 4);
+
+	(void)context;
+	runs(0, CO_STATE_UNDER, false);
+	runs(1, CO_STATE_OVER, false);
+	runs(2, CO_STATE_DEEP, false);
+	runs(3, CO_STATE_UNDER, false);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_DEEP), CO_NONE); /* nobody waits */
+	co_queue(w, co_member_of(w, 1), 1, true, 1);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_DEEP), 2);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_LAST), 2);
+	/* It is what it was; or nobody would have kicked it for that. */
+	assert_int_equal(co_passes_on(w, 2, CO_STATE_DEEP), CO_NONE);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_OVER), CO_NONE);
+	assert_int_equal(co_passes_on(w, 0, CO_STATES), CO_NONE);
+	/* Only to somebody who is worse than who waits, and owes most. */
+	runs(2, CO_STATE_OVER, false);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_DEEP), CO_NONE);
+	runs(2, CO_STATE_LAST, false);
+	w->account[0].purse.credit_ns = -DEBT;
+	co_yield(w, co_member_of(w, 1), 2);
+	co_queue(w, co_member_of(w, 1), 1, true, 2);
+	w->waits[CO_STATE_UNDER][0] = 0; /* its CPU looked at that list */
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_LAST), 2);
+	runs(2, CO_STATE_DEEP, false);
+	assert_int_equal(co_passes_on(w, 0, CO_STATE_LAST), CO_NONE);
 }
 
 /* Who was displaced itself after a short time displaces only who runs for want of better. */
@@ -250,9 +309,10 @@ static void test_who_is_displaced_at_once(void **context)
  */
 static void test_displacing_ends(void **context)
 {
-	static const enum co_state states[] = { CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
+	static const enum co_state states[] = { CO_STATE_FIRST, CO_STATE_BOOST, CO_STATE_UNDER,
+						CO_STATE_OVER,	CO_STATE_DEEP,	CO_STATE_LAST };
 	static const __s64 parts[] = { LAG + 1, 0, -LAG - 1 };
-	enum { PURSES = 5 * 5 * 5, PARTS = 3 * 3 };
+	enum { PURSES = 6 * 6 * 6, PARTS = 3 * 3 };
 
 	(void)context;
 	for (uint32_t k = 0; k < PURSES * PARTS; k++) {
@@ -260,9 +320,9 @@ static void test_displacing_ends(void **context)
 
 		for (uint32_t i = 2; i < 4; i++)
 			sim_vm_add(i, i, 100, 0, i % 2);
-		for (uint32_t i = 0, rest = k; i < 4; i += i ? 1 : 2, rest /= 5) {
+		for (uint32_t i = 0, rest = k; i < 4; i += i ? 1 : 2, rest /= 6) {
 			w->account[i].due_ns = DUE;
-			w->account[i].purse.credit_ns = credit_of[states[rest % 5]];
+			w->account[i].purse.credit_ns = credit_of[states[rest % 6]];
 		}
 		w->vm[0].part_ns = parts[k / PURSES % 3];
 		w->vm[1].part_ns = parts[k / PURSES / 3];
@@ -429,20 +489,21 @@ static void test_who_goes_on(void **context)
 /* Each state before the next, whoever came first. */
 static void test_order_of_states(void **context)
 {
-	static const enum co_state states[] = { [2] = CO_STATE_BOOST, CO_STATE_UNDER, CO_STATE_OVER, CO_STATE_DEEP, CO_STATE_LAST };
-	static const uint32_t order[] = { 2, 0, 3, 4, 5, 6, CO_NONE };
+	static const enum co_state states[] = { [2] = CO_STATE_FIRST, CO_STATE_BOOST, CO_STATE_UNDER,
+						CO_STATE_OVER,	      CO_STATE_DEEP,  CO_STATE_LAST };
+	static const uint32_t order[] = { 2, 3, 0, 4, 5, 6, 7, CO_NONE };
 	struct co_world *w = group(CO_MODE_POOLED, 1);
 	struct co_pick p;
 
 	(void)context;
 	w->vm[0].part_ns = LAG + 1; /* of the group, which is UNDER */
-	for (uint32_t i = 2; i < 8; i++) {
-		sim_vm_add(i, i, 100, i == 7 ? 5 * SIM_MS : 0, 0);
+	for (uint32_t i = 2; i < 9; i++) {
+		sim_vm_add(i, i, 100, i == 8 ? 5 * SIM_MS : 0, 0);
 		w->account[i].due_ns = DUE;
-		w->account[i].purse.credit_ns = i < 7 ? credit_of[states[i]] : 0;
+		w->account[i].purse.credit_ns = i < 8 ? credit_of[states[i]] : 0;
 	}
-	w->vm[7].cap_left_ns = 0;
-	for (uint32_t i = 8; i-- > 0;)
+	w->vm[8].cap_left_ns = 0;
+	for (uint32_t i = 9; i-- > 0;)
 		if (i != 1)
 			sim_put(i);
 	for (size_t k = 0; k < ARRAY_SIZE(order); k++) {
@@ -450,7 +511,7 @@ static void test_order_of_states(void **context)
 		assert_int_equal(p.member, order[k]);
 		assert_true(p.member == CO_NONE || p.state == w->member[p.member].list);
 	}
-	assert_true(w->cpu[0].picks_boost == 1 && w->cpu[0].picks_part == 1 && w->cpu[0].picks_under == 1 &&
+	assert_true(w->cpu[0].picks_boost == 2 && w->cpu[0].picks_part == 1 && w->cpu[0].picks_under == 1 &&
 		    w->cpu[0].picks_over == 1 && w->cpu[0].picks_deep == 2 && w->cpu[0].idles == 1);
 }
 
@@ -515,7 +576,7 @@ static void test_lists_are_guesses(void **context)
 		__s64 credit, part; /* of who stands before it on that list, and rightly so */
 	} rows[] = {
 		{ CO_STATE_PART, 0, LAG + 1 }, { CO_STATE_UNDER, 0, 0 }, { CO_STATE_OVER, -1, 0 }, { CO_STATE_DEEP, -DEBT, 0 },
-		{ CO_STATE_LAST, -2 * DEBT, 0 },
+		{ CO_STATE_LAST, -MUCH, 0 },
 	};
 	struct co_pick p;
 
@@ -541,7 +602,7 @@ static void test_lists_are_guesses(void **context)
 		/* The other one is worse now than its list says: once it is found there it stands on the right one. */
 		sim_put(1);
 		w->account[0].purse.credit_ns = -1;
-		w->account[1].purse.credit_ns = -2 * DEBT;
+		w->account[1].purse.credit_ns = -MUCH;
 		w->vm[2].part_ns = 0;
 		co_pick(w, 0, CO_NONE, 1, &p);
 		assert_int_equal(p.member, 1);
@@ -617,6 +678,7 @@ int main(void)
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_who_may_displace),
 		cmocka_unit_test(test_who_is_displaced),
+		cmocka_unit_test(test_who_passes_on),
 		cmocka_unit_test(test_who_is_displaced_at_once),
 		cmocka_unit_test(test_displacing_ends),
 		cmocka_unit_test(test_who_looks_again),

@@ -263,18 +263,116 @@ static void test_parts(void **context)
 	assert_int_equal(w->account[0].due_ns, 30 * MS);
 	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
 	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
-	/* VM 0 wants less than it could have: the rest is its partner's. What is due in a period follows by a sixteenth. */
+	/* VM 0 wants less than it could have: the rest is its partner's. What is due in a period follows slowly. */
 	did(0, 1 * MS, 0);
 	did(1, 45 * MS, 0);
 	co_settle(w, 2);
 	assert_int_equal(w->vm[0].part_ns, (75 - 100) * MS / 10);
 	assert_int_equal(w->vm[1].part_ns, (225 - 200) * MS / 10);
-	assert_int_equal(w->account[0].due_ns, 30 * MS - 30 * MS / 16 + 46 * MS / 16);
+	assert_int_equal(w->account[0].due_ns, 30 * MS - 30 * MS / CO_PACE + 46 * MS / CO_PACE);
 	/* Nobody keeps more of a part than four times what puts it first. */
 	w->account[0].due_ns = DUE;
 	w->vm[0].part_ns = 4 * LAG + 1;
 	co_settle(w, 3);
-	assert_int_equal(w->vm[0].part_ns, 4 * LAG);
+	assert_int_equal(w->vm[0].part_ns, 4 * 2 * (DUE - DUE / CO_PACE));
+}
+
+/* The most that is owed for good, and that somebody owes for good, in proportion. */
+static void test_for_good(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 2);
+
+	(void)context;
+	for (uint32_t i = 0; i < 5; i++) {
+		sim_vm_add(i, i, 100, 0, 0);
+		w->account[i].due_ns = i == 2 ? 1 * MS : DUE;
+		did(i, i == 2 ? 1 * MS : DUE, i < 2 || i == 4 ? 0 : 20 * MS);
+		was_due(i, i == 2 ? 1 * MS : DUE);
+	}
+	w->account[0].purse.credit_ns += 30 * MS; /* due all that it wants, so nobody can pay it: what it is due in 90 ms */
+	w->account[1].purse.credit_ns += 20 * MS;
+	w->account[2].purse.credit_ns -= 20 * MS; /* small */
+	w->account[3].purse.credit_ns -= 60 * MS; /* waits for more than it is due */
+	w->account[4].purse.credit_ns -= 70 * MS; /* does not */
+	w->bank_ns = 100 * MS;
+	co_settle(w, 1);
+	assert_int_equal(w->owed_us, 90000);
+	assert_true(w->account[3].purse.credit_ns < 0);
+	assert_int_equal(w->owes_us, -w->account[3].purse.credit_ns * 30000 / (__s64)w->account[3].due_ns);
+	/* However little somebody is due. */
+	w->account[0].due_ns = 1;
+	did(0, 1, 0);
+	was_due(0, 1);
+	co_settle(w, 2);
+	assert_int_equal(w->owed_us, CO_FOR_GOOD_MAX_US);
+}
+
+/* Of what is owed for good: who is owed most of it in proportion goes before all others, who owes most of it is the last. */
+static void test_first_and_last(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 2);
+	struct co_member *m = sim_vm_add(0, 0, 100, 0, 0);
+	struct co_account *a = &w->account[0];
+
+	(void)context;
+	a->due_ns = DUE;
+	/* Half of what somebody is owed, who is owed what it is due in 3 s. */
+	w->owed_us = 3000000;
+	a->purse.credit_ns = 500 * MS;
+	assert_int_equal(co_state(w, m), CO_STATE_BOOST);
+	a->purse.credit_ns++;
+	assert_int_equal(co_state(w, m), CO_STATE_FIRST);
+	/* 2/3 of 1 % of a minute are as much as anybody may owe; more, if somebody owes more than twice as much. */
+	a->purse.credit_ns = -MUCH;
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
+	w->owes_us = 2 * CO_MUCH_US;
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
+	w->owes_us += 300;
+	assert_int_equal(co_state(w, m), CO_STATE_DEEP);
+	a->purse.credit_ns -= 50000;
+	assert_int_equal(co_state(w, m), CO_STATE_LAST);
+}
+
+/* A worker of the group has what it wants of what the group is paid, whatever it weighs. */
+static void test_serves(void **context)
+{
+	(void)context;
+	for (__u32 serves = 0; serves < 2; serves++) {
+		struct co_world *w = group(CO_MODE_POOLED, 2);
+
+		w->vm[0].weight = 1;
+		w->vm[0].serves = serves;
+		w->account[0].due_ns = DUE;
+		did(0, 6 * MS, 0);
+		did(1, 24 * MS, 40 * MS);
+		was_due(0, 30 * MS);
+		co_settle(w, 1);
+		assert_int_equal(w->account[0].purse.credit_ns, 0);
+		assert_in_range(w->vm[0].part_ns + 6 * MS, serves ? 6 * MS : 0, serves ? 6 * MS : MS / 2);
+		assert_int_equal(w->vm[0].part_ns + w->vm[1].part_ns, 0);
+		assert_int_equal(w->vm[0].total_due_ns + w->vm[1].total_due_ns, 30 * MS);
+	}
+}
+
+/* What an account is due in a period is an average over all of them, those that it sleeps through, too; the first is all it has. */
+static void test_pace(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 1);
+
+	(void)context;
+	sim_vm_add(0, 0, 100, 0, 0);
+	sim_vm_add(1, 1, 100, 0, 0);
+	did(1, 5 * MS, 0);
+	co_settle(w, 1);
+	assert_int_equal(w->account[0].due_ns, 0);
+	did(0, 6 * MS, 0);
+	co_settle(w, 2);
+	assert_int_equal(w->account[0].due_ns, 6 * MS);
+	assert_int_equal(w->account[1].due_ns, 5 * MS - 5 * MS / CO_PACE);
+	for (__u64 k = 3; k < 3 + CO_PACE; k++)
+		co_settle(w, k);
+	/* By then 1 / e of it is left. */
+	assert_in_range(w->account[0].due_ns, 2 * MS, 5 * MS / 2);
 }
 
 /* A VM that sleeps is worth its weight for a second, then nothing. */
@@ -414,7 +512,9 @@ int main(void)
 		cmocka_unit_test(test_caps_leave),
 		cmocka_unit_test(test_caps_exceeded),
 		cmocka_unit_test(test_bank),
-		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_parts), cmocka_unit_test(test_for_good),
+		cmocka_unit_test(test_first_and_last),
+		cmocka_unit_test(test_serves), cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_awake),
 		cmocka_unit_test(test_caps_keep),
 		cmocka_unit_test(test_credit_limit),

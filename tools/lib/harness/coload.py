@@ -45,7 +45,8 @@ class Load:
 
     def options(self, seed, counted=True, pit=True):
         """coload's. A CPU of a guest that counts gets its part of 1000 instructions a microsecond; the PIT makes its turns short."""
-        words = [f"--{f.name.replace('_', '-')} {getattr(self, f.name):g}" for f in dataclasses.fields(self)]
+        words = [f"--{f.name.replace('_', '-')} {getattr(self, f.name):g}" for f in dataclasses.fields(self) if f.name != "batch"]
+        words.append(f"--batch {min(self.batch, self.window):g}")  # it refuses more
         clock = [f"--insns-per-us {1000 / CPUS:g}", *(["--pit 5000"] if pit else [])] if counted else []
         return " ".join([*words, f"--cpus {CPUS}", f"--seed {seed}", *clock])
 
