@@ -48,6 +48,16 @@ static uint32_t cpu_of(const struct steps *s, uint64_t number)
 
 /* --- what it begins with --- */
 
+/* As the loader has it: a worker counts as much as all others of its group. */
+static uint32_t group_weight(const struct trace *t, uint32_t account)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < t->header.n_vms; i++)
+		sum += t->vm[i].account == account ? t->vm[i].weight : 0;
+	return (uint32_t)min_u64(sum, CO_WEIGHT_MAX);
+}
+
 static int add_vms(struct steps *s)
 {
 	int r = 0;
@@ -63,7 +73,7 @@ static int add_vms(struct steps *s)
 			r = co_vm_set(s->world, i, vm->account, vm->weight, vm->cap_ns);
 		for (uint32_t m = 0; m < s->t->header.n_members && r == 0; m++)
 			if (s->t->member[m].vm == i && s->t->member[m].is_worker)
-				co_vm_of(s->world, i)->serves = 1;
+				co_vm_of(s->world, i)->serves = group_weight(s->t, vm->account);
 	}
 	return r;
 }

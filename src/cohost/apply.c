@@ -53,8 +53,8 @@ static struct co_params params_of(const struct policy_cosched *c)
 
 /*
  * A worker is charged to its group and must not add to what the group is due. Pooled, the group's weight is the sum of its
- * VMs', so the worker's is made as good as none: weights are multiplied by this, a worker's is 1. Within the group it has what it
- * wants all the same (cosched_vm_serves()): it works for the others. In the other modes every VM lives on its own weight, as the
+ * VMs', so the worker's is made as good as none: weights are multiplied by this, a worker's is 1. Within the group it may have as
+ * much as all others together (cosched_vm_serves()): it works for them. In the other modes every VM lives on its own weight, as the
  * paper's driver domain did, and a worker has the mean of its group's.
  */
 static unsigned weight_factor(const struct policy *p)
@@ -68,15 +68,21 @@ static unsigned weight_factor(const struct policy *p)
 	return (unsigned)(CO_WEIGHT_MAX / most);
 }
 
-static unsigned worker_weight(const struct policy *p, const struct policy_cogroup *g)
+/* Of the group's VMs together, times `factor`. */
+static unsigned group_weight(const struct policy *p, const struct policy_cogroup *g, unsigned factor)
 {
 	uint64_t sum = 0;
 
-	if (p->cosched.algorithm == POLICY_COSCHED_POOLED)
-		return 1;
 	for (size_t i = 0; i < g->n_vms; i++)
-		sum += p->vms[policy_vm_find(p, g->vm_names[i])].cpu.weight;
-	return g->n_vms ? (unsigned)(sum / g->n_vms) : 1;
+		sum += (uint64_t)p->vms[policy_vm_find(p, g->vm_names[i])].cpu.weight * factor;
+	return (unsigned)min_u64(sum, CO_WEIGHT_MAX);
+}
+
+static unsigned worker_weight(const struct policy *p, const struct policy_cogroup *g)
+{
+	if (p->cosched.algorithm == POLICY_COSCHED_POOLED || !g->n_vms)
+		return 1;
+	return group_weight(p, g, 1) / (unsigned)g->n_vms;
 }
 
 static int cpus_of(const struct policy_cosched *c, unsigned **ret, size_t *ret_n, struct cohost_error *e)
@@ -189,7 +195,7 @@ static void want_all(struct cohost *h, const struct policy *p)
 		vm = want_vm(h, name, (unsigned)account, worker_weight(p, group), 1, 0);
 		h->vm[vm].is_worker = true;
 		if (h->sched)
-			cosched_vm_serves(h->sched, (unsigned)vm);
+			cosched_vm_serves(h->sched, (unsigned)vm, group_weight(p, group, factor));
 	}
 	for (size_t v = 0; v < p->n_vms; v++) {
 		const struct policy_vm *vm = &p->vms[v];

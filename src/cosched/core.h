@@ -71,7 +71,7 @@ CO_INLINE __s64 co_last_limit_ns(const struct co_world *w, const struct co_accou
 	return limit > much ? limit : much;
 }
 
-/* How much an account may be owed, or a VM of a group lack of its part, before it goes first. */
+/* How much an account may be owed, or a VM of a group lack of its part, before it is BOOST, or PART. */
 CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_account *a)
 {
 	__u64 limit = CO_READ(a->due_ns) * 2;
@@ -79,11 +79,15 @@ CO_INLINE __s64 co_lag_limit_ns(const struct co_world *w, const struct co_accoun
 	return limit > w->params.slice_ns / 2 ? limit : w->params.slice_ns / 2;
 }
 
-/* How much an account may be owed before it goes before all others: twice as much, and what it is due in `us`. */
+/*
+ * How much an account may be owed before it goes before all others: twice as much, and what it is due in `us`, but no more than
+ * half of what it may keep.
+ */
 CO_INLINE __s64 co_first_limit_ns(const struct co_world *w, const struct co_account *a, __u64 us)
 {
 	__s64 limit = 2 * co_lag_limit_ns(w, a), much = (__s64)(CO_READ(a->due_ns) * us / (w->params.period_ns / 1000));
 
+	much = much < (__s64)(w->params.credit_limit_ns / 2) ? much : (__s64)(w->params.credit_limit_ns / 2);
 	return limit > much ? limit : much;
 }
 
@@ -244,8 +248,11 @@ CO_INLINE bool co_may_kick(struct co_world *w, struct co_member *m, __u32 list, 
  */
 CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, bool woken, __u64 now_ns)
 {
-	__u32 list = co_state(w, m);
+	__u32 list;
 
+	/* Whatever it waited for before, it begins anew. */
+	CO_WRITE(m->queued_due_ns, co_was_due(co_account_of(w, co_vm_of(w, m->vm)->account), co_vm_of(w, m->vm)));
+	list = co_state(w, m);
 	if (woken && w->params.mode == CO_MODE_CREDIT_BOOST && list == CO_STATE_UNDER) {
 		m->boosted = 1;
 		m->boosted_ran_ns = 0;
@@ -254,7 +261,6 @@ CO_INLINE __u32 co_queue(struct co_world *w, struct co_member *m, __u32 cpu, boo
 	m->displaces = (woken || now_ns - m->started_at_ns >= w->params.slice_ns / 8) && co_may_kick(w, m, list, now_ns);
 	CO_WRITE(m->queued_at_ns, now_ns);
 	m->active = 1;
-	CO_WRITE(m->queued_due_ns, co_was_due(co_account_of(w, co_vm_of(w, m->vm)->account), co_vm_of(w, m->vm)));
 	CO_WRITE(m->list, list);
 	CO_WRITE(m->cpu, cpu);
 	CO_WRITE(m->where, CO_QUEUED);

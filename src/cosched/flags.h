@@ -94,20 +94,21 @@ CO_INLINE __u32 co_displaces(struct co_world *w, struct co_member *m)
 }
 
 /*
- * `cpu` was kicked because it ran somebody in state `was`, but keeps it, who is better off by now: the CPU to be kicked instead,
- * for whoever waits, or CO_NONE. Each such look puts one CPU's state right, so they come to an end.
+ * `cpu` may have been kicked because it ran somebody in state `was`, but keeps it, who is better off by now: the CPU to be kicked
+ * instead, for whoever waits, or CO_NONE. Each such look puts one CPU's state right, so they come to an end.
  */
 CO_INLINE __u32 co_passes_on(struct co_world *w, __u32 cpu, __u32 was)
 {
-	__u32 state;
+	__u32 state, there;
 
 	if (!co_owes_most(was) || CO_READ(co_cpu_of(w, cpu)->state) >= was)
 		return CO_NONE;
 	CO_UNROLL
 	for (state = CO_STATE_FIRST; state < CO_STATE_LAST; state++)
 		if (co_cpu_any(w->waits[state]))
-			return co_runs_worst(w, cpu, state < CO_STATE_DEEP ? CO_STATE_DEEP : CO_STATE_LAST);
-	return CO_NONE;
+			break;
+	there = state < CO_STATE_LAST ? co_runs_worst(w, cpu, state < CO_STATE_DEEP ? CO_STATE_DEEP : CO_STATE_LAST) : CO_NONE;
+	return there == cpu ? CO_NONE : there;
 }
 
 /* The best state in which anybody waits. A settlement may ask: it looks at all members. */

@@ -388,10 +388,10 @@ int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned we
 	return rc;
 }
 
-void cosched_vm_serves(struct cosched *s, unsigned vm)
+void cosched_vm_serves(struct cosched *s, unsigned vm, unsigned weight)
 {
 	lock(s);
-	co_vm_of(s->world, vm)->serves = 1;
+	CO_WRITE(co_vm_of(s->world, vm)->serves, weight);
 	unlock(s);
 }
 

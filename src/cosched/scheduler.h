@@ -53,8 +53,8 @@ void cosched_look(struct cosched *s, void (*look)(const struct co_world *w, void
 int cosched_params_set(struct cosched *s, const struct co_params *params);
 /* weight 0 frees the slot. Its purse goes to the bank. */
 int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned weight, uint64_t cap_ns);
-/* It is a worker of its group's: whatever its weight, its part is what it wants. Holds until the slot is free. */
-void cosched_vm_serves(struct cosched *s, unsigned vm);
+/* It is a worker of its group's: its part is reckoned with this weight. Holds until the slot is free. */
+void cosched_vm_serves(struct cosched *s, unsigned vm, unsigned weight);
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group);
 
 /* Takes a thread in: -ESRCH (gone), -EEXIST, -ENOSPC. *ret_member: its slot. */

@@ -56,10 +56,11 @@ int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned we
 	return -EOPNOTSUPP;
 }
 
-void cosched_vm_serves(struct cosched *s, unsigned vm)
+void cosched_vm_serves(struct cosched *s, unsigned vm, unsigned weight)
 {
 	(void)s;
 	(void)vm;
+	(void)weight;
 }
 
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)

@@ -262,15 +262,15 @@ CO_INLINE __s64 co_settle_for_good(struct co_world *w, __u32 i)
 		return 0;
 	us = ns * (w->params.period_ns / 1000) / a->due_ns;
 	us = us < CO_FOR_GOOD_MAX_US ? us : CO_FOR_GOOD_MAX_US;
-	if (credit > 0)
-		return (__s64)us;
 	/* For somebody small half a slice is much, in proportion. */
+	if (credit > 0)
+		return credit > co_first_limit_ns(w, a, 0) ? (__s64)us : 0;
 	return co_last_limit_ns(w, a, CO_MUCH_US) > co_last_limit_ns(w, a, 0) ? -(__s64)us : 0;
 }
 
 /*
  * Pooled: VM `i` claims its part of what its account's purse holds beyond the parts of its VMs: of what the account was just
- * paid, what a partner could not use, or what one that left did not take along. Who serves the others has as much as the largest.
+ * paid, what a partner could not use, or what one that left did not take along. A worker of the group may have half of it.
  */
 CO_INLINE void co_settle_wish(struct co_world *w, __u32 i)
 {
@@ -278,7 +278,7 @@ CO_INLINE void co_settle_wish(struct co_world *w, __u32 i)
 
 	if (!vm->weight)
 		return;
-	co_claim_set(co_claim_of(w, i), vm->serves ? CO_WEIGHT_MAX : vm->weight, vm->wants_ns);
+	co_claim_set(co_claim_of(w, i), vm->serves ? vm->serves : vm->weight, vm->wants_ns);
 	CO_WRITE(co_claim_of(w, i)->pool, vm->account);
 }
 

@@ -89,7 +89,7 @@ enum co_state {
 	CO_STATE_UNDER,	 /* not in debt */
 	CO_STATE_OVER,	 /* in debt: runs when nobody UNDER waits anywhere, or on request */
 	CO_STATE_DEEP,	 /* POOLED: owes more than its debt limit: runs when nobody else waits anywhere */
-	CO_STATE_LAST,	 /* POOLED: owes half as much again, and half of the most, in proportion */
+	CO_STATE_LAST,	 /* POOLED: owes half as much again, CO_MUCH_US's due, and half of the most, in proportion */
 	CO_STATE_PARKED, /* its VM has used up its cap: does not run before the next period */
 	CO_STATES
 };
@@ -124,7 +124,7 @@ struct co_vm {
 	__s64 part_ns; /* many writers; pooled: of its account's purse, what it was due itself and has not run. See co_state() */
 	__u64 wants_ns; /* of the settlement: what it ran and waited */
 	__u32 awake;	/* settlements for which it counts in its group's weight; see CO_AWAKE */
-	__u32 serves;	/* a worker of its group: its part is what it wants, whatever its weight */
+	__u32 serves;	/* a worker of its group: the weight that counts when parts are divided; 0: its own */
 	__u32 n_members;
 	__u32 n_active; /* members that ran or waited in the period that was settled last */
 	/* This period; many writers, taken by the settlement. */

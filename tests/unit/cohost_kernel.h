@@ -115,10 +115,10 @@ int cosched_vm_set(struct cosched *s, unsigned vm, unsigned account, unsigned we
 	return 0;
 }
 
-void cosched_vm_serves(struct cosched *s, unsigned vm)
+void cosched_vm_serves(struct cosched *s, unsigned vm, unsigned weight)
 {
 	assert_true(vm < CO_VMS_MAX && s->world.vm[vm].weight);
-	s->world.vm[vm].serves = 1;
+	s->world.vm[vm].serves = weight;
 }
 
 int cosched_account_set(struct cosched *s, unsigned account, bool used, bool is_group)

@@ -289,14 +289,14 @@ static void test_for_good(void **context)
 		did(i, i == 2 ? 1 * MS : DUE, i < 2 || i == 4 ? 0 : 20 * MS);
 		was_due(i, i == 2 ? 1 * MS : DUE);
 	}
-	w->account[0].purse.credit_ns += 30 * MS; /* due all that it wants, so nobody can pay it: what it is due in 90 ms */
+	w->account[0].purse.credit_ns += 50 * MS; /* due all that it wants, so nobody can pay it: what it is due in 150 ms */
 	w->account[1].purse.credit_ns += 20 * MS;
 	w->account[2].purse.credit_ns -= 20 * MS; /* small */
 	w->account[3].purse.credit_ns -= 60 * MS; /* waits for more than it is due */
 	w->account[4].purse.credit_ns -= 70 * MS; /* does not */
 	w->bank_ns = 100 * MS;
 	co_settle(w, 1);
-	assert_int_equal(w->owed_us, 90000);
+	assert_int_equal(w->owed_us, 150000);
 	assert_true(w->account[3].purse.credit_ns < 0);
 	assert_int_equal(w->owes_us, -w->account[3].purse.credit_ns * 30000 / (__s64)w->account[3].due_ns);
 	/* However little somebody is due. */
@@ -333,7 +333,27 @@ static void test_first_and_last(void **context)
 	assert_int_equal(co_state(w, m), CO_STATE_LAST);
 }
 
-/* A worker of the group has what it wants of what the group is paid, whatever it weighs. */
+/* What was due while it slept is no wait of its own. */
+static void test_slept(void **context)
+{
+	struct co_world *w = world(CO_MODE_POOLED, 2);
+	struct co_member *m = sim_vm_add(0, 0, 100, 0, 0);
+
+	(void)context;
+	sim_member_add(1, 0, 1);
+	w->account[0].due_ns = DUE;
+	w->account[0].purse.credit_ns = -1;
+	co_queue(w, m, 0, true, 1);
+	co_run(w, m, 0, 2);
+	co_charge(w, m, 3);
+	co_stop(w, m, 3);
+	w->account[0].total_entitled_ns += 2 * 2 * SLICE + 1;
+	assert_int_equal(co_queue(w, m, 0, true, 4), CO_STATE_OVER);
+	w->account[0].total_entitled_ns += 2 * 2 * SLICE + 1;
+	assert_int_equal(co_state(w, m), CO_STATE_UNDER);
+}
+
+/* A worker of the group may have half of what the group is paid, whatever it weighs. */
 static void test_serves(void **context)
 {
 	(void)context;
@@ -341,7 +361,7 @@ static void test_serves(void **context)
 		struct co_world *w = group(CO_MODE_POOLED, 2);
 
 		w->vm[0].weight = 1;
-		w->vm[0].serves = serves;
+		w->vm[0].serves = serves * 300;
 		w->account[0].due_ns = DUE;
 		did(0, 6 * MS, 0);
 		did(1, 24 * MS, 40 * MS);
@@ -512,9 +532,12 @@ int main(void)
 		cmocka_unit_test(test_caps_leave),
 		cmocka_unit_test(test_caps_exceeded),
 		cmocka_unit_test(test_bank),
-		cmocka_unit_test(test_parts), cmocka_unit_test(test_for_good),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_for_good),
 		cmocka_unit_test(test_first_and_last),
-		cmocka_unit_test(test_serves), cmocka_unit_test(test_pace),
+		cmocka_unit_test(test_slept),
+		cmocka_unit_test(test_serves),
+		cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_awake),
 		cmocka_unit_test(test_caps_keep),
 		cmocka_unit_test(test_credit_limit),

@@ -176,6 +176,7 @@ static void run_shares(uint64_t seed, enum load load)
 		if (worst.parts > 1)
 			sim_fail("a part of a group's share", i, (uint64_t)(worst.parts * 100));
 	}
+	assert_int_equal(sim.w.forfeited_ns, 0);
 }
 
 static void run_seeds(enum load load, uint64_t runs)
@@ -206,7 +207,7 @@ static void test_mixed(void **context)
 
 /*
  * The machines that come closest to the limit, or went beyond it when what is due was reckoned by periods, from what members had
- * run and waited: credit that they never could use piled up where members slept. Or (1270, 1499) when the debts of those that ran
+ * run and waited: credit that they never could use piled up where members slept. Or (1270, 1486, 1499) when the debts of those that ran
  * in the place of others, who could never make up for it, ended up with the smallest. Or (3927) when who was worth little in its
  * group had turns all the same because it waited for long.
  */
